@@ -1,0 +1,44 @@
+# Each target sets up what it needs in .venv on a fresh clone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OUT    ?= recamlabel-demo
+
+.PHONY: demo test lint bench clean help
+
+help:
+	@echo "make demo   draw a small data set, turn its labels into masks, write a review page"
+	@echo "make test   run all tests"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  the figures of the README (MSRC=folder for real photographs)"
+
+# The CRF is built from source: without a C++ compiler everything else still works.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "recamlabel needs Python 3.11 or newer; found: $$($(PYTHON) --version). Use make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (PyTorch is large: a minute or more)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@$(PIP) -e '.[crf]' > $(VENV)/crf.log 2>&1 || echo "Dense CRF left out: pydensecrf2 could not be built (no C++ compiler?); see $(VENV)/crf.log. Everything else works."
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/recamlabel demo --out $(OUT)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run_all.py $(if $(MSRC),--msrc $(MSRC))
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

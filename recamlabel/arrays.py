@@ -1,0 +1,43 @@
+"""Small array helpers that need neither torch nor a file."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def resize_maps(maps: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+    """Resize maps bilinearly; enlarging equals ``align_corners=False``, shrinking antialiases.
+
+    Args:
+        maps: ``(C, h, w)`` floating point; C may be 0.
+        height, width: Wanted size in pixels, at least 1.
+
+    Returns:
+        ``(C, height, width) float32``.
+
+    Example:
+        >>> resize_maps(np.array([[[0.0, 1.0]]]), 1, 4)[0, 0].tolist()
+        [0.0, 0.25, 0.75, 1.0]
+    """
+    if maps.shape[1:] == (height, width) or maps.shape[0] == 0:
+        return np.array(np.broadcast_to(maps, (maps.shape[0], height, width)) if maps.shape[0] else np.zeros((0, height, width)), dtype=np.float32)
+    size = (width, height)
+    resized = [Image.fromarray(one.astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for one in maps]
+    return np.stack([np.asarray(one, dtype=np.float32) for one in resized])
+
+
+def to_uint8(scores: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Scores in [0, 1] to 0..255, rounded; an error of at most 1/510.
+
+    Example:
+        >>> to_uint8(np.array([0.0, 0.5, 1.0])).tolist()
+        [0, 128, 255]
+    """
+    return np.asarray(np.clip(scores, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def from_uint8(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Inverse of :func:`to_uint8`."""
+    return stored.astype(np.float32) / np.float32(255.0)

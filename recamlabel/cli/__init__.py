@@ -1,0 +1,1 @@
+"""One file per verb, over the same Python functions."""

@@ -1,0 +1,115 @@
+"""``recamlabel evaluate``: score a run against true masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from recamlabel.evaluation.evaluate import WHAT, EvaluationResult, evaluate_run, record
+from recamlabel.progress import say
+from recamlabel.workspace import RunFolder
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--truth",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of true index masks (PNG, one class id a pixel), named as the images are.",
+)
+@click.option(
+    "--what",
+    type=click.Choice(WHAT),
+    default="masks",
+    show_default=True,
+    help="The masks as they are, or the class maps (CAM, ReCAM) at their best background threshold.",
+)
+@click.option("--split", metavar="NAME", help="Score the images of this split alone.")
+@click.option(
+    "--truth-classes",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="For masks with class ids of their own: their class names, one a line, in id order from 1.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(run: Path, truth: Path, what: str, split: str | None, truth_classes: Path | None, as_json: bool) -> None:
+    """Score the masks or seeds of RUN against true masks.
+
+    One confusion matrix over all images, background included; true pixels with the ignore id
+    (255) take no part. Prints IoU, precision and recall of every class and the mIoU, and keeps
+    the result in RUN/metrics.json. Images without a true mask are left out and counted.
+
+    Seeds are scored at the best of 101 background thresholds. It is chosen with the true masks,
+    which nobody has in earnest: compare seeds with seeds, not with masks.
+
+    \b
+    Example:
+      recamlabel evaluate run --truth data/masks --what cam-seeds --split val
+    """
+    folder = RunFolder.open(run)
+    with folder.lock():
+        result = evaluate_run(folder, truth, what, split, truth_classes)  # type: ignore[arg-type]
+        record(folder, result)
+    for note in _notes(result):
+        say(note)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+    else:
+        # A width of its own where the output is a file: a narrow default would cut names.
+        console = Console()
+        console.print(result_table(result))
+
+
+def _notes(result: EvaluationResult) -> list[str]:
+    notes = [f"note: {note}" for note in result.notes]
+    if result.images_without_truth:
+        notes.append(
+            f"note: {result.images} images scored, {result.images_without_truth} left out "
+            f"because {result.truth} has no mask for them"
+        )
+    return notes
+
+
+def result_table(result: EvaluationResult) -> Table:
+    """A result as a rich table: one row a class, the mean at the end."""
+    where = "all images" if result.split is None else f"split {result.split}"
+    table = Table(title=f"{result.what}, {where}: {result.images} images", title_justify="left", caption=caption(result))
+    table.caption_justify = "left"
+    table.add_column("class", overflow="fold")
+    for name in ("IoU %", "precision %", "recall %"):
+        table.add_column(name, justify="right")
+    scores = result.scores
+    last = len(result.classes) - 1
+    for index, name in enumerate(result.classes):
+        values = (scores.iou[index], scores.precision[index], scores.recall[index])
+        table.add_row(_plain(name), *(shown(value) for value in values), end_section=index == last)
+    table.add_row("[bold]mean IoU[/bold]", f"[bold]{shown(scores.miou)}[/bold]", "", "")
+    return table
+
+
+def caption(result: EvaluationResult) -> str:
+    """Threshold, its origin, and how much of the truth was answered."""
+    threshold = "threshold unknown" if result.threshold is None else f"threshold {result.threshold:g}"
+    text = f"{threshold} ({result.threshold_origin}); pixel accuracy {shown(result.scores.pixel_accuracy)} %"
+    if result.scores.coverage < 1:
+        text += (
+            f"; {shown(result.scores.coverage)} % of the true pixels have a label, "
+            f"the others count as missed (mIoU without them: {shown(result.scores.miou_covered)})"
+        )
+    return _plain(text)
+
+
+def shown(fraction: float) -> str:
+    """A fraction as percent with one decimal, or a dash where there was nothing to measure."""
+    return "–" if fraction != fraction else f"{100 * fraction:.1f}"
+
+
+def _plain(text: str) -> str:
+    """Class names such as ``[red]`` are text, not rich markup."""
+    return text.replace("[", r"\[")

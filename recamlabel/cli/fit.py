@@ -1,0 +1,57 @@
+"""``recamlabel fit``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recamlabel.cli.options import resolve_settings, settings_options
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder: new, empty, or an earlier run, which continues.")
+@settings_options
+@click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
+@click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
+@click.option("--on-bad-image", type=click.Choice(["stop", "skip"]), default=None, help="Stop at an unreadable image, or leave it out and list it.  [default: stop]")
+def fit(
+    source: Path,
+    out: Path,
+    preset: str,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    adapter: str | None,
+    weights: str | None,
+    device: str | None,
+    seed: int | None,
+    on_bad_image: str | None,
+) -> None:
+    """Turn the image labels of SOURCE into pixel masks in the folder RUN.
+
+    SOURCE is a CSV file, a folder with labels.csv, or a folder with one sub-folder per class.
+
+    The stages are classifier, recam, maps, refine and masks. Each is skipped while nothing it
+    depends on has changed, so the same command continues after an interruption, and a changed
+    setting redoes just what depends on it. Masks land in RUN/masks and RUN/masks.h5,
+    a page to look at in RUN/report.html.
+
+    \b
+    Examples:
+      recamlabel fit photos/labels.csv --out runs/first
+      recamlabel fit photos --out runs/first --set masks.threshold=0.4
+    """
+    config = resolve_settings(
+        preset, config_file, assignments, adapter,
+        backbone__weights=weights, runtime__device=device, seed=seed, data__on_bad_image=on_bad_image,
+    )
+    # Imported late: torch takes seconds, and a wrong option should not.
+    from recamlabel.pipeline import fit as run_fit
+    from recamlabel.review.report import write_report
+
+    run = run_fit(source, out, config)
+    page = write_report(run)
+    click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
+    click.echo(f"report: {page}")

@@ -1,0 +1,94 @@
+"""The ``recamlabel`` command: verbs loaded when used, errors as one message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from recamlabel import __version__
+from recamlabel.errors import RecamlabelError
+
+COMMANDS = {
+    "fit": ("recamlabel.cli.fit:fit", "Image labels to pixel masks: train, map, refine, write masks."),
+    "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
+    "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
+    "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
+    "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
+    "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
+    "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),
+    "demo": ("recamlabel.cli.demo:demo", "Draw a small data set and run everything on it."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a verb's module when the verb is used, so that ``--help`` is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Verbs in the order of a first visit."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import one verb."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs' summaries, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", package_name="recamlabel")
+def cli() -> None:
+    """Image-level labels in, pixel masks out.
+
+    Start with `recamlabel check SOURCE`, then `recamlabel fit SOURCE --out RUN`.
+    """
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 1 the data's or run's fault, 2 wrong usage or settings, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code; no user's mistake ends in a traceback."""
+    try:
+        outcome = cli.main(arguments, prog_name="recamlabel", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; the same command again continues where it stopped", 130)
+    except RecamlabelError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(_explain(error), 1)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"recamlabel: {message}", err=True)
+    return code
+
+
+def _explain(error: OSError) -> str:
+    text = str(error)
+    if error.errno == errno.ENOSPC or "No space left" in text:
+        return f"no space left on the disk ({text}); free some and run the same command again, it continues"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"not allowed: {text}; check the permissions of that path"
+    return f"the system refused: {text}"

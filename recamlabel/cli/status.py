@@ -1,0 +1,34 @@
+"""``recamlabel status``: what a run holds."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+
+import click
+
+from recamlabel.cli.options import run_argument
+
+
+@click.command()
+@run_argument
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
+def status(run: Path, as_json: bool) -> None:
+    """Which stages of RUN are finished, when, and how long they took."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from recamlabel.workspace import STAGES, RunFolder
+
+    folder = RunFolder.open(run)
+    rows = [{"stage": name, "state": folder.stage_state(name), **folder.state.stages.get(name, {})} for name in STAGES]
+    if as_json:
+        click.echo(json_module.dumps({"run": str(run), "dataset": folder.state.dataset, "stages": rows}, indent=2, ensure_ascii=False))
+        return
+    data = folder.state.dataset
+    table = Table("stage", "state", "finished", "seconds", "key")
+    for row in rows:
+        table.add_row(row["stage"], row["state"], row.get("finished", ""), str(row.get("seconds", "")), row.get("key", ""))
+    console = Console()
+    console.print(f"{run}: {data.get('images', '?')} images, {len(data.get('classes', []))} classes, from {data.get('source', '?')}", highlight=False)
+    console.print(table)

@@ -1,0 +1,93 @@
+"""The data set as a run sees it: ``dataset.json``, labels and sizes of every usable image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from recamlabel.adapters.base import Dataset, LabelledImage
+from recamlabel.classes import ClassTable
+from recamlabel.errors import StoreError
+from recamlabel.storage.atomic import write_text
+
+CATALOG_FILE = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A data set whose every image has been decoded once.
+
+    Args:
+        dataset: Classes and images, in order.
+        shapes: Height and width in pixels by image id, after EXIF orientation.
+        hashes: Content hash of the image file by image id.
+    """
+
+    dataset: Dataset
+    shapes: Mapping[str, tuple[int, int]]
+    hashes: Mapping[str, str]
+
+    @property
+    def images(self) -> tuple[LabelledImage, ...]:
+        """All images, in data set order."""
+        return self.dataset.images
+
+    def training_images(self, splits: list[str]) -> tuple[LabelledImage, ...]:
+        """Images of the given splits; all images where the data set has no splits."""
+        if not self.dataset.splits:
+            return self.images
+        return tuple(image for image in self.images if image.split in splits)
+
+    def fingerprint(self, images: tuple[LabelledImage, ...] | None = None) -> str:
+        """Hash of classes, ids, labels, splits and image contents (not of where the files lie)."""
+        digest = hashlib.sha256(json.dumps(self.dataset.classes.names).encode())
+        for image in self.images if images is None else images:
+            row = [image.id, sorted(image.present), sorted(image.absent), image.split, self.hashes[image.id]]
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()[:16]
+
+
+def save_catalog(path: Path, catalog: Catalog) -> None:
+    """Write a catalog as JSON, atomically."""
+    dataset = catalog.dataset
+    everything = frozenset(dataset.classes.names)
+    rows = []
+    for image in dataset.images:
+        height, width = catalog.shapes[image.id]
+        rows.append(
+            {
+                "id": image.id,
+                "path": str(image.path),
+                "height": height,
+                "width": width,
+                "present": dataset.classes.ids_of(image.present),
+                "unknown": dataset.classes.ids_of(everything - image.present - image.absent),
+                "split": image.split,
+                "hash": catalog.hashes[image.id],
+            }
+        )
+    head = {"root": str(dataset.root), "adapter": dataset.adapter, "classes": list(dataset.classes.names)}
+    write_text(path, json.dumps({**head, "images": rows}, indent=1, ensure_ascii=False))
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Read what :func:`save_catalog` wrote. Raises StoreError if it is missing or damaged."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        classes = ClassTable(tuple(tree["classes"]))
+        images, shapes, hashes = [], {}, {}
+        for row in tree["images"]:
+            present = frozenset(classes.name_of(number) for number in row["present"])
+            unknown = {classes.name_of(number) for number in row["unknown"]}
+            absent = frozenset(classes.names) - present - unknown
+            images.append(LabelledImage(row["id"], Path(row["path"]), present, absent, row["split"]))
+            shapes[row["id"]] = (int(row["height"]), int(row["width"]))
+            hashes[row["id"]] = str(row["hash"])
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file; run `recamlabel fit` first") from None
+    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+        raise StoreError(f"{path}: damaged ({error!r}); run `recamlabel fit` again") from None
+    return Catalog(Dataset(Path(tree["root"]), str(tree["adapter"]), classes, tuple(images)), shapes, hashes)

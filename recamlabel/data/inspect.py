@@ -1,0 +1,202 @@
+"""Every image decoded once: which are bad, how large they are, and whether ``fit`` may start."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from recamlabel.adapters.base import Dataset, LabelledImage, Problem
+from recamlabel.data.decode import decode_image, read_bytes
+from recamlabel.errors import DatasetError
+
+_SHOWN = 10
+# So few that 60,000 images are never all in the queue, so many that no worker waits.
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What decoding every image has shown.
+
+    Args:
+        shapes: Height and width in pixels by image id, after EXIF orientation.
+        hashes: BLAKE2b-128 of the file's bytes by image id, 32 hex digits.
+        problems: One fatal problem, with ``image_id``, for every image that cannot be decoded.
+    """
+
+    shapes: Mapping[str, tuple[int, int]]
+    hashes: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+
+class _Result(NamedTuple):
+    shape: tuple[int, int]
+    digest: str
+    trouble: str
+
+
+def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int], object] | None = None) -> Inspection:
+    """Decode every image of a data set in threads (Pillow decodes without Python's lock).
+
+    Images with a fatal problem already, such as missing ones, are not tried again. Memory does
+    not grow with the pixels: a few images are open at a time.
+
+    Args:
+        dataset: As an adapter gives it.
+        workers: Number of threads; -1 is one per core.
+        progress: Called with the number of images that are finished since its last call.
+
+    Example:
+        >>> from recamlabel.classes import ClassTable
+        >>> from pathlib import Path
+        >>> inspect_images(Dataset(Path("."), "csv", ClassTable(("cat",)), ())).problems
+        ()
+    """
+    bad = {problem.image_id for problem in dataset.problems if problem.fatal}
+    shapes, hashes, problems = {}, {}, []
+    for image, result in _decode_all(dataset.images, bad, workers if workers > 0 else _cores()):
+        if result is not None and not result.trouble:
+            shapes[image.id], hashes[image.id] = result.shape, result.digest
+        elif result is not None:
+            problems.append(Problem(result.trouble, image.path, image_id=image.id))
+        if progress is not None:
+            progress(1)
+    return Inspection(shapes, hashes, tuple(problems))
+
+
+def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Literal["stop", "skip"]) -> Dataset:
+    """Act on the data set's problems and on those that decoding found.
+
+    Args:
+        dataset: As an adapter gives it.
+        problems: More problems, as in ``Inspection.problems``.
+        mode: ``"stop"`` raises if anything is fatal; ``"skip"`` leaves bad images out, and still
+            raises for what does not concern single images.
+
+    Returns:
+        The data set without the bad images; their problems are in it, not fatal any more.
+
+    Raises:
+        DatasetError: With the first ten problems and their number.
+    """
+    merged = with_problems(dataset, problems)
+    if mode == "skip":
+        merged = without_bad_images(merged)
+    fatal = [problem for problem in merged.problems if problem.fatal]
+    if not fatal:
+        return merged
+    lines = [f"{_count(len(fatal), 'problem')} in the data set:", *(f"  {problem}" for problem in fatal[:_SHOWN])]
+    if len(fatal) > _SHOWN:
+        lines.append(f"  … and {len(fatal) - _SHOWN} more")
+    lines.append("run `recamlabel check SOURCE` for the full list")
+    if all(problem.image_id is not None for problem in fatal):
+        lines[-1] += ", or go on without these images with --on-bad-image skip"
+    raise DatasetError("\n".join(lines))
+
+
+def with_problems(dataset: Dataset, problems: Iterable[Problem]) -> Dataset:
+    """The data set with more problems."""
+    return replace(dataset, problems=(*dataset.problems, *problems))
+
+
+def without_bad_images(dataset: Dataset) -> Dataset:
+    """The data set without images that have a fatal problem; those problems stay listed, as not fatal."""
+    bad = {problem.image_id for problem in dataset.problems if problem.fatal and problem.image_id is not None}
+    problems = (
+        replace(problem, fatal=False, message=f"left out: {problem.message}")
+        if problem.fatal and problem.image_id is not None
+        else problem
+        for problem in dataset.problems
+    )
+    images = tuple(image for image in dataset.images if image.id not in bad)
+    return replace(dataset, images=images, problems=tuple(problems))
+
+
+def training_images(dataset: Dataset, train_splits: Sequence[str]) -> tuple[LabelledImage, ...]:
+    """Images of the training splits; all images where the data set has no splits."""
+    if not dataset.splits:
+        return dataset.images
+    return tuple(image for image in dataset.images if image.split in set(train_splits))
+
+
+def refusal_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
+    """Why ``fit`` would not start; empty if it would.
+
+    It does not with a fatal problem, without an image, without an image in one of the training
+    splits (where there are splits), and without any label among the training images.
+
+    Example:
+        >>> from recamlabel.classes import ClassTable
+        >>> from pathlib import Path
+        >>> refusal_reasons(Dataset(Path("."), "csv", ClassTable(("cat",)), ()), ["train"])
+        ['no image in the data set; expected at least one']
+    """
+    reasons = []
+    fatal = [problem for problem in dataset.problems if problem.fatal]
+    if fatal:
+        reasons.append(f"{_count(len(fatal), 'problem')} to mend (first: {fatal[0]})")
+    if not dataset.images:
+        return [*reasons, "no image in the data set; expected at least one"]
+    for split in train_splits if dataset.splits else ():
+        if not any(image.split == split for image in dataset.images):
+            reasons.append(
+                f"no image in the training split {split!r} (setting data.train_splits); "
+                f"the splits with images are: {', '.join(dataset.splits)}"
+            )
+    training = training_images(dataset, train_splits)
+    if training and not any(image.present for image in training):
+        reasons.append(f"none of the {_count(len(training), 'training image')} has a label; there is nothing to learn")
+    return reasons
+
+
+def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
+    """What ``fit`` goes on with, but not to good effect: classes in no or in every training image."""
+    training = training_images(dataset, train_splits)
+    matrix = dataset.labels(training)
+    if not len(training):
+        return []
+    names = dataset.classes.names
+    never = [name for name, column in zip(names, matrix.T, strict=True) if not (column == 1).any()]
+    always = [name for name, column in zip(names, matrix.T, strict=True) if (column == 1).all()]
+    warnings = []
+    if never:
+        warnings.append(f"no training image has: {', '.join(never)}; masks will not have it either")
+    if always:
+        warnings.append(f"every training image has: {', '.join(always)}; without images that lack it, it is hard to find")
+    return warnings
+
+
+def _decode_all(
+    images: Sequence[LabelledImage], bad: set[str | None], workers: int
+) -> Iterator[tuple[LabelledImage, _Result | None]]:
+    """Results in the order of the images, with a bounded queue."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        todo = ((image, None if image.id in bad else pool.submit(_inspect, image)) for image in images)
+        queue: deque[tuple[LabelledImage, Future[_Result] | None]] = deque(islice(todo, workers * _AHEAD))
+        while queue:
+            image, future = queue.popleft()
+            yield image, None if future is None else future.result()
+            queue.extend(islice(todo, 1))
+
+
+def _inspect(image: LabelledImage) -> _Result:
+    try:
+        data = read_bytes(image.path)
+        height, width, _ = decode_image(data, image.path).shape
+    except DatasetError as error:
+        return _Result((0, 0), "", str(error).removeprefix(f"{image.path}: "))
+    return _Result((height, width), hashlib.blake2b(data, digest_size=16).hexdigest(), "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,1 @@
+"""Scores against true masks: the only package that reads them."""

@@ -1,0 +1,89 @@
+"""The maps of a whole data set into ``maps.h5``, images of one size in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.config import MapsConfig
+from recamlabel.data.catalog import Catalog
+from recamlabel.data.decode import read_image
+from recamlabel.maps.base import MapVariant
+from recamlabel.maps.multiscale import MapNet, class_maps
+from recamlabel.progress import Advance
+from recamlabel.storage.hdf5 import ShardedWriter
+
+Group = Sequence[LabelledImage]
+
+
+def batches_by_shape(catalog: Catalog, images: Sequence[LabelledImage], max_pixels: int, max_images: int = 16) -> list[list[LabelledImage]]:
+    """Group images of equal size into batches of at most ``max_pixels`` pixels (at least one image).
+
+    Args:
+        catalog: Knows the sizes.
+        images: What to group.
+        max_pixels: Bound on the sum of the images' pixels.
+        max_images: Bound on their number.
+    """
+    by_shape: dict[tuple[int, int], list[LabelledImage]] = {}
+    for image in images:
+        by_shape.setdefault(catalog.shapes[image.id], []).append(image)
+    batches = []
+    for (height, width), members in by_shape.items():
+        size = max(1, min(max_images, max_pixels // (height * width)))
+        batches += [members[start : start + size] for start in range(0, len(members), size)]
+    return batches
+
+
+def build_maps(
+    catalog: Catalog,
+    nets: Mapping[str, MapNet],
+    variants: Mapping[str, MapVariant],
+    config: MapsConfig,
+    writer: ShardedWriter,
+    advance: Advance,
+    *,
+    amp: bool,
+    max_pixels: int,
+    decode_threads: int = 2,
+) -> None:
+    """Compute and store the maps of every image that the writer does not have yet.
+
+    Args:
+        catalog: Images, labels and sizes.
+        nets: Network by group name in the file (``cam``, ``recam``).
+        variants: Variant by the same names.
+        config: Scales, flip, sizes.
+        writer: Takes ``<name>/<image id>`` datasets, ``float16 (C, h, w)`` with attribute ``class_ids``.
+        advance: Progress, in images.
+        amp: bf16 autocast on CUDA.
+        max_pixels: Pixels of one batch at scale 1.
+        decode_threads: Threads that read ahead.
+    """
+    table = catalog.dataset.classes
+    todo = [image for image in catalog.images if image.id not in writer.done]
+    for group, pixels in _read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
+        ids = [table.ids_of(image.present) for image in group]
+        rows = [[number - 1 for number in own] for own in ids]
+        made = {name: class_maps(pixels, rows, net, variants[name], config, amp) for name, net in nets.items()}
+        for position, image in enumerate(group):
+            attributes = {"class_ids": np.array(ids[position], dtype=np.int32)}
+            writer.add(image.id, {f"{name}/{image.id}": (maps[position], attributes) for name, maps in made.items()})
+        advance(len(group))
+
+
+def _read_ahead(groups: list[list[LabelledImage]], threads: int) -> Iterator[tuple[Group, list[np.ndarray]]]:
+    """Decode the next groups while the network works on this one."""
+    with ThreadPoolExecutor(threads) as pool:
+        queue = iter(groups)
+        ahead = [(group, [pool.submit(read_image, image.path) for image in group]) for group in islice(queue, 2)]
+        while ahead:
+            group, futures = ahead.pop(0)
+            following = next(queue, None)
+            if following is not None:
+                ahead.append((following, [pool.submit(read_image, image.path) for image in following]))
+            yield group, [future.result() for future in futures]

@@ -1,0 +1,94 @@
+"""Class maps summed over scales and flips (METHOD 1, inference)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recamlabel.config import MapsConfig
+from recamlabel.data.batches import Normalisation, resize
+from recamlabel.devices import autocast
+from recamlabel.maps.base import MapVariant
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.cam import normalise_by_max
+
+
+@dataclass(frozen=True)
+class MapNet:
+    """A backbone in eval mode and the weight ``(K, D)`` its maps are made with."""
+
+    backbone: Backbone
+    weight: Tensor
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Input normalisation of the backbone."""
+        return Normalisation(self.backbone.mean, self.backbone.std)
+
+
+def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
+    """Image size with its long side brought down to ``max_side`` where it is above.
+
+    Example:
+        >>> working_size(3000, 4000, 640), working_size(10, 20, 640)
+        ((480, 640), (10, 20))
+    """
+    scale = min(1.0, max_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def stored_size(height: int, width: int, config: MapsConfig) -> tuple[int, int]:
+    """Size of the stored map of an image of ``height x width`` pixels."""
+    height, width = working_size(height, width, config.max_side)
+    return math.ceil(height / config.stored_stride), math.ceil(width / config.stored_stride)
+
+
+@torch.inference_mode()
+def class_maps(images: list[np.ndarray], classes: list[list[int]], net: MapNet, variant: MapVariant, config: MapsConfig, amp: bool) -> list[np.ndarray]:
+    """Normalised maps of each image's own classes.
+
+    Per scale the maps of the image and of its mirror image are summed, resized bilinearly
+    to the stored size and summed over scales; then each class is divided by its maximum.
+
+    Args:
+        images: B images ``(H, W, 3) uint8`` of one size.
+        classes: Class indices 0..K-1 of each image's labels; may be empty.
+        net: Backbone and weight.
+        variant: How one map is made.
+        config: Scales, flip, sizes.
+        amp: bf16 autocast on CUDA.
+
+    Returns:
+        B arrays ``(C_b, h, w) float16`` in [0, 1].
+    """
+    height, width = images[0].shape[:2]
+    target = stored_size(height, width, config)
+    union = sorted({number for row in classes for number in row})
+    if not union:
+        return [np.zeros((0, *target), dtype=np.float16) for _ in images]
+    device = net.weight.device
+    keep = torch.tensor(union, device=device)
+    base = working_size(height, width, config.max_side)
+    total = torch.zeros(len(images), len(union), *target, device=device)
+    for scale in config.scales:
+        inputs = _scaled(images, max(1, round(base[0] * scale)), max(1, round(base[1] * scale)), net.normalisation).to(device)
+        if config.flip:
+            inputs = torch.cat([inputs, inputs.flip(-1)])
+        with autocast(device, amp):
+            maps = variant(net.backbone, net.weight, inputs.contiguous(memory_format=torch.channels_last), keep).float()
+        if config.flip:
+            maps = maps[: len(images)] + maps[len(images) :].flip(-1)
+        total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
+    normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
+    place = {number: position for position, number in enumerate(union)}
+    return [normalised[row, [place[number] for number in own]] for row, own in enumerate(classes)]
+
+
+def _scaled(images: list[np.ndarray], height: int, width: int, normalisation: Normalisation) -> Tensor:
+    arrays = [normalisation.apply(resize(image, height, width)) for image in images]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)

@@ -1,0 +1,50 @@
+"""Class maps to refined scores, by name.
+
+A refiner turns the maps of one image into *scores*: per class and pixel the highest
+background level at which the pixel would still be given to the class. Masks are then
+``argmax([threshold, scores])``, so one stored result serves every threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.config import RefineConfig
+from recamlabel.errors import ConfigError, MissingExtraError
+from recamlabel.refine.crf import crf_available
+from recamlabel.refine.levels import crf_scores
+
+Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig], NDArray[np.float32]]
+"""``(image (H, W, 3) uint8, maps (C, H, W) in [0, 1], settings) -> scores (C, H, W) in [0, 1]``."""
+
+
+def keep_maps(image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig) -> NDArray[np.float32]:
+    """No refinement: the maps are the scores."""
+    return maps
+
+
+REFINERS: dict[str, Refiner] = {"none": keep_maps, "crf": crf_scores}
+
+
+def resolve_method(name: str) -> str:
+    """The refiner that ``refine.method`` stands for on this machine.
+
+    ``auto`` is ``crf`` where its package is installed and ``none`` elsewhere.
+
+    Raises:
+        ConfigError: An unknown name; lists the known ones.
+        MissingExtraError: ``crf`` asked for by name and not installed.
+    """
+    if name == "auto":
+        return "crf" if crf_available() else "none"
+    if name not in REFINERS:
+        raise ConfigError(f"refine.method: unknown {name!r}; the methods are: auto, {', '.join(REFINERS)}")
+    if name == "crf" and not crf_available():
+        raise MissingExtraError(
+            "refine.method=crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
+            "(builds from source with a C++ compiler such as g++); or --set refine.method=none"
+        )
+    return name

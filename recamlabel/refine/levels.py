@@ -1,0 +1,50 @@
+"""Scores from the dense CRF run at several background levels (METHOD 3, at every level)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.config import RefineConfig
+from recamlabel.refine.crf import CrfInference
+
+
+def crf_scores(image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig) -> NDArray[np.float32]:
+    """Per class and pixel, the highest background level at which the CRF keeps the class.
+
+    At each level L the CRF starts from the labels ``argmax([L, maps])``; its pairwise terms are
+    built once. A pixel that a class holds at the m lowest levels scores half-way between
+    level m and level m+1, so a mask rendered at threshold L is exactly the CRF's result at L,
+    and one rendered in between is the result at the nearest level.
+
+    Args:
+        image: ``(H, W, 3) uint8`` RGB.
+        maps: ``(C, H, W) float32`` in [0, 1], C >= 1.
+        config: Levels (ascending) and CRF settings.
+
+    Returns:
+        ``(C, H, W) float32`` in [0, 1].
+
+    Raises:
+        MissingExtraError: ``pydensecrf`` is not installed.
+        RecamlabelError: Shapes that do not go together, or maps that are not finite.
+    """
+    classes = maps.shape[0]
+    crf = CrfInference(image, classes + 1, config.crf)
+    kept = np.zeros(maps.shape, dtype=np.int64)
+    for level in config.levels:
+        floor = np.full((1, *maps.shape[1:]), level, dtype=np.float32)
+        labels = crf.run_labels(np.concatenate([floor, maps]).argmax(axis=0))
+        kept += labels[None] == np.arange(1, classes + 1)[:, None, None]
+    return step_scores(config.levels)[kept]
+
+
+def step_scores(levels: list[float]) -> NDArray[np.float32]:
+    """Score of a class that holds at the 0, 1, … lowest levels: 0, then the midpoints, then the last level's upper side.
+
+    Example:
+        >>> step_scores([0.25, 0.5]).tolist()
+        [0.0, 0.375, 0.75]
+    """
+    edges = np.array([*levels, 1.0], dtype=np.float64)
+    return np.concatenate([[0.0], (edges[:-1] + edges[1:]) / 2]).astype(np.float32)

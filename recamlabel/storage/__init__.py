@@ -1,0 +1,1 @@
+"""Arrays and masks on disk, always written whole or not at all."""

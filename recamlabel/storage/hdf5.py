@@ -1,0 +1,142 @@
+"""Arrays by image id in HDF5, with provenance attributes; written in shards that survive a kill.
+
+The finished file opens with plain h5py or ``h5ls``: one dataset per image id (an id with
+``/`` in it is a path of groups), optionally below a group such as ``cam`` or ``recam``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from recamlabel.errors import StoreError
+from recamlabel.storage.atomic import replacing
+
+IDS_KEY = "__ids__"
+
+
+def open_store(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading. Raises StoreError where it is missing or damaged."""
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; run `recamlabel fit` first")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise StoreError(f"{path}: not a readable HDF5 file ({error}); delete it and run `recamlabel fit` again") from None
+
+
+def class_ids(dataset: h5py.Dataset) -> list[int]:
+    """The class ids (1..K) of the first axis of a stored map."""
+    return [int(value) for value in dataset.attrs["class_ids"]]
+
+
+class ShardedWriter:
+    """Collects arrays by image id into shards, then merges them into one file.
+
+    A shard is written atomically once it holds ``shard_size`` images, so a killed process
+    loses at most the shard in memory; a new writer on the same folder sees what is done.
+
+    Args:
+        target: The file that :meth:`finish` makes.
+        key: Stage key; shards of another key in the same place are discarded.
+        attributes: Root attributes of the finished file; dicts and lists are stored as JSON.
+        shard_size: Images per shard.
+
+    Example:
+        >>> import numpy as np
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> with ShardedWriter(folder / "maps.h5", "k1", {"version": "1"}) as writer:
+        ...     writer.add("a/b", {"cam/a/b": (np.zeros((1, 2, 2), np.float16), {"class_ids": [3]})})
+        ...     writer.finish()
+        >>> h5py.File(folder / "maps.h5")["cam/a/b"].shape
+        (1, 2, 2)
+    """
+
+    def __init__(self, target: Path, key: str, attributes: Mapping[str, Any], shard_size: int = 64) -> None:
+        self.target, self.attributes, self.shard_size = target, dict(attributes), shard_size
+        self.folder = target.with_name(f".{target.name}.parts") / key
+        for other in self.folder.parent.glob("*"):
+            if other.name != key:
+                shutil.rmtree(other)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pending: dict[str, Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]] = {}
+        self.done: set[str] = set()
+        for shard in self._shards():
+            with h5py.File(shard, "r") as file:
+                self.done |= set(file[IDS_KEY].asstr()[()])
+
+    def __enter__(self) -> ShardedWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # A plain interruption keeps what is finished; an error from the disk itself must not be masked.
+        if kind is not None and not issubclass(kind, OSError):
+            self.flush()
+
+    def add(self, image_id: str, arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]) -> None:
+        """Add one image: ``{dataset path: (array, attributes)}``."""
+        self._pending[image_id] = arrays
+        if len(self._pending) >= self.shard_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending images as one shard."""
+        if not self._pending:
+            return
+        number = len(self._shards())
+        with replacing(self.folder / f"{number:06d}.h5") as temporary, h5py.File(temporary, "w") as file:
+            for arrays in self._pending.values():
+                for path, (array, attributes) in arrays.items():
+                    write_array(file, path, array, attributes)
+            file.create_dataset(IDS_KEY, data=list(self._pending), dtype=h5py.string_dtype())
+        self.done |= set(self._pending)
+        self._pending.clear()
+
+    def finish(self) -> None:
+        """Merge all shards into the target file, atomically, and remove them."""
+        self.flush()
+        with replacing(self.target) as temporary:
+            with h5py.File(temporary, "w") as file:
+                for name, value in self.attributes.items():
+                    file.attrs[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+                for shard in self._shards():
+                    with h5py.File(shard, "r") as part:
+                        for path in leaf_paths(part):
+                            if path != IDS_KEY:
+                                _copy(part, file, path)
+        shutil.rmtree(self.folder.parent)
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.h5"))
+
+
+def write_array(file: h5py.File, path: str, array: np.ndarray, attributes: Mapping[str, Any]) -> None:
+    """Write one compressed dataset with attributes (empty arrays uncompressed)."""
+    options: dict[str, Any] = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if array.size else {}
+    dataset = file.create_dataset(path, data=array, **options)
+    for name, value in attributes.items():
+        dataset.attrs[name] = value
+
+
+def leaf_paths(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    """Paths of all datasets below a group, in name order."""
+    for name, item in group.items():
+        path = f"{prefix}{name}"
+        if isinstance(item, h5py.Group):
+            yield from leaf_paths(item, f"{path}/")
+        else:
+            yield path
+
+
+def _copy(source: h5py.File, target: h5py.File, path: str) -> None:
+    parent = path.rpartition("/")[0]
+    source.copy(path, target.require_group(parent) if parent else target, name=path.rpartition("/")[2])

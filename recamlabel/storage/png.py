@@ -1,0 +1,52 @@
+"""Index masks as PNG: mode L (8 bit) up to 254 classes, 16 bit above."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from recamlabel.errors import StoreError
+from recamlabel.storage.atomic import replacing
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask ``(H, W)`` of ``uint8`` or ``uint16`` atomically.
+
+    Mode L rather than P: OpenCV turns palette images into colours.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> target = Path(mkdtemp()) / "m.png"
+        >>> write_mask(target, np.array([[0, 255]], dtype=np.uint8))
+        >>> read_mask(target).tolist()
+        [[0, 255]]
+    """
+    if mask.ndim != 2 or mask.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"expected an (H, W) mask of uint8 or uint16, got shape {mask.shape}, {mask.dtype}")
+    with replacing(path) as temporary:
+        Image.fromarray(mask).save(temporary, format="PNG")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read an index mask as ``(H, W)`` ``uint8`` or ``uint16`` (modes L, P, 1, I;16).
+
+    Raises:
+        StoreError: Missing, unreadable, or a colour image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode in {"L", "P"}:
+                return np.array(image, dtype=np.uint8)
+            if image.mode == "1":
+                return np.array(image).astype(np.uint8)
+            if image.mode.startswith("I"):
+                return np.array(image).astype(np.uint16)
+            mode = image.mode
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such mask") from None
+    except OSError as error:
+        raise StoreError(f"{path}: not a readable mask ({error})") from None
+    raise StoreError(f"{path}: a colour image (mode {mode}); expected an index mask: mode L, P or 16 bit, one class id a pixel")

@@ -1,0 +1,1 @@
+"""One training loop, one small objective module per stage, weights on disk."""

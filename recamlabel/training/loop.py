@@ -1,0 +1,138 @@
+"""The one training loop: SGD with polynomial decay, checkpoints, exact resume, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from recamlabel.config import ScheduleConfig
+from recamlabel.data.batches import Batch, TrainingBatches, iterate
+from recamlabel.devices import autocast
+from recamlabel.errors import RecamlabelError
+from recamlabel.progress import say, track
+from recamlabel.storage.atomic import replacing
+
+CHECKPOINT_SECONDS = 30.0
+LOG_EVERY = 10
+
+
+class Objective(Protocol):
+    """What a stage trains: modules, their learning rates, a loss."""
+
+    name: str
+    module: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """SGD parameter groups, each with its own ``lr``."""
+        ...
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Loss to minimise, and figures to log."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Where and how the loop runs; nothing here changes what is learnt."""
+
+    device: torch.device
+    workers: int
+    amp: bool
+    checkpoint: Path
+    key: str
+    log: Callable[..., None]
+
+
+def poly_factor(step: int, steps: int, power: float) -> float:
+    """Polynomial decay ``(1 - step / steps) ** power``, 1 at step 0.
+
+    Example:
+        >>> poly_factor(5, 10, 1.0)
+        0.5
+    """
+    return float((1 - step / steps) ** power)
+
+
+def train(objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig, settings: LoopSettings) -> dict[str, float]:
+    """Train to the last step, from the checkpoint where there is one of the same stage key.
+
+    Args:
+        objective: Stage-specific loss; its module is trained in place.
+        batches: One item per optimiser step.
+        schedule: Momentum, weight decay, decay power.
+        settings: Device, workers, checkpoint file, log.
+
+    Returns:
+        The mean of each logged figure over the last steps.
+
+    Raises:
+        RecamlabelError: The loss is not finite.
+    """
+    objective.module.to(settings.device, memory_format=torch.channels_last)
+    objective.module.train()
+    groups = objective.parameter_groups()
+    base = [float(group["lr"]) for group in groups]
+    optimiser = torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+    start = _restore(objective, optimiser, settings)
+    steps = len(batches)
+    window: dict[str, list[float]] = {}
+    last: dict[str, float] = {}
+    saved = time.monotonic()
+    with track(objective.name, steps, start=start, unit="steps") as advance:
+        for batch in iterate(batches, start, settings.device, settings.workers):
+            for group, lr in zip(optimiser.param_groups, base, strict=True):
+                group["lr"] = lr * poly_factor(batch.step, steps, schedule.poly_power)
+            figures = _step(objective, optimiser, batch, settings)
+            for name, value in figures.items():
+                window.setdefault(name, []).append(value)
+            done = batch.step + 1
+            if done % LOG_EVERY == 0 or done == steps:
+                last = {name: sum(values) / len(values) for name, values in window.items()}
+                settings.log(stage=objective.name, event="step", step=done, steps=steps, lr=optimiser.param_groups[0]["lr"], **last)
+                window.clear()
+            advance(1, note=f"loss {figures['loss']:.4f}")
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps:
+                _save(objective, optimiser, done, settings)
+                saved = time.monotonic()
+    return last
+
+
+def _step(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, settings: LoopSettings) -> dict[str, float]:
+    # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
+    torch.manual_seed(hash((batch.step, 7919)) & 0x7FFFFFFF)
+    with autocast(settings.device, settings.amp):
+        loss, figures = objective.loss(batch)
+    if not bool(torch.isfinite(loss)):
+        raise RecamlabelError(
+            f"{objective.name}: the loss is not finite at step {batch.step + 1}; "
+            f"lower the learning rate, for example --set {objective.name}.lr={optimiser.param_groups[0]['lr'] / 4:.2g}"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in figures.items()}}
+
+
+def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, settings: LoopSettings) -> None:
+    state = {"key": settings.key, "step": done, "module": objective.module.state_dict(), "optimiser": optimiser.state_dict()}
+    with replacing(settings.checkpoint) as temporary:
+        torch.save(state, temporary)
+
+
+def _restore(objective: Objective, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> int:
+    if not settings.checkpoint.exists():
+        return 0
+    state = torch.load(settings.checkpoint, map_location=settings.device, weights_only=True)
+    if state["key"] != settings.key:
+        settings.checkpoint.unlink()
+        return 0
+    objective.module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    say(f"{objective.name}: continues at step {state['step']}")
+    return int(state["step"])

