@@ -22,7 +22,10 @@ def resize_maps(maps: NDArray[np.floating], height: int, width: int) -> NDArray[
         [0.0, 0.25, 0.75, 1.0]
     """
     if maps.shape[1:] == (height, width) or maps.shape[0] == 0:
-        return np.array(np.broadcast_to(maps, (maps.shape[0], height, width)) if maps.shape[0] else np.zeros((0, height, width)), dtype=np.float32)
+        return np.array(
+            np.broadcast_to(maps, (maps.shape[0], height, width)) if maps.shape[0] else np.zeros((0, height, width)),
+            dtype=np.float32,
+        )
     size = (width, height)
     resized = [Image.fromarray(one.astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for one in maps]
     return np.stack([np.asarray(one, dtype=np.float32) for one in resized])

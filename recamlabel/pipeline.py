@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel import __version__
-from recamlabel.adapters import AdapterOptions, load_dataset
+from recamlabel.adapters import load_dataset, options_from
 from recamlabel.adapters.base import Dataset
 from recamlabel.config import Config, config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog, save_catalog
@@ -73,17 +73,16 @@ def check_settings(config: Config) -> Config:
     weights_identity(config.backbone.weights)
     method = resolve_method(config.refine.method)
     if config.refine.method == "auto" and method == "none":
-        say("refine: the dense CRF is left out, because pydensecrf2 is not installed (pip install 'recamlabel[crf]', needs a C++ compiler)")
+        say(
+            "refine: the dense CRF is left out, because pydensecrf2 is not installed "
+            "(pip install 'recamlabel[crf]', needs a C++ compiler)"
+        )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
 
 
 def read_dataset(source: Path, config: Config) -> Dataset:
     """Read the labels with the configured or detected adapter. Raises DatasetError."""
-    data = config.data
-    options = AdapterOptions(
-        tuple(data.classes), data.image_column, data.labels_column, data.split_column, data.label_separator
-    )
-    return load_dataset(source, data.adapter, options)
+    return load_dataset(source, config.data.adapter, options_from(config.data))
 
 
 def inspect_dataset(dataset: Dataset, config: Config) -> Catalog:
@@ -106,11 +105,18 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     """The stages with their keys; a changed setting changes the keys of just what depends on it."""
     training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
     everything = catalog.fingerprint()
-    learner = [config.backbone.model_dump(), weights_identity(config.backbone.weights), config.augment.model_dump(), config.seed]
+    learner = [
+        config.backbone.model_dump(),
+        weights_identity(config.backbone.weights),
+        config.augment.model_dump(),
+        config.seed,
+    ]
     classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
     head = config.recam.model_dump(exclude={"combine"})
     recam = stage_key("recam", 1, [config.augment.model_dump(), config.seed, head], {"classifier": classifier})
-    maps = stage_key("maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything})
+    maps = stage_key(
+        "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
+    )
     refine = stage_key("refine", 1, config.refine.model_dump(), {"maps": maps})
     return [
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
@@ -123,7 +129,9 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
 
 def masks_stage(config: Config, refine: str) -> Stage:
     """The last stage, which `recamlabel masks` runs alone."""
-    return Stage("masks", stage_key("masks", 1, config.masks.model_dump(), {"refine": refine}), ("masks.h5", "masks"), run_masks)
+    return Stage(
+        "masks", stage_key("masks", 1, config.masks.model_dump(), {"refine": refine}), ("masks.h5", "masks"), run_masks
+    )
 
 
 def run_stage(context: StageContext, stage: Stage) -> bool:
@@ -151,7 +159,17 @@ def _signature(dataset: Dataset) -> str:
             stat = image.path.stat()
         except OSError:
             return ""
-        rows.append([image.id, str(image.path), stat.st_size, stat.st_mtime_ns, sorted(image.present), sorted(image.absent), image.split])
+        rows.append(
+            [
+                image.id,
+                str(image.path),
+                stat.st_size,
+                stat.st_mtime_ns,
+                sorted(image.present),
+                sorted(image.absent),
+                image.split,
+            ]
+        )
     return stage_key("dataset", 1, [dataset.classes.names, rows])
 
 
@@ -178,7 +196,11 @@ def _record(run: RunFolder, catalog: Catalog, config: Config, source: Path, data
         "classes": list(catalog.dataset.classes.names),
     }
     packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow")
-    run.state.versions = {"recamlabel": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+    run.state.versions = {
+        "recamlabel": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
     run.save()
 
 

@@ -47,7 +47,14 @@ def track(description: str, total: int, *, start: int = 0, unit: str = "images")
 @contextmanager
 def _rich_bar(description: str, total: int, start: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -89,4 +96,5 @@ class _PlainLines:
         left = max(self.total - self.finished, 0) / max(rate, 1e-6)
         minutes, seconds = divmod(round(left), 60)
         tail = f", {note}" if note else ""
-        say(f"{self.description}: {self.finished}/{self.total} {self.unit}, {rate:.1f}/s, {minutes}:{seconds:02d} left{tail}")
+        done = f"{self.finished}/{self.total} {self.unit}"
+        say(f"{self.description}: {done}, {rate:.1f}/s, {minutes}:{seconds:02d} left{tail}")

@@ -21,7 +21,7 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.progress import track
 from recamlabel.refine.build import build_scores
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-from recamlabel.training.loop import LoopSettings, train
+from recamlabel.training.loop import LoopSettings, Objective, to_device, train
 from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
 from recamlabel.training.objectives.recam import RecamNet, RecamObjective
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights, save_weights
@@ -65,7 +65,7 @@ def run_classifier(context: StageContext) -> Mapping[str, Any]:
     torch.manual_seed(config.seed)
     net = _new_classifier(context)
     load_backbone_weights(net.backbone, config.backbone.weights)
-    last = _train(context, ClassifierObjective(net, config.classifier), config.classifier, offset=0)
+    last = _train(context, ClassifierObjective(net, config.classifier), net, config.classifier, offset=0)
     save_weights(context.run.path / CLASSIFIER_WEIGHTS, net, {"stage_key": context.key})
     return last
 
@@ -74,7 +74,7 @@ def run_recam(context: StageContext) -> Mapping[str, Any]:
     """Re-activate from the converged classifier."""
     torch.manual_seed(context.config.seed + 1)
     net = RecamNet(load_classifier(context), context.config.recam)
-    last = _train(context, RecamObjective(net, context.config.recam), context.config.recam, offset=1)
+    last = _train(context, RecamObjective(net, context.config.recam), net.classifier, context.config.recam, offset=1)
     save_weights(context.run.path / RECAM_WEIGHTS, net, {"stage_key": context.key})
     return last
 
@@ -82,31 +82,44 @@ def run_recam(context: StageContext) -> Mapping[str, Any]:
 def run_maps(context: StageContext) -> Mapping[str, Any]:
     """Maps of the classifier (``cam``) and of the re-activated network (``recam``)."""
     config, device = context.config, context.device
-    classifier, recam = load_classifier(context), load_recam(context)
-    nets = {
-        "cam": MapNet(classifier.backbone, classifier.head.weight.detach()),
-        "recam": MapNet(recam.classifier.backbone, recam.map_weight().detach()),
+    nets = _map_nets(context)
+    attributes = {
+        **context.provenance(),
+        "model_keys": {name: context.run.key_of(name) for name in ("classifier", "recam")},
     }
-    for module in (classifier, recam):
-        module.to(device, memory_format=torch.channels_last).eval()
-    nets = {name: MapNet(net.backbone, net.weight.to(device)) for name, net in nets.items()}
-    variants = {"cam": get_variant("cam"), "recam": get_variant(config.maps.variant)}
-    attributes = {**context.provenance(), "model_keys": {name: context.run.key_of(name) for name in ("classifier", "recam")}}
     total = len(context.catalog.images)
     with ShardedWriter(context.run.path / "maps.h5", context.key, attributes) as writer:
         with track("maps", total, start=len(writer.done)) as advance:
             pixels = CUDA_MAP_PIXELS if device.type == "cuda" else CPU_MAP_PIXELS
-            build_maps(context.catalog, nets, variants, config.maps, writer, advance, amp=config.runtime.amp, max_pixels=pixels)
+            build_maps(context.catalog, nets, config.maps, writer, advance, amp=config.runtime.amp, max_pixels=pixels)
         writer.finish()
     return {}
+
+
+def _map_nets(context: StageContext) -> list[MapNet]:
+    """One network with both heads where the re-activation left the backbone as it was, else two."""
+    classifier, recam = load_classifier(context), load_recam(context)
+    to_device(classifier, context.device).eval()
+    to_device(recam, context.device).eval()
+    variant = get_variant(context.config.maps.variant)
+    first = {"cam": classifier.head.weight.detach()}
+    second = {"recam": recam.map_weight().detach()}
+    if context.config.recam.backbone_lr_factor == 0:
+        return [MapNet(classifier.backbone, first | second, variant)]
+    return [MapNet(classifier.backbone, first, variant), MapNet(recam.classifier.backbone, second, variant)]
 
 
 def run_refine(context: StageContext) -> Mapping[str, Any]:
     """Refine the maps into scores."""
     config = context.config.refine
     total = len(context.catalog.images)
-    with ShardedWriter(context.run.path / "scores.h5", context.key, {**context.provenance(), "method": config.method}) as writer:
-        with open_store(context.run.path / "maps.h5") as maps, track(f"refine ({config.method})", total, start=len(writer.done)) as advance:
+    with ShardedWriter(
+        context.run.path / "scores.h5", context.key, {**context.provenance(), "method": config.method}
+    ) as writer:
+        with (
+            open_store(context.run.path / "maps.h5") as maps,
+            track(f"refine ({config.method})", total, start=len(writer.done)) as advance,
+        ):
             build_scores(context.catalog, maps, config.method, config, writer, advance, context.workers)
         writer.finish()
     return {"method": config.method}
@@ -115,7 +128,11 @@ def run_refine(context: StageContext) -> Mapping[str, Any]:
 def run_masks(context: StageContext) -> Mapping[str, Any]:
     """Render the masks at the configured threshold."""
     config = context.config.masks
-    attributes = {**context.provenance(), "threshold": config.threshold, "ignore_id": context.catalog.dataset.classes.ignore_id}
+    attributes = {
+        **context.provenance(),
+        "threshold": config.threshold,
+        "ignore_id": context.catalog.dataset.classes.ignore_id,
+    }
     with open_store(context.run.path / "scores.h5") as scores, track("masks", len(context.catalog.images)) as advance:
         pixels = render_masks(context.catalog, scores, config, context.run.path, context.key, attributes, advance)
     return {"threshold": config.threshold, "pixels": pixels}
@@ -143,18 +160,19 @@ def _new_classifier(context: StageContext) -> ClassifierNet:
     return ClassifierNet(backbone, len(context.catalog.dataset.classes))
 
 
-def _train(context: StageContext, objective: ClassifierObjective | RecamObjective, schedule: ScheduleConfig, offset: int) -> dict[str, float]:
+def _train(
+    context: StageContext, objective: Objective, net: ClassifierNet, schedule: ScheduleConfig, offset: int
+) -> dict[str, float]:
     """Run the loop on the training splits; a finished stage has no checkpoint left."""
     config = context.config
     images = context.catalog.training_images(config.data.train_splits)
-    backbone = objective.module.backbone if isinstance(objective.module, ClassifierNet) else objective.module.classifier.backbone
     batches = TrainingBatches(
         images,
         context.catalog.dataset.labels(images),
         schedule.batch_size,
         schedule.steps(len(images)),
         config.augment,
-        Normalisation(backbone.mean, backbone.std),
+        Normalisation(net.backbone.mean, net.backbone.std),
         seed=2 * config.seed + offset,
     )
     checkpoint = context.run.path / "weights" / f"{objective.name}.checkpoint"

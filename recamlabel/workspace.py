@@ -74,7 +74,9 @@ class RunFolder:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise StoreError(f"{file}: cannot be read ({error})") from None
         if tree.get("format") != FORMAT:
-            raise StoreError(f"{file}: run format {tree.get('format')!r}, this version reads {FORMAT}; use a new --out folder")
+            raise StoreError(
+                f"{file}: run format {tree.get('format')!r}, this version reads {FORMAT}; use a new --out folder"
+            )
         state = RunState(*(tree.get(name, {}) for name in ("config", "dataset", "versions", "stages")))
         return cls(path, state)
 
@@ -101,7 +103,10 @@ class RunFolder:
 
     def save(self) -> None:
         """Write ``run.toml`` atomically."""
-        tree = {"format": FORMAT, **{name: getattr(self.state, name) for name in ("versions", "dataset", "stages", "config")}}
+        tree = {
+            "format": FORMAT,
+            **{name: getattr(self.state, name) for name in ("versions", "dataset", "stages", "config")},
+        }
         write_text(self.path / RUN_FILE, tomli_w.dumps(_without_none(tree)))
 
     @contextmanager
@@ -111,7 +116,9 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise StoreError(f"{self.path}: another recamlabel process is working on this run; wait for it or stop it") from None
+            raise StoreError(
+                f"{self.path}: another recamlabel process is working on this run; wait for it or stop it"
+            ) from None
         try:
             yield
         finally:
@@ -130,7 +137,13 @@ class RunFolder:
     def finish(self, stage: str, key: str, seconds: float, outputs: list[str], **facts: Any) -> None:
         """Record a finished stage and the files it made (relative to the run folder)."""
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        self.state.stages[stage] = {"key": key, "finished": finished, "seconds": round(seconds, 2), "outputs": outputs, **facts}
+        self.state.stages[stage] = {
+            "key": key,
+            "finished": finished,
+            "seconds": round(seconds, 2),
+            "outputs": outputs,
+            **facts,
+        }
         self.save()
 
     def key_of(self, stage: str) -> str:
@@ -138,7 +151,9 @@ class RunFolder:
         try:
             return str(self.state.stages[stage]["key"])
         except KeyError:
-            raise StoreError(f"{self.path}: stage '{stage}' is not finished; run `recamlabel fit` again, it continues") from None
+            raise StoreError(
+                f"{self.path}: stage '{stage}' is not finished; run `recamlabel fit` again, it continues"
+            ) from None
 
     def stage_state(self, stage: str) -> str:
         """``finished``, ``not run``, or ``incomplete`` where an output file has gone."""
@@ -171,7 +186,9 @@ class RunFolder:
 
     def update_metrics(self, section: str, values: Mapping[str, Any]) -> None:
         """Replace one section of ``metrics.json``."""
-        write_text(self.path / "metrics.json", json.dumps({**self.metrics(), section: values}, indent=2, ensure_ascii=False))
+        write_text(
+            self.path / "metrics.json", json.dumps({**self.metrics(), section: values}, indent=2, ensure_ascii=False)
+        )
 
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``; empty before anything was measured."""

@@ -89,7 +89,10 @@ class Dataset:
         chosen = self.images if images is None else images
         matrix = np.full((len(chosen), len(self.classes)), -1, dtype=np.int8)
         for row, image in enumerate(chosen):
-            matrix[row, [self.classes.id_of(name) - 1 for name in image.absent]] = 0
+            if len(image.present) + len(image.absent) == len(self.classes):
+                matrix[row] = 0  # nothing is unknown: no need to look up a thousand absent classes
+            else:
+                matrix[row, [self.classes.id_of(name) - 1 for name in image.absent]] = 0
             matrix[row, [self.classes.id_of(name) - 1 for name in image.present]] = 1
         return matrix
 

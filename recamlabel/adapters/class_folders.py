@@ -115,12 +115,12 @@ def _merge_notes(pictures: Sequence[_Picture]) -> Iterator[str]:
     if merged:
         first = merged[0]
         yield (
-            f"{len(merged)} pictures are there more than once; each is one image with the labels of all its folders "
+            f"pictures that occur more than once: {len(merged)}; each is one image with the labels of all its folders "
             f"(first: {first.path} = {first.copies[0]})"
         )
     unlabelled = sum(not picture.labels for picture in pictures)
     if unlabelled:
-        yield f"{unlabelled} images stand in a folder 'background' only and have no label"
+        yield f"images in a folder 'background' only: {unlabelled}; they have no label"
 
 
 def _in_two_splits(root: Path, pictures: Sequence[_Picture]) -> Iterator[Problem]:

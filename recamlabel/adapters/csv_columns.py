@@ -19,7 +19,19 @@ IMAGE_NAMES = (
     *("file", "files", "fname", "path", "imgpath", "imgfile", "imgname", "img", "picture", "photo", "imageid", "id"),
 )
 LABELS_NAMES = (
-    *("labels", "label", "imagelabels", "tags", "tag", "classes", "class", "classnames", "classname"),
+    *(
+        "labels",
+        "label",
+        "imagelabels",
+        "tags",
+        "tag",
+        "labelname",
+        "labelnames",
+        "classes",
+        "class",
+        "classnames",
+        "classname",
+    ),
     *("categories", "category", "objects", "keywords", "targets", "target"),
 )
 SPLIT_NAMES = ("split", "splits", "set", "subset", "dataset", "partition", "phase")

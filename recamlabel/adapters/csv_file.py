@@ -66,6 +66,8 @@ class CsvAdapter:
         problems = list(table.problems)
         entries, notes = _read_entries(table, columns, options, known, problems)
         found = columns.classes or {name for entry in entries for name in entry.present}
+        if not known and not found and problems:
+            raise DatasetError(f"{problems[0]} (no row with a label can be read; problems: {len(problems)})")
         classes, case_problems = make_table(known, found, file)
         problems += case_problems
         if known:
@@ -127,7 +129,7 @@ def _read_entries(
     if columns.labels is not None:
         reserved = sum(any(map(is_background, separator.split(cell))) for cell in table.column(columns.labels))
         if reserved:
-            notes.append(f"'background' in {reserved} rows says that no class is there; it is not a class itself")
+            notes.append(f"rows with the label 'background': {reserved}; it says that no class is there")
     return entries, notes
 
 
@@ -218,11 +220,11 @@ def _column_notes(table: Table, columns: Columns) -> Iterator[str]:
     roles = [("image", columns.image), ("labels", columns.labels), ("split", columns.split)]
     found = [f"{role} = {table.header[index]!r}" for role, index in roles if index is not None]
     if columns.classes:
-        found.append(f"{len(columns.classes)} columns of 0 and 1")
+        found.append(f"columns of 0 and 1: {len(columns.classes)}")
     yield "columns: " + ", ".join(found)
     if columns.ignored:
         yield f"columns that are not read: {', '.join(columns.ignored)}"
     if columns.split is not None:
         missing = sum(not cell for cell in table.column(columns.split))
         if missing:
-            yield f"{missing} rows have no split; they are not trained on"
+            yield f"rows without a split: {missing}; they are not trained on"

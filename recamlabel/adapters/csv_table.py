@@ -57,13 +57,13 @@ def read_table(file: Path) -> Table:
         (';', Row(line=2, cells=('a.jpg', 'cat,dog')))
     """
     text = read_text(file)
-    if not text.strip():
-        raise DatasetError(f"{file}: empty; expected a header line such as 'image,labels' and one row an image")
     delimiter = sniff_delimiter(text)
     try:
         records = list(_records(text, delimiter))
     except csv.Error as error:
         raise DatasetError(f"{file}, row {_broken_line(text, delimiter)}: not valid CSV: {error}") from None
+    if not records:
+        raise DatasetError(f"{file}: empty; expected a header line such as 'image,labels' and one row an image")
     header, *rows = records
     names = _header_names(file, header)
     good, problems = _check_widths(file, names, rows)
@@ -80,7 +80,7 @@ def sniff_delimiter(text: str) -> str:
         >>> sniff_delimiter("image;labels\\na.jpg;cat,dog")
         ';'
     """
-    header = text.lstrip().splitlines()[0]
+    header = next(iter(text.strip().splitlines()), "")
     candidates = [mark for mark in DELIMITERS if mark in header]
     if len(candidates) <= 1:
         return candidates[0] if candidates else ","
@@ -137,7 +137,7 @@ def _check_widths(file: Path, names: Sequence[str], rows: Sequence[Row]) -> tupl
             good.append(Row(row.line, row.cells[:width]))
             continue
         message = (
-            f"{len(row.cells)} cells, but the header has {width} ({', '.join(names)}); "
+            f"cells: {len(row.cells)} here, {width} in the header ({', '.join(names)}); "
             "put quotes around a cell that has the delimiter in it"
         )
         problems.append(Problem(message, file, row.line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,12 @@ def find_separator(cells: Sequence[Row], known: Sequence[str], file: Path) -> Se
         >>> find_separator(rows, (), Path("labels.csv")).mark
         ';'
     """
+    listed = next((row for row in cells if re.match(r"[\[{(]\s*['\"]", row.cells[0])), None)
+    if listed is not None:
+        raise DatasetError(
+            f"{file}, row {listed.line}: {listed.cells[0]!r} is a list as a program writes it; "
+            "expected labels with a comma, semicolon, pipe or space between them, without brackets and quotes"
+        )
     if known:
         return _by_classes(cells, known, file)
     hard = [mark for mark in HARD if any(mark in row.cells[0] for row in cells)]
@@ -140,6 +147,5 @@ def _mixed(cells: Sequence[Row], marks: Sequence[str], file: Path) -> str:
         row = next(row for row in cells if mark in row.cells[0])
         where.append(f"{_NAMES[mark]} in row {row.line} ({row.cells[0]!r})")
     return (
-        f"{file}: more than one mark could separate labels: {', '.join(where)}; use one, or "
-        f"{_WAY_OUT.format('MARK')}"
+        f"{file}: more than one mark could separate labels: {', '.join(where)}; use one, or {_WAY_OUT.format('MARK')}"
     )

@@ -36,7 +36,7 @@ def read_text(file: Path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DatasetError(_not_decodable(file, data, error)) from None
+        raise DatasetError(_not_decodable(file, data, encoding, error)) from None
     position = text.find("\0")
     if position >= 0:
         raise DatasetError(
@@ -57,9 +57,9 @@ def _read_bytes(file: Path) -> bytes:
         raise DatasetError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
-def _not_decodable(file: Path, data: bytes, error: UnicodeDecodeError) -> str:
-    if error.encoding not in {"utf-8", "utf-8-sig"}:
-        return f"{file}: begins with a {error.encoding} byte-order mark but is not {error.encoding}; save it as UTF-8"
+def _not_decodable(file: Path, data: bytes, encoding: str, error: UnicodeDecodeError) -> str:
+    if not encoding.startswith("utf-8"):
+        return f"{file}: begins with the byte-order mark of {encoding} but is not {encoding}; save it as UTF-8"
     # 'utf-8-sig' counts from behind the mark.
     start = error.start + (len(data) - len(error.object))
     shown = bytes(data[max(0, start - 12) : start + 12])

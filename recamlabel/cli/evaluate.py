@@ -9,13 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from recamlabel.cli.options import run_argument
 from recamlabel.evaluation.evaluate import WHAT, EvaluationResult, evaluate_run, record
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "--truth",
     required=True,
@@ -38,7 +39,7 @@ from recamlabel.workspace import RunFolder
     help="For masks with class ids of their own: their class names, one a line, in id order from 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(run: Path, truth: Path, what: str, split: str | None, truth_classes: Path | None, as_json: bool) -> None:
+def evaluate(run: Path, truth: Path, what: str, split: str | None, truth_classes: Path | None, as_json: bool) -> None:
     """Score the masks or seeds of RUN against true masks.
 
     One confusion matrix over all images, background included; true pixels with the ignore id
@@ -61,9 +62,8 @@ def command(run: Path, truth: Path, what: str, split: str | None, truth_classes:
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:
-        # A width of its own where the output is a file: a narrow default would cut names.
-        console = Console()
-        console.print(result_table(result))
+        Console().print(result_table(result))
+        click.echo(caption(result))
 
 
 def _notes(result: EvaluationResult) -> list[str]:
@@ -79,8 +79,7 @@ def _notes(result: EvaluationResult) -> list[str]:
 def result_table(result: EvaluationResult) -> Table:
     """A result as a rich table: one row a class, the mean at the end."""
     where = "all images" if result.split is None else f"split {result.split}"
-    table = Table(title=f"{result.what}, {where}: {result.images} images", title_justify="left", caption=caption(result))
-    table.caption_justify = "left"
+    table = Table(title=f"{result.what}, {where}: {result.images} images", title_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("IoU %", "precision %", "recall %"):
         table.add_column(name, justify="right")
@@ -102,7 +101,7 @@ def caption(result: EvaluationResult) -> str:
             f"; {shown(result.scores.coverage)} % of the true pixels have a label, "
             f"the others count as missed (mIoU without them: {shown(result.scores.miou_covered)})"
         )
-    return _plain(text)
+    return text
 
 
 def shown(fraction: float) -> str:

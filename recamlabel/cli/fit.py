@@ -11,12 +11,23 @@ from recamlabel.cli.options import resolve_settings, settings_options
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder: new, empty, or an earlier run, which continues.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Run folder: new, empty, or an earlier run, which continues.",
+)
 @settings_options
 @click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
 @click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
-@click.option("--on-bad-image", type=click.Choice(["stop", "skip"]), default=None, help="Stop at an unreadable image, or leave it out and list it.  [default: stop]")
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["stop", "skip"]),
+    default=None,
+    help="Stop at an unreadable image, or leave it out and list it.  [default: stop]",
+)
 def fit(
     source: Path,
     out: Path,
@@ -44,8 +55,14 @@ def fit(
       recamlabel fit photos --out runs/first --set masks.threshold=0.4
     """
     config = resolve_settings(
-        preset, config_file, assignments, adapter,
-        backbone__weights=weights, runtime__device=device, seed=seed, data__on_bad_image=on_bad_image,
+        preset,
+        config_file,
+        assignments,
+        adapter,
+        backbone__weights=weights,
+        runtime__device=device,
+        seed=seed,
+        data__on_bad_image=on_bad_image,
     )
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.pipeline import fit as run_fit

@@ -11,7 +11,9 @@ from recamlabel.cli.options import run_argument
 
 @click.command()
 @run_argument
-@click.option("--threshold", type=click.FloatRange(0, 1), required=True, help="Background level: higher gives smaller objects.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), required=True, help="Background level: higher gives smaller objects."
+)
 def masks(run: Path, threshold: float) -> None:
     """Render all masks of RUN again at another background level.
 

@@ -20,12 +20,26 @@ def settings_options(function: F) -> F:
     for option in (
         click.option("--adapter", metavar="NAME", help="Label format instead of detecting it (csv, folder)."),
         click.option(
-            "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE",
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
             help="Change one setting; may be repeated. `recamlabel config` lists all.",
         ),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a TOML file."),
-        click.option("--preset", type=click.Choice(PRESETS), default="quick", show_default=True,
-                     help="quick: EfficientNet-Lite0, sized for a CPU. paper: ResNet-50 and the published recipe, for a GPU."),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE.toml",
+            help="Settings from a TOML file.",
+        ),
+        click.option(
+            "--preset",
+            type=click.Choice(PRESETS),
+            default="quick",
+            show_default=True,
+            help="quick: EfficientNet-Lite0, sized for a CPU. paper: ResNet-50 and the published recipe, for a GPU.",
+        ),
     ):
         function = option(function)
     return function

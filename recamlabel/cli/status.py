@@ -23,12 +23,21 @@ def status(run: Path, as_json: bool) -> None:
     folder = RunFolder.open(run)
     rows = [{"stage": name, "state": folder.stage_state(name), **folder.state.stages.get(name, {})} for name in STAGES]
     if as_json:
-        click.echo(json_module.dumps({"run": str(run), "dataset": folder.state.dataset, "stages": rows}, indent=2, ensure_ascii=False))
+        click.echo(
+            json_module.dumps(
+                {"run": str(run), "dataset": folder.state.dataset, "stages": rows}, indent=2, ensure_ascii=False
+            )
+        )
         return
     data = folder.state.dataset
     table = Table("stage", "state", "finished", "seconds", "key")
     for row in rows:
-        table.add_row(row["stage"], row["state"], row.get("finished", ""), str(row.get("seconds", "")), row.get("key", ""))
+        table.add_row(
+            row["stage"], row["state"], row.get("finished", ""), str(row.get("seconds", "")), row.get("key", "")
+        )
     console = Console()
-    console.print(f"{run}: {data.get('images', '?')} images, {len(data.get('classes', []))} classes, from {data.get('source', '?')}", highlight=False)
+    console.print(
+        f"{run}: {data['images']} images, {len(data['classes'])} classes, from {data['source']}" if data else f"{run}",
+        highlight=False,
+    )
     console.print(table)

@@ -26,7 +26,8 @@ class Normalisation:
     def apply(self, image: np.ndarray) -> np.ndarray:
         """``(H, W, 3) uint8`` to normalised ``(H, W, 3) float32``."""
         scaled = image.astype(np.float32) / 255.0
-        result: np.ndarray = (scaled - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = (np.array(values, dtype=np.float32) for values in (self.mean, self.std))
+        result: np.ndarray = (scaled - mean) / std
         return result
 
 
@@ -92,7 +93,9 @@ class TrainingBatches(Dataset[Batch]):
         if not 0 <= step < self.steps:
             raise IndexError(step)
         chosen = self.indices(step)
-        crops = [self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)]
+        crops = [
+            self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)
+        ]
         images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         return Batch(images, torch.from_numpy(self.labels[chosen]), step)
 

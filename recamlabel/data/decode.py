@@ -13,12 +13,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from recamlabel.data.pixels import to_rgb
+from recamlabel.data.pixels import UnknownRangeError, to_rgb
 from recamlabel.errors import DatasetError
 
 MAX_PIXELS = 20_000 * 20_000
 # Not every format Pillow knows: EPS, for one, would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
+_MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
 _WAY_OUT = "replace the file, or leave it out with --on-bad-image skip"
 
@@ -124,6 +125,8 @@ def _opened(stream: BinaryIO, path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         stream.seek(0)
         raise DatasetError(f"{path}: {_what_is(stream.read(64))}; expected an image; {_WAY_OUT}") from None
+    except UnknownRangeError as error:
+        raise DatasetError(f"{path}: {error}") from None
     except MemoryError:
         raise DatasetError(f"{path}: not enough memory to decode it; scale the image down") from None
     except Exception as error:  # decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error, …
@@ -135,8 +138,8 @@ def _check_pixels(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DatasetError(
-            f"{path}: {width} x {height} pixels; expected at most {MAX_PIXELS // 1_000_000} megapixels; scale it down or "
-            "cut it into tiles"
+            f"{path}: {width} x {height} pixels; expected at most {MAX_PIXELS // 1_000_000} megapixels; "
+            "scale it down or cut it into tiles"
         )
 
 
@@ -144,8 +147,8 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1..8; 1 (upright) where the EXIF cannot be read, as viewers have it."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except (OSError, ImportError):
-        raise  # the file itself is damaged
+    except OSError:  # the file itself is damaged
+        raise
     except Exception:
         return 1
 
@@ -165,13 +168,15 @@ def _what_is(head: bytes) -> str:
         return "a HEIC picture, which is not read; convert it to JPEG"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image (a failed download?)"
-    if start.startswith(b"<svg") or start.startswith(b"<?xml"):
+    if start.startswith((b"<svg", b"<?xml")):
         return "an XML or SVG file, not pixels"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; run 'git lfs pull'"
     if not head.strip(b"\0"):
         return "a file of zero bytes only"
-    return f"not an image, or pixels of a kind that is not read (begins with {head[:12]!r})"
+    if head.startswith(_MAGIC):
+        return "an image with a damaged header, or with pixels of a kind that is not read"
+    return f"not an image (begins with {head[:12]!r})"
 
 
 @cache

@@ -60,7 +60,7 @@ def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int]
     """
     bad = {problem.image_id for problem in dataset.problems if problem.fatal}
     shapes, hashes, problems = {}, {}, []
-    for image, result in _decode_all(dataset.images, bad, workers if workers > 0 else _cores()):
+    for image, result in _decode_all(dataset.images, bad, _cores() if workers < 0 else max(1, workers)):
         if result is not None and not result.trouble:
             shapes[image.id], hashes[image.id] = result.shape, result.digest
         elif result is not None:
@@ -101,8 +101,8 @@ def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Lite
 
 
 def with_problems(dataset: Dataset, problems: Iterable[Problem]) -> Dataset:
-    """The data set with more problems."""
-    return replace(dataset, problems=(*dataset.problems, *problems))
+    """The data set with more problems; those it has already are not listed twice."""
+    return replace(dataset, problems=tuple(dict.fromkeys((*dataset.problems, *problems))))
 
 
 def without_bad_images(dataset: Dataset) -> Dataset:
@@ -168,7 +168,7 @@ def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str
     if never:
         warnings.append(f"no training image has: {', '.join(never)}; masks will not have it either")
     if always:
-        warnings.append(f"every training image has: {', '.join(always)}; without images that lack it, it is hard to find")
+        warnings.append(f"every training image has: {', '.join(always)}; images without it are needed to find it")
     return warnings
 
 

@@ -6,6 +6,11 @@ import numpy as np
 from PIL import Image
 
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+_EXPECTED = "expected 0 to 255 or 0 to 65535, or floats from 0 to 1: save it with 8 or 16 bits"
+
+
+class UnknownRangeError(ValueError):
+    """Integer or float pixels outside every range that is used for grey values."""
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -18,7 +23,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         ``(H, W, 3) uint8``, C-contiguous, writable. Transparent parts are white.
 
     Raises:
-        ValueError: Integer or float pixels outside every range that is used for grey values.
+        UnknownRangeError: Integer or float pixels that are no grey values.
         Exception: Whatever Pillow raises for a damaged file.
 
     Example:
@@ -59,7 +64,7 @@ def _from_integers(values: np.ndarray, file_format: str | None) -> np.ndarray:
     """32-bit integers. PNG and PPM keep 16-bit values in them; of a TIFF the range decides."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise ValueError(f"integer pixels from {low} to {high}, expected 0 to 255 or 0 to 65535: save it with 8 or 16 bits")
+        raise UnknownRangeError(f"integer pixels from {low} to {high}; {_EXPECTED}")
     if file_format == "TIFF" and high <= 255:
         return values.astype(np.uint8)
     return _from_16_bit(values)
@@ -68,7 +73,7 @@ def _from_integers(values: np.ndarray, file_format: str | None) -> np.ndarray:
 def _from_floats(values: np.ndarray) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 65535):  # also false for NaN
-        raise ValueError(f"float pixels from {low:g} to {high:g}, expected 0 to 1, 255 or 65535: save it with 8 bits")
+        raise UnknownRangeError(f"float pixels from {low:g} to {high:g}; {_EXPECTED}")
     factor = 255.0 if high <= 1 else 1.0 if high <= 255 else 1 / 257
     return np.rint(values * factor).astype(np.uint8)
 

@@ -47,17 +47,28 @@ class Scene:
     background: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """What scenes look like, whatever is in them.
+
+    Args:
+        side: Width and height in pixels.
+        smallest, largest: Object size as a fraction of ``side``.
+        overlap: Probability that an object is put where it covers a part of the one before.
+        min_visible: Fraction of every object that stays in view, at least.
+        noise: Standard deviation of the camera noise, 0..1.
+    """
+
+    side: int
+    smallest: float
+    largest: float
+    overlap: float
+    min_visible: float
+    noise: float
+
+
 def draw_scene(
-    names: list[str],
-    background: str,
-    classes: tuple[str, ...],
-    rng: np.random.Generator,
-    *,
-    side: int,
-    size_range: tuple[float, float],
-    overlap: float,
-    min_visible: float,
-    noise: float,
+    names: list[str], background: str, classes: tuple[str, ...], look: Look, rng: np.random.Generator
 ) -> Scene:
     """Draw objects of the given classes, first to last, over a background.
 
@@ -65,26 +76,23 @@ def draw_scene(
         names: Class of every object; an object for which there is no room is left out.
         background: Name of a texture.
         classes: The class list that mask values count in.
+        look: Sizes, overlap, noise.
         rng: All randomness comes from here.
-        side: Width and height in pixels.
-        size_range: Smallest and largest object, as a fraction of ``side``.
-        overlap: Probability that an object is put where it covers a part of the one before.
-        min_visible: Fraction of every object that stays in view, at least.
-        noise: Standard deviation of the camera noise, 0..1.
     """
+    side = look.side
     canvas = TEXTURES[background](side, rng) * np.float32(rng.uniform(0.8, 1.1))
     owner = np.zeros((side, side), dtype=np.uint8)
     areas: list[int] = []
     placed: list[Placed] = []
     crowd = 1.0 if len(names) < 2 else 0.92 if len(names) == 2 else 0.78
     for name in names:
-        radius = side * rng.uniform(*size_range) * crowd / 2
-        item = _place(name, radius, placed, side, rng, touching=bool(placed) and rng.random() < overlap)
+        radius = side * rng.uniform(look.smallest, look.largest) * crowd / 2
+        item = _place(name, radius, placed, side, rng, touching=bool(placed) and rng.random() < look.overlap)
         colour, alpha = _render(item, side, rng)
         solid = alpha >= 0.5
         after = np.where(solid, len(areas) + 1, owner)
         whole = math.pi * radius**2 * 0.2  # no drawn object fills less of its circle than this
-        if not _all_visible(after, [*areas, int(solid.sum())], min_visible) or solid.sum() < whole:
+        if not _all_visible(after, [*areas, int(solid.sum())], look.min_visible) or solid.sum() < whole:
             continue
         owner = after.astype(np.uint8)
         areas.append(int(solid.sum()))
@@ -93,10 +101,12 @@ def draw_scene(
     ids = np.array([0, *(classes.index(item.name) + 1 for item in placed)], dtype=np.uint8)
     mask = ids[owner]
     present = tuple(name for index, name in enumerate(classes, start=1) if (mask == index).any())
-    return Scene(_develop(canvas, noise, rng), mask, present, background)
+    return Scene(_develop(canvas, look.noise, rng), mask, present, background)
 
 
-def _place(name: str, radius: float, others: list[Placed], side: int, rng: np.random.Generator, touching: bool) -> Placed:
+def _place(
+    name: str, radius: float, others: list[Placed], side: int, rng: np.random.Generator, touching: bool
+) -> Placed:
     """The first place that fits of some random ones; the one farthest from the others if none does."""
     margin = min(radius * 0.85, side / 2)
     best, best_gap = (side / 2, side / 2), -math.inf
@@ -128,17 +138,18 @@ def _render(item: Placed, side: int, rng: np.random.Generator) -> tuple[Pixels, 
     fine, inside = SHAPES[item.name].draw(u.astype(np.float32), v.astype(np.float32), rng)
     light = rng.uniform(0, 2 * math.pi)
     shade = rng.uniform(0.8, 1.12) * (1 + 0.16 * (dx * math.cos(light) + dy * math.sin(light)))
-    fine = np.clip(fine * shade[..., None], 0, 1) * inside[..., None]
+    fine = np.asarray(np.clip(fine * shade[..., None], 0, 1) * inside[..., None], dtype=np.float32)
     alpha, colour = np.zeros((side, side), dtype=np.float32), np.zeros((side, side, 3), dtype=np.float32)
     alpha[top:bottom, left:right] = _shrink(inside[..., None].astype(np.float32))[..., 0]
     colour[top:bottom, left:right] = _shrink(fine)
-    return colour / np.maximum(alpha, 1e-6)[..., None], alpha
+    return np.asarray(colour / np.maximum(alpha, 1e-6)[..., None], dtype=np.float32), alpha
 
 
 def _shrink(fine: Pixels) -> Pixels:
-    height, width, channels = fine.shape
-    blocks = fine.reshape(height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING, channels)
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
+    """Mean of every block of positions: one pixel."""
+    steps = range(SUPERSAMPLING)
+    total = sum((fine[row::SUPERSAMPLING, column::SUPERSAMPLING] for row in steps for column in steps), np.float32(0))
+    return np.asarray(total / np.float32(SUPERSAMPLING**2), dtype=np.float32)
 
 
 def _all_visible(owner: NDArray[np.integer], areas: list[int], min_visible: float) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from recamlabel.demo.compose import Scene, draw_scene
+from recamlabel.demo.compose import Look, Scene, draw_scene
 from recamlabel.demo.shapes import SHAPES
 from recamlabel.demo.textures import TEXTURES
 from recamlabel.errors import ConfigError
@@ -112,9 +112,10 @@ class SceneFolder:
 
 
 def make_scenes(folder: Path, settings: SceneSettings | None = None) -> SceneFolder:
-    """Draw a data set into ``folder``: ``data/images/*.jpg``, ``data/labels.csv``, ``data/classes.txt``, ``truth/*.png``.
+    """Draw a data set into ``folder``.
 
-    ``labels.csv`` is written last: where it exists, everything else does.
+    It gets ``data/images/*.jpg``, ``data/labels.csv``, ``data/classes.txt`` and
+    ``truth/*.png``. ``labels.csv`` is written last: where it exists, everything else does.
 
     Args:
         folder: Made if missing; files of an earlier call are replaced.
@@ -149,17 +150,15 @@ def scene_at(settings: SceneSettings, index: int) -> Scene:
     """Scene number ``index``, without writing anything."""
     rng = np.random.default_rng([settings.seed, index])
     names = _choose_objects(settings, index, rng)
-    return draw_scene(
-        names,
-        _choose_background(settings, names, rng),
-        settings.class_names,
-        rng,
+    look = Look(
         side=settings.side,
-        size_range=(settings.smallest, settings.largest),
+        smallest=settings.smallest,
+        largest=settings.largest,
         overlap=settings.overlap,
         min_visible=settings.min_visible,
         noise=settings.noise,
     )
+    return draw_scene(names, _choose_background(settings, names, rng), settings.class_names, look, rng)
 
 
 def _choose_objects(settings: SceneSettings, index: int, rng: np.random.Generator) -> list[str]:

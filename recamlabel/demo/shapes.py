@@ -82,7 +82,8 @@ def leaf(u: Pixels, v: Pixels, rng: np.random.Generator) -> tuple[Pixels, Inside
     width = 0.62 * np.clip(np.sin(np.pi * np.clip(along, 0, 1) ** 0.8), 0, 1) ** 0.9 * (1 + 0.05 * np.cos(along * 40))
     blade = (np.abs(v) < width) & (along > 0) & (along < 1)
     stalk = (np.abs(v) < 0.045) & (u > 0.5) & (u < 1.0)
-    flesh = _hsv(rng.choice([0.02, 0.09, 0.16, 0.27, 0.33]) + rng.uniform(-0.02, 0.02), rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.85))
+    hue = rng.choice([0.02, 0.09, 0.16, 0.27, 0.33]) + rng.uniform(-0.02, 0.02)
+    flesh = _hsv(hue, rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.85))
     colour = _paint(u.shape, flesh)
     colour *= (1.05 - 0.35 * np.abs(v) / 0.62 + 0.1 * np.sin((u + np.abs(v)) * 40))[..., None]
     slant = (u - 0.75 * np.abs(v)) * 7
@@ -128,8 +129,10 @@ def fish(u: Pixels, v: Pixels, rng: np.random.Generator) -> tuple[Pixels, Inside
     """Rows of scales, a barred tail, fins and an eye."""
     body = ((u + 0.15) / 0.8) ** 2 + (v / 0.5) ** 2 < 1
     tail = (u > 0.45) & (u < 0.98) & (np.abs(v) < 0.1 + 0.9 * (u - 0.45)) & (u < 0.98 - 0.25 * (1 - np.abs(v) / 0.55))
-    fins = (np.abs(u + 0.1 - 0.35 * (np.abs(v) - 0.4)) < 0.3 - 0.35 * (np.abs(v) - 0.4)) & (np.abs(v) > 0.3) & (np.abs(v) < 0.72)
-    skin = _hsv(rng.choice([0.05, 0.12, 0.5, 0.58, 0.8]) + rng.uniform(-0.03, 0.03), rng.uniform(0.5, 0.9), rng.uniform(0.7, 0.95))
+    slope = 0.35 * (np.abs(v) - 0.4)
+    fins = (np.abs(u + 0.1 - slope) < 0.3 - slope) & (np.abs(v) > 0.3) & (np.abs(v) < 0.72)
+    hue = rng.choice([0.05, 0.12, 0.5, 0.58, 0.8]) + rng.uniform(-0.03, 0.03)
+    skin = _hsv(hue, rng.uniform(0.5, 0.9), rng.uniform(0.7, 0.95))
     colour = _paint(u.shape, skin)
     row = np.floor(v * 9)
     cell_u, cell_v = (u * 7 + 0.5 * (row % 2)) % 1 - 0.5, (v * 9) % 1
@@ -147,7 +150,8 @@ def mushroom(u: Pixels, v: Pixels, rng: np.random.Generator) -> tuple[Pixels, In
     cap = (u / 0.93) ** 2 + ((v - 0.08) / 0.98) ** 2 < 1
     cap &= v < 0.1 + 0.1 * np.cos(u * 2)
     stem = (np.abs(u) < 0.24 + 0.1 * v**2 + 0.05 * v) & (v > 0) & (v < 0.93)
-    flesh = _hsv(rng.choice([0.0, 0.02, 0.95, 0.75]) + rng.uniform(-0.015, 0.015), rng.uniform(0.75, 0.95), rng.uniform(0.65, 0.9))
+    hue = rng.choice([0.0, 0.02, 0.95, 0.75]) + rng.uniform(-0.015, 0.015)
+    flesh = _hsv(hue, rng.uniform(0.75, 0.95), rng.uniform(0.65, 0.9))
     pale = (0.93, 0.90, 0.80)
     colour = _paint(u.shape, pale)
     colour *= (0.85 + 0.15 * np.cos(u * 60))[..., None]

@@ -16,7 +16,9 @@ Pixels = NDArray[np.float32]
 Texture = Callable[[int, np.random.Generator], Pixels]
 
 
-def value_noise(shape: tuple[int, int], cells: tuple[float, float], rng: np.random.Generator, octaves: int = 1) -> Pixels:
+def value_noise(
+    shape: tuple[int, int], cells: tuple[float, float], rng: np.random.Generator, octaves: int = 1
+) -> Pixels:
     """Smooth noise ``(H, W)`` in 0..1: random grids of ``cells`` (rows, columns), resized bicubically and summed."""
     total = np.zeros(shape, dtype=np.float32)
     for octave in range(octaves):
@@ -56,14 +58,15 @@ def water(side: int, rng: np.random.Generator) -> Pixels:
     waves += np.sin((rows * rng.uniform(15, 20) - 2.0 * warp - columns) * 2 * np.pi)
     height = np.asarray(0.5 + 0.25 * waves, dtype=np.float32)
     glints = np.clip(height - 0.86, 0, 1)[..., None] * 4
-    return mix(0.7 * height + 0.3 * warp, (0.05, 0.25, 0.42), (0.30, 0.62, 0.76)) + glints
+    return np.asarray(mix(0.7 * height + 0.3 * warp, (0.05, 0.25, 0.42), (0.30, 0.62, 0.76)) + glints, dtype=np.float32)
 
 
 def grass(side: int, rng: np.random.Generator) -> Pixels:
     """Blades: noise that is much finer across than along."""
-    blades = value_noise((side, side), (side / 14, side / 2.2), rng) * 0.6 + value_noise((side, side), (side / 7, side / 2.2), rng) * 0.4
+    long = value_noise((side, side), (side / 14, side / 2.2), rng)
+    short = value_noise((side, side), (side / 7, side / 2.2), rng)
     patches = value_noise((side, side), (4, 4), rng, 2)
-    return mix(0.7 * blades + 0.3 * patches, (0.08, 0.22, 0.05), (0.55, 0.72, 0.26))
+    return mix(0.42 * long + 0.28 * short + 0.3 * patches, (0.08, 0.22, 0.05), (0.55, 0.72, 0.26))
 
 
 def night(side: int, rng: np.random.Generator) -> Pixels:
@@ -81,7 +84,8 @@ def wood(side: int, rng: np.random.Generator) -> Pixels:
     rows, columns = _grid(side)
     planks = rng.integers(3, 6)
     index = np.minimum((rows * planks).astype(int), planks - 1)
-    shift, tone = rng.random(planks).astype(np.float32)[index], rng.uniform(-0.12, 0.12, planks).astype(np.float32)[index]
+    shift = rng.random(planks).astype(np.float32)[index]
+    tone = rng.uniform(-0.12, 0.12, planks).astype(np.float32)[index]
     warp = value_noise((side, side), (8, 2), rng, 2)
     grain = 0.5 + 0.5 * np.sin((rows * 26 + 3 * warp + 7 * shift + columns * 0.8) * 2 * np.pi)
     fibres = value_noise((side, side), (side / 2, 6), rng)

@@ -156,7 +156,8 @@ class ConfusionMatrix:
 def _ratio(numerator: Any, denominator: Any) -> Fractions:
     """Division that gives NaN, without a warning, where there is nothing to divide by."""
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    return np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
+    ratio: Fractions = np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
+    return ratio
 
 
 def _mean(values: Fractions) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -131,22 +131,19 @@ def evaluate_run(
         DatasetError: The names file cannot be used.
 
     Example:
-        >>> result = evaluate_run(RunFolder.open(Path("run")), Path("truth"))  # doctest: +SKIP
-        >>> f"{result.miou:.1f}"  # doctest: +SKIP
-        '64.0'
+        >>> evaluate_run(RunFolder.open(Path("run")), Path("truth")).miou  # doctest: +SKIP
+        64.01
     """
     if what not in WHAT:
         raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
-    stage = "masks" if what == "masks" else "maps"
-    stage_key = run.key_of(stage)
+    stage_key = run.key_of("masks" if what == "masks" else "maps")
     catalog = load_catalog(run.path / "dataset.json")
     images = images_of_split(catalog, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)
-    scored = _score_masks if what == "masks" else _score_seeds
-    result = scored(run, what, catalog, _Pairs(truth, matched, catalog.shapes, what))
+    score = _score_masks if what == "masks" else _score_seeds
     return replace(
-        result,
+        score(run, what, catalog, _Pairs(truth, matched, catalog.shapes, what)),
         split=split,
         images=len(matched),
         images_without_truth=len(images) - len(matched),
@@ -179,7 +176,7 @@ class _Pairs:
 
     truth: TruthFolder
     matched: dict[str, Path]
-    shapes: dict[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, int]]
     what: str
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
@@ -223,7 +220,9 @@ def stored(file: h5py.File, path: str) -> h5py.Dataset:
     """One dataset of a run's file. Raises StoreError where it is missing."""
     item = file.get(path)
     if not isinstance(item, h5py.Dataset):
-        raise StoreError(f"{file.filename}: nothing stored as {path!r}; run `recamlabel fit` again, it makes what is missing")
+        raise StoreError(
+            f"{file.filename}: nothing stored as {path!r}; run `recamlabel fit` again, it makes what is missing"
+        )
     return item
 
 

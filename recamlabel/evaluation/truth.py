@@ -96,7 +96,8 @@ class TruthFolder:
         strange = found[self._lookup[found] < 0]
         if strange.size:
             raise StoreError(self._value_message(path, strange.tolist()))
-        return self._lookup[mask].astype(np.uint16)
+        translated: NDArray[np.uint16] = self._lookup[mask].astype(np.uint16)
+        return translated
 
     @cached_property
     def _lookup(self) -> NDArray[np.int32]:
@@ -158,8 +159,8 @@ class TruthFolder:
                 f"it names the ids up to {max(self._own_ids)}. Add the missing names in id order"
             )
         return (
-            f"{path}: holds the values {shown}; expected 0 (background), the class ids 1..{len(self.classes)} of the run "
-            f"or {self.classes.ignore_id} (ignore). Masks with ids of their own need --truth-classes FILE"
+            f"{path}: holds the values {shown}; expected 0 (background), the class ids 1..{len(self.classes)} "
+            f"of the run or {self.classes.ignore_id} (ignore). Masks with ids of their own need --truth-classes FILE"
         )
 
 
@@ -189,11 +190,15 @@ def _tails(image_id: str) -> list[str]:
 
 def _read_names(file: Path) -> list[str]:
     if file.is_dir():
-        raise DatasetError(f"{file}: a folder; expected a text file with a class name per line, in the order of the ids")
+        raise DatasetError(
+            f"{file}: a folder; expected a text file with a class name per line, in the order of the ids"
+        )
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise DatasetError(f"{file}: no such file; expected a class name per line, in the order of the masks' ids") from None
+        raise DatasetError(
+            f"{file}: no such file; expected a class name per line, in the order of the masks' ids"
+        ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise DatasetError(f"{file}: cannot be read ({error}); expected UTF-8 text, a class name per line") from None
     names = [line.strip() for line in lines]

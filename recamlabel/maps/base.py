@@ -10,13 +10,13 @@ from recamlabel.errors import ConfigError
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import class_activation
 
-MapVariant = Callable[[Backbone, Tensor, Tensor, Tensor], Tensor]
-"""``(backbone, weight (K, D), images (B, 3, H, W), classes (C,)) -> maps (B, C, h, w)``, non-negative, not normalised."""
+MapVariant = Callable[[Backbone, Tensor, Tensor], Tensor]
+"""``(backbone, weight (C, D), images (B, 3, H, W)) -> maps (B, C, h, w)``, >= 0."""
 
 
-def cam(backbone: Backbone, weight: Tensor, images: Tensor, classes: Tensor) -> Tensor:
+def cam(backbone: Backbone, weight: Tensor, images: Tensor) -> Tensor:
     """Class activation maps ``relu(W_k . f)`` (Zhou et al., CVPR 2016; METHOD 1)."""
-    return class_activation(backbone(images).float(), weight, keep=classes)
+    return class_activation(backbone(images).float(), weight)
 
 
 VARIANTS: dict[str, MapVariant] = {"cam": cam}

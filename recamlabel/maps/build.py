@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -12,7 +12,6 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import MapsConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
-from recamlabel.maps.base import MapVariant
 from recamlabel.maps.multiscale import MapNet, class_maps
 from recamlabel.progress import Advance
 from recamlabel.storage.hdf5 import ShardedWriter
@@ -20,7 +19,9 @@ from recamlabel.storage.hdf5 import ShardedWriter
 Group = Sequence[LabelledImage]
 
 
-def batches_by_shape(catalog: Catalog, images: Sequence[LabelledImage], max_pixels: int, max_images: int = 16) -> list[list[LabelledImage]]:
+def batches_by_shape(
+    catalog: Catalog, images: Sequence[LabelledImage], max_pixels: int, max_images: int = 16
+) -> list[list[LabelledImage]]:
     """Group images of equal size into batches of at most ``max_pixels`` pixels (at least one image).
 
     Args:
@@ -41,8 +42,7 @@ def batches_by_shape(catalog: Catalog, images: Sequence[LabelledImage], max_pixe
 
 def build_maps(
     catalog: Catalog,
-    nets: Mapping[str, MapNet],
-    variants: Mapping[str, MapVariant],
+    nets: Sequence[MapNet],
     config: MapsConfig,
     writer: ShardedWriter,
     advance: Advance,
@@ -55,8 +55,7 @@ def build_maps(
 
     Args:
         catalog: Images, labels and sizes.
-        nets: Network by group name in the file (``cam``, ``recam``).
-        variants: Variant by the same names.
+        nets: Networks; the names of their heads (``cam``, ``recam``) are the groups in the file.
         config: Scales, flip, sizes.
         writer: Takes ``<name>/<image id>`` datasets, ``float16 (C, h, w)`` with attribute ``class_ids``.
         advance: Progress, in images.
@@ -69,7 +68,7 @@ def build_maps(
     for group, pixels in _read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
         ids = [table.ids_of(image.present) for image in group]
         rows = [[number - 1 for number in own] for own in ids]
-        made = {name: class_maps(pixels, rows, net, variants[name], config, amp) for name, net in nets.items()}
+        made = {name: maps for net in nets for name, maps in class_maps(pixels, rows, net, config, amp).items()}
         for position, image in enumerate(group):
             attributes = {"class_ids": np.array(ids[position], dtype=np.int32)}
             writer.add(image.id, {f"{name}/{image.id}": (maps[position], attributes) for name, maps in made.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,17 @@ from recamlabel.models.cam import normalise_by_max
 
 @dataclass(frozen=True)
 class MapNet:
-    """A backbone in eval mode and the weight ``(K, D)`` its maps are made with."""
+    """A backbone in eval mode and the heads ``(K, D)`` whose maps one pass through it makes.
+
+    Args:
+        backbone: Gives the features.
+        heads: Weight by name of the maps, such as ``cam`` and ``recam``; all of one shape.
+        variant: How a map is made from features and a weight.
+    """
 
     backbone: Backbone
-    weight: Tensor
+    heads: Mapping[str, Tensor]
+    variant: MapVariant
 
     @property
     def normalisation(self) -> Normalisation:
@@ -49,8 +57,10 @@ def stored_size(height: int, width: int, config: MapsConfig) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def class_maps(images: list[np.ndarray], classes: list[list[int]], net: MapNet, variant: MapVariant, config: MapsConfig, amp: bool) -> list[np.ndarray]:
-    """Normalised maps of each image's own classes.
+def class_maps(
+    images: list[np.ndarray], classes: list[list[int]], net: MapNet, config: MapsConfig, amp: bool
+) -> dict[str, list[np.ndarray]]:
+    """Normalised maps of each image's own classes, for every head of a network.
 
     Per scale the maps of the image and of its mirror image are summed, resized bilinearly
     to the stored size and summed over scales; then each class is divided by its maximum.
@@ -58,35 +68,44 @@ def class_maps(images: list[np.ndarray], classes: list[list[int]], net: MapNet, 
     Args:
         images: B images ``(H, W, 3) uint8`` of one size.
         classes: Class indices 0..K-1 of each image's labels; may be empty.
-        net: Backbone and weight.
-        variant: How one map is made.
+        net: Backbone, heads, variant.
         config: Scales, flip, sizes.
         amp: bf16 autocast on CUDA.
 
     Returns:
-        B arrays ``(C_b, h, w) float16`` in [0, 1].
+        By head name B arrays ``(C_b, h, w) float16`` in [0, 1].
     """
     height, width = images[0].shape[:2]
     target = stored_size(height, width, config)
     union = sorted({number for row in classes for number in row})
     if not union:
-        return [np.zeros((0, *target), dtype=np.float16) for _ in images]
-    device = net.weight.device
-    keep = torch.tensor(union, device=device)
+        return {name: [np.zeros((0, *target), dtype=np.float16) for _ in images] for name in net.heads}
+    # Stacked, all heads share the pass through the backbone.
+    weight = torch.cat([head[union] for head in net.heads.values()])
+    total = torch.zeros(len(images), len(weight), *target, device=weight.device)
     base = working_size(height, width, config.max_side)
-    total = torch.zeros(len(images), len(union), *target, device=device)
     for scale in config.scales:
-        inputs = _scaled(images, max(1, round(base[0] * scale)), max(1, round(base[1] * scale)), net.normalisation).to(device)
-        if config.flip:
-            inputs = torch.cat([inputs, inputs.flip(-1)])
-        with autocast(device, amp):
-            maps = variant(net.backbone, net.weight, inputs.contiguous(memory_format=torch.channels_last), keep).float()
-        if config.flip:
-            maps = maps[: len(images)] + maps[len(images) :].flip(-1)
+        size = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
+        maps = _maps_at(images, size, net, weight, config.flip, amp)
         total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
     normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
     place = {number: position for position, number in enumerate(union)}
-    return [normalised[row, [place[number] for number in own]] for row, own in enumerate(classes)]
+    return {
+        name: [normalised[row, [first + place[number] for number in own]] for row, own in enumerate(classes)]
+        for name, first in zip(net.heads, range(0, len(weight), len(union)), strict=True)
+    }
+
+
+def _maps_at(
+    images: list[np.ndarray], size: tuple[int, int], net: MapNet, weight: Tensor, flip: bool, amp: bool
+) -> Tensor:
+    """Raw maps ``(B, C, h, w) float32`` at one input size, mirror images added."""
+    inputs = _scaled(images, *size, net.normalisation).to(weight.device)
+    if flip:
+        inputs = torch.cat([inputs, inputs.flip(-1)])
+    with autocast(weight.device, amp):
+        maps = net.variant(net.backbone, weight, inputs.contiguous(memory_format=torch.channels_last)).float()
+    return maps[: len(images)] + maps[len(images) :].flip(-1) if flip else maps
 
 
 def _scaled(images: list[np.ndarray], height: int, width: int, normalisation: Normalisation) -> Tensor:

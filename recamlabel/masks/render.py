@@ -52,7 +52,13 @@ def render_mask(
 
 
 def render_masks(
-    catalog: Catalog, scores: h5py.File, config: MasksConfig, run: Path, key: str, attributes: Mapping[str, Any], advance: Advance
+    catalog: Catalog,
+    scores: h5py.File,
+    config: MasksConfig,
+    run: Path,
+    key: str,
+    attributes: Mapping[str, Any],
+    advance: Advance,
 ) -> dict[str, int]:
     """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done.
 
@@ -74,7 +80,9 @@ def render_masks(
     fresh.mkdir()
     pixels = np.zeros(len(table) + 1, dtype=np.int64)
 
-    def render(image_id: str, stored: NDArray[np.uint8], ids: list[int]) -> tuple[str, NDArray[np.generic], NDArray[np.int64]]:
+    def render(
+        image_id: str, stored: NDArray[np.uint8], ids: list[int]
+    ) -> tuple[str, NDArray[np.generic], NDArray[np.int64]]:
         mask = render_mask(stored, ids, catalog.shapes[image_id], config.threshold, table)
         write_mask(fresh / f"{image_id}.png", mask)
         return image_id, mask, np.bincount(mask.ravel(), minlength=len(table) + 1)
@@ -83,7 +91,9 @@ def render_masks(
         for start in range(0, len(catalog.images), writer.shard_size):
             group = catalog.images[start : start + writer.shard_size]
             items = [(image.id, scores[f"scores/{image.id}"]) for image in group]
-            futures = [pool.submit(render, name, item[()], [int(n) for n in item.attrs["class_ids"]]) for name, item in items]
+            futures = [
+                pool.submit(render, name, item[()], [int(n) for n in item.attrs["class_ids"]]) for name, item in items
+            ]
             for future in futures:
                 image_id, mask, counts = future.result()
                 writer.add(image_id, {image_id: (mask, {})})

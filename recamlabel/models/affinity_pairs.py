@@ -129,7 +129,9 @@ def pair_affinity(edge_prob: Tensor, paths: PairPaths) -> Tensor:
     """
     edge = edge_prob[:, 0] if edge_prob.ndim == 4 and edge_prob.shape[1] == 1 else edge_prob
     if edge.ndim != 3:
-        raise RecamlabelError(f"expected boundary probabilities (B, 1, h, w) or (B, h, w), got {tuple(edge_prob.shape)}")
+        raise RecamlabelError(
+            f"expected boundary probabilities (B, 1, h, w) or (B, h, w), got {tuple(edge_prob.shape)}"
+        )
     batch, height, width = edge.shape
     source = paths.sources(height, width).to(edge.device)
     flat = edge.flatten(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -40,20 +40,25 @@ class Backbone(nn.Module):
         super().__init__()
         self.name, self.output_stride = name, output_stride
         self.net = _create(name, output_stride)
-        settings = self.net.pretrained_cfg
+        settings: dict[str, Any] = self.pretrained_settings
         self.mean = tuple(float(value) for value in settings.get("mean", (0.485, 0.456, 0.406)))
         self.std = tuple(float(value) for value in settings.get("std", (0.229, 0.224, 0.225)))
         self.channels = self._probe_channels()
         self._freeze(frozen_stages)
 
+    @property
+    def pretrained_settings(self) -> dict[str, Any]:
+        """What timm knows of the pretrained weights: ``mean``, ``std``, ``classifier`` …"""
+        return dict(cast(Any, self.net).pretrained_cfg)
+
     def forward(self, images: Tensor) -> Tensor:
         """Last features: images (B, 3, H, W) normalised -> (B, D, ceil(H/s), ceil(W/s))."""
-        features = cast(Tensor, self.net.forward_features(images))
+        features = cast(Tensor, cast(Any, self.net).forward_features(images))
         return features.permute(0, 3, 1, 2) if self._channels_last_output else features
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Features at every depth that changes stride or ends a stage, shallow to deep, each (B, C_i, h_i, w_i)."""
-        return list(self.net.forward_intermediates(images, intermediates_only=True, norm=False))
+        return list(cast(Any, self.net).forward_intermediates(images, intermediates_only=True, norm=False))
 
     def train(self, mode: bool = True) -> Backbone:
         """Training mode, except that batch-norm keeps its ImageNet statistics."""
@@ -67,8 +72,11 @@ class Backbone(nn.Module):
         self._channels_last_output = False
         was_training = self.training
         self.eval()
-        with torch.no_grad():
-            features = self.net.forward_features(torch.zeros(1, 3, 64, 64))
+        try:
+            with torch.no_grad():
+                features = cast(Any, self.net).forward_features(torch.zeros(1, 3, 64, 64))
+        except AssertionError as error:
+            raise ConfigError(f"backbone {self.name!r} takes images of one size only ({error}); choose another") from None
         self.train(was_training)
         if features.ndim != 4:
             raise ConfigError(
@@ -85,7 +93,7 @@ class Backbone(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 for parameter in module.parameters():
                     parameter.requires_grad = False
-        groups = group_parameters(self.net, self.net.group_matcher(coarse=True), reverse=True)
+        groups = group_parameters(self.net, cast(Any, self.net).group_matcher(coarse=True), reverse=True)
         by_name = dict(self.net.named_parameters())
         for name, group in groups.items():
             if group <= stages:
@@ -98,11 +106,11 @@ def _create(name: str, output_stride: int) -> nn.Module:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ConfigError(f"backbone.name: timm {timm.__version__} has no model {name!r}{hint}")
     try:
-        return cast(nn.Module, timm.create_model(name, num_classes=0, output_stride=output_stride))
+        return timm.create_model(name, num_classes=0, output_stride=output_stride)
     except (TypeError, RuntimeError, AssertionError, NotImplementedError):
         pass
-    net = cast(nn.Module, timm.create_model(name, num_classes=0))
-    stride = net.feature_info[-1]["reduction"] if hasattr(net, "feature_info") else None
+    net = timm.create_model(name, num_classes=0)
+    stride = cast(Any, net).feature_info[-1]["reduction"] if hasattr(net, "feature_info") else None
     if stride != output_stride:
         raise ConfigError(
             f"backbone.output_stride: {name!r} cannot have output stride {output_stride}"

@@ -55,8 +55,10 @@ def reactivated_features(features: Tensor, maps: Tensor) -> Tensor:
             f"got {tuple(features.shape)} and {tuple(maps.shape)}"
         )
     pixels = features.shape[2] * features.shape[3]
-    # Dividing the small factor (C x N, not the C x D result's sum) also keeps half precision from overflowing.
-    return torch.bmm(maps.flatten(2) / pixels, features.flatten(2).transpose(1, 2))
+    # Features first: their gradient then comes out in their own memory layout, where the other
+    # gradients are added to it; transposed, those additions cost more than the products.
+    weights = (maps.flatten(2) / pixels).transpose(1, 2)
+    return torch.bmm(features.flatten(2), weights).transpose(1, 2)
 
 
 def label_slots(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,13 @@ def shrink(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
 
 
 def build_scores(
-    catalog: Catalog, maps: h5py.File, method: str, config: RefineConfig, writer: ShardedWriter, advance: Advance, workers: int
+    catalog: Catalog,
+    maps: h5py.File,
+    method: str,
+    config: RefineConfig,
+    writer: ShardedWriter,
+    advance: Advance,
+    workers: int,
 ) -> None:
     """Refine every image that the writer does not have yet.
 
@@ -72,7 +78,9 @@ def build_scores(
         workers: Processes; 1 or less works in this one. The result is the same for any number.
     """
     tasks = (
-        RefineTask(image.id, image.path, item[()], tuple(int(number) for number in item.attrs["class_ids"]), method, config)
+        RefineTask(
+            image.id, image.path, item[()], tuple(int(number) for number in item.attrs["class_ids"]), method, config
+        )
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )

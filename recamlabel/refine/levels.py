@@ -40,7 +40,7 @@ def crf_scores(image: NDArray[np.uint8], maps: NDArray[np.float32], config: Refi
 
 
 def step_scores(levels: list[float]) -> NDArray[np.float32]:
-    """Score of a class that holds at the 0, 1, … lowest levels: 0, then the midpoints, then the last level's upper side.
+    """Score of a class that holds at the 0, 1, … lowest levels: 0, midpoints, the last level's upper side.
 
     Example:
         >>> step_scores([0.25, 0.5]).tolist()

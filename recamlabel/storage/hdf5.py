@@ -29,7 +29,9 @@ def open_store(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise StoreError(f"{path}: not a readable HDF5 file ({error}); delete it and run `recamlabel fit` again") from None
+        raise StoreError(
+            f"{path}: not a readable HDF5 file ({error}); delete it and run `recamlabel fit` again"
+        ) from None
 
 
 def class_ids(dataset: h5py.Dataset) -> list[int]:
@@ -77,7 +79,9 @@ class ShardedWriter:
     def __enter__(self) -> ShardedWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # A plain interruption keeps what is finished; an error from the disk itself must not be masked.
         if kind is not None and not issubclass(kind, OSError):
             self.flush()
@@ -104,15 +108,14 @@ class ShardedWriter:
     def finish(self) -> None:
         """Merge all shards into the target file, atomically, and remove them."""
         self.flush()
-        with replacing(self.target) as temporary:
-            with h5py.File(temporary, "w") as file:
-                for name, value in self.attributes.items():
-                    file.attrs[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-                for shard in self._shards():
-                    with h5py.File(shard, "r") as part:
-                        for path in leaf_paths(part):
-                            if path != IDS_KEY:
-                                _copy(part, file, path)
+        with replacing(self.target) as temporary, h5py.File(temporary, "w") as file:
+            for name, value in self.attributes.items():
+                file.attrs[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+            for shard in self._shards():
+                with h5py.File(shard, "r") as part:
+                    for path in leaf_paths(part):
+                        if path != IDS_KEY:
+                            _copy(part, file, path)
         shutil.rmtree(self.folder.parent)
 
     def _shards(self) -> list[Path]:

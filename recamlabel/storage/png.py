@@ -49,4 +49,6 @@ def read_mask(path: Path) -> np.ndarray:
         raise StoreError(f"{path}: no such mask") from None
     except OSError as error:
         raise StoreError(f"{path}: not a readable mask ({error})") from None
-    raise StoreError(f"{path}: a colour image (mode {mode}); expected an index mask: mode L, P or 16 bit, one class id a pixel")
+    raise StoreError(
+        f"{path}: a colour image (mode {mode}); expected an index mask: mode L, P or 16 bit, one class id a pixel"
+    )

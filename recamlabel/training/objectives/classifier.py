@@ -46,7 +46,10 @@ class ClassifierObjective:
         """Backbone at ``lr``, FC1 at ``lr * head_lr_factor``."""
         backbone = [parameter for parameter in self.module.backbone.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [{"params": backbone, "lr": self.config.lr}] if backbone else []
-        return [*groups, {"params": list(self.module.head.parameters()), "lr": self.config.lr * self.config.head_lr_factor}]
+        return [
+            *groups,
+            {"params": list(self.module.head.parameters()), "lr": self.config.lr * self.config.head_lr_factor},
+        ]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """BCE; logs the share of known labels whose sign is right."""

@@ -1,0 +1,6 @@
+"""``python -m recamlabel``."""
+
+from recamlabel.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Looking at a run: the static report."""

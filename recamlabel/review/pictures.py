@@ -1,0 +1,107 @@
+"""Small pictures for the report: heat maps and masks over an image, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+import io
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from recamlabel.arrays import resize_maps
+from recamlabel.classes import BACKGROUND_ID, ClassTable
+
+Picture = NDArray[np.uint8]
+WEBP_QUALITY = 82
+FILL = 0.55
+OUTLINE = (255, 255, 255)
+IGNORE_COLOUR = (0.93, 0.92, 0.88)
+GOLDEN_ANGLE = 0.381966
+
+
+def thumbnail(image: Picture, side: int) -> Picture:
+    """The image ``(H, W, 3)``, scaled down so that its longer side is at most ``side`` pixels."""
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def heat_overlay(image: Picture, one_map: NDArray[np.floating]) -> Picture:
+    """A class map ``(h, w)`` in 0..1 over an image ``(H, W, 3)``, in a perceptually even colour map.
+
+    The image turns grey, so that every colour in the picture is the map's; where the map is
+    low the image shows through.
+    """
+    heat = resize_maps(one_map[None], *image.shape[:2])[0]
+    colours = _inferno()[np.clip(heat * 255 + 0.5, 0, 255).astype(np.uint8)]
+    weight = (0.35 + 0.45 * np.clip(heat, 0, 1))[..., None]
+    return np.asarray(_grey(image) * (1 - weight) + colours * weight).astype(np.uint8)
+
+
+def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -> Picture:
+    """A mask of any size over an image in grey: class colours with outlines, "ignore" in its own colour.
+
+    The image is grey for the reason it is in :func:`heat_overlay`: a colour means a class.
+    """
+    height, width = image.shape[:2]
+    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
+    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
+    small = mask[rows[:, None], columns[None, :]].astype(np.int64)
+    fill = (small != BACKGROUND_ID)[..., None] * FILL
+    colours = class_colours(table)
+    colours = colours[np.where(small == table.ignore_id, len(colours) - 1, small)]
+    picture = _grey(image) * (1 - fill) + colours * fill
+    picture[_outline(small)] = OUTLINE
+    result: Picture = picture.astype(np.uint8)
+    return result
+
+
+def class_colours(table: ClassTable) -> Picture:
+    """Colours on the page ``(K + 2, 3)``: background, the classes in id order, "ignore" last.
+
+    Not the VOC palette, whose dark colours cannot be told apart over a photograph: hues a
+    golden angle apart, so that neighbours differ however many classes there are.
+    """
+    hues = (0.58 + GOLDEN_ANGLE * np.arange(len(table))) % 1
+    values = np.where(np.arange(len(table)) % 2, 0.78, 0.98)
+    classes = [colorsys.hsv_to_rgb(hue, 0.78, value) for hue, value in zip(hues, values, strict=True)]
+    colours = np.asarray([(1.0, 1.0, 1.0), *classes, IGNORE_COLOUR]) * 255
+    return np.asarray(colours.round(), dtype=np.uint8)
+
+
+def data_uri(picture: Picture) -> str:
+    """A picture as a WebP data URI.
+
+    Example:
+        >>> data_uri(np.zeros((2, 2, 3), dtype=np.uint8))[:23]
+        'data:image/webp;base64,'
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Foreground pixels with a neighbour below or to the right, above or to the left, of another id."""
+    edge = np.zeros(mask.shape, dtype=bool)
+    down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= right
+    edge[:, :-1] |= right
+    return np.asarray(edge & (mask != BACKGROUND_ID))
+
+
+def _grey(image: Picture) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32)[..., None]
+
+
+@lru_cache(maxsize=1)
+def _inferno() -> NDArray[np.float32]:
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, dtype=np.float32)

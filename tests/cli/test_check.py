@@ -1,0 +1,146 @@
+"""``recamlabel check``: its whole output, its exit code, and that it writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from recamlabel.cli.check import check
+from recamlabel.errors import ConfigError, DatasetError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for name, size in (("a", (8, 4)), ("b", (6, 6)), ("c", (10, 5))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    rows = ["image,labels,split", "a.png,cat,train", "b.png,cat [big];cat,train", "c.png,,val"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(check, [str(argument) for argument in arguments])
+
+
+def test_a_sound_data_set(source: Path) -> None:
+    result = run(source)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        f"{source}\n"
+        "read as 'csv': there is a labels.csv in it\n"
+        "labels are separated by ';' (a semicolon is in 1 of 3 rows)\n"
+        "columns: image = 'image', labels = 'labels', split = 'split'\n"
+        "┌────────────────────────────────┬───────────────────┐\n"
+        "│ images                         │ 3                 │\n"
+        "│   split train                  │ 2                 │\n"
+        "│   split val                    │ 1                 │\n"
+        "│ images without a label         │ 1                 │\n"
+        "│ classes                        │ 2                 │\n"
+        "│ classes without an image       │ none              │\n"
+        "│ classes that never occur alone │ cat [big]         │\n"
+        "│ width, pixels                  │ 6 to 10, median 8 │\n"
+        "│ height, pixels                 │ 4 to 6, median 5  │\n"
+        "└────────────────────────────────┴───────────────────┘\n"
+        "┏━━━━┳━━━━━━━━━━━┳━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━┳━━━━━━━┓\n"
+        "┃ id ┃ class     ┃ present ┃ absent ┃ unknown ┃ alone ┃\n"
+        "┡━━━━╇━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━━┩\n"
+        "│  1 │ cat       │       2 │      1 │       0 │     1 │\n"
+        "│  2 │ cat [big] │       1 │      2 │       0 │     0 │\n"
+        "└────┴───────────┴─────────┴────────┴─────────┴───────┘\n"
+        "warning: every training image has: cat; images without it are needed to find it\n"
+        "fit would accept this data set\n"
+    )
+
+
+def test_problems_have_file_and_row_and_exit_1(source: Path) -> None:
+    (source / "b.png").write_bytes(b"")
+    with (source / "labels.csv").open("a") as stream:
+        stream.write("\n" + "x" * 90 + ".png,cat,train\na.png,cat,train\n")
+    result = run(source)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    missing = f"problem: {source}/labels.csv, row 5: no image '{'x' * 90}.png' below {source}; mend the path"
+    assert any(line.startswith(missing) for line in lines)
+    assert f"note: {source}/labels.csv, row 6: the same as row 2 ('a.png'); read once" in lines
+    assert (
+        f"problem: {source}/b.png: an empty file (0 bytes); expected an image; "
+        "replace the file, or leave it out with --on-bad-image skip"
+    ) in lines
+    assert lines[-1].startswith(f"fit would refuse: 2 problems to mend (first: {source}/labels.csv, row 5: no image")
+
+
+def test_skip_accepts_what_fit_would_skip(source: Path) -> None:
+    (source / "b.png").write_bytes(b"")
+    result = run(source, "--on-bad-image", "skip")
+    assert result.exit_code == 0
+    assert f"note: {source}/b.png: left out: an empty file (0 bytes)" in result.stdout
+
+
+def test_json(source: Path) -> None:
+    (source / "b.png").write_bytes(b"")
+    result = run(source / "labels.csv", "--json")
+    assert result.exit_code == 1
+    message = "an empty file (0 bytes); expected an image; replace the file, or leave it out with --on-bad-image skip"
+    assert json.loads(result.stdout) == {
+        "source": str(source / "labels.csv"),
+        "root": str(source),
+        "adapter": "csv",
+        "notes": [
+            "read as 'csv': a .csv file",
+            "labels are separated by ';' (a semicolon is in 1 of 3 rows)",
+            "columns: image = 'image', labels = 'labels', split = 'split'",
+        ],
+        "images": 3,
+        "splits": {"train": 2, "val": 1},
+        "classes": [
+            {"name": "cat", "present": 2, "absent": 1, "unknown": 0, "alone": 1},
+            {"name": "cat [big]", "present": 1, "absent": 2, "unknown": 0, "alone": 0},
+        ],
+        "unlabelled": 1,
+        "heights": {"min": 4, "median": 4, "max": 5},
+        "widths": {"min": 8, "median": 9, "max": 10},
+        "never_alone": ["cat [big]"],
+        "without_positives": [],
+        "problems": [{"file": str(source / "b.png"), "row": None, "image_id": "b", "fatal": True, "message": message}],
+        "warnings": ["every training image has: cat; images without it are needed to find it"],
+        "fit_would_refuse": [f"1 problem to mend (first: {source}/b.png: {message})"],
+    }
+
+
+def test_settings_reach_the_adapter(source: Path) -> None:
+    file = source / "settings.toml"
+    file.write_text('[data]\nclasses = ["cat [big]", "cat", "dog"]\n')
+    result = run(source, "--config", file, "--set", 'data.train_splits=["test"]', "--json")
+    tree = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert [row["name"] for row in tree["classes"]] == ["cat [big]", "cat", "dog"]
+    assert tree["without_positives"] == ["dog"]
+    assert tree["fit_would_refuse"] == [
+        "no image in the training split 'test' (setting data.train_splits); the splits with images are: train, val"
+    ]
+
+
+def test_errors_are_left_to_the_top_of_the_command_line(source: Path) -> None:
+    assert isinstance(run(source / "missing").exception, DatasetError)
+    assert isinstance(run(source, "--adapter", "coco").exception, DatasetError)
+    assert isinstance(run(source, "--set", "data.clases=1").exception, ConfigError)
+
+
+def test_nothing_is_written(source: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in [source, *source.rglob("*")]}
+    run(source)
+    assert {path: path.stat().st_mtime_ns for path in [source, *source.rglob("*")]} == before
+
+
+def test_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat/a", "dog/b")):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (5, 5), (number, 0, 0)).save(tmp_path / f"{name}.png")
+    result = run(tmp_path)
+    assert result.exit_code == 0
+    assert "read as 'folder': folders with images: cat, dog" in result.stdout
+    assert run(tmp_path, "--adapter", "csv").exit_code == 1

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recamlabel.adapters import load_dataset
+from recamlabel.config import AugmentConfig
+from recamlabel.data.batches import Normalisation, TrainingBatches, random_crop, resize
+
+PLAIN = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def batches(tiny_csv, **changes):
+    dataset = load_dataset(tiny_csv)
+    settings = {"batch_size": 3, "steps": 6, "augment": AugmentConfig(crop_size=32, resize_min=40, resize_max=60), "seed": 1}
+    settings |= changes
+    return TrainingBatches(dataset.images, dataset.labels(), normalisation=PLAIN, **settings)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(tiny_csv):
+    one, two = batches(tiny_csv), batches(tiny_csv)
+    two[0], two[5]
+    assert np.array_equal(one[3].images.numpy(), two[3].images.numpy())
+    assert not np.array_equal(one[3].images.numpy(), batches(tiny_csv, seed=2)[3].images.numpy())
+
+
+def test_every_image_comes_once_an_epoch(tiny_csv):
+    made = batches(tiny_csv, batch_size=4, steps=4)
+    order = [number for step in range(4) for number in made.indices(step)]
+    assert sorted(order[:8]) == sorted(order[8:]) == list(range(8)) and order[:8] != order[8:]
+
+
+def test_a_batch_larger_than_the_data_set(tiny_csv):
+    made = batches(tiny_csv, batch_size=20, steps=1)
+    assert len(made.indices(0)) == 20 and set(made.indices(0)) == set(range(8))
+    batch = made[0]
+    assert batch.images.shape == (20, 3, 32, 32) and batch.labels.shape == (20, 2)
+
+
+def test_padding_is_zero_after_normalisation():
+    image = np.full((10, 20, 3), 255, np.uint8)
+    augment = AugmentConfig(crop_size=32, resize_min=20, resize_max=20, flip=False)
+    crop = random_crop(image, augment, PLAIN, np.random.default_rng(0))
+    assert crop.shape == (32, 32, 3)
+    assert np.count_nonzero(crop[..., 0] == 1.0) == 10 * 20 and np.count_nonzero(crop[..., 0] == 0.0) == 32 * 32 - 200
+
+
+def test_resize_leaves_equal_sizes_alone_and_keeps_the_input():
+    image = np.zeros((4, 6, 3), np.uint8)
+    assert resize(image, 4, 6) is image and resize(image, 8, 12).shape == (8, 12, 3)
+
+
+def test_steps_end(tiny_csv):
+    with pytest.raises(IndexError):
+        batches(tiny_csv)[6]

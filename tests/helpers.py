@@ -1,0 +1,54 @@
+"""Tiny data sets drawn on the fly, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+TINY = [
+    "augment.crop_size=64",
+    "augment.resize_min=64",
+    "augment.resize_max=80",
+    "classifier.batch_size=4",
+    "classifier.min_steps=3",
+    "classifier.max_steps=3",
+    "recam.batch_size=4",
+    "recam.min_steps=2",
+    "recam.max_steps=2",
+    "maps.scales=[1.0]",
+    "runtime.workers=1",
+    "runtime.device=cpu",
+]
+
+
+def draw(path: Path, names: list[str], seed: int, size: tuple[int, int] = (64, 80)) -> np.ndarray:
+    """Grey noise with one coloured square per name; returns the exact mask."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
+    mask = np.zeros(size, dtype=np.uint8)
+    for place, name in enumerate(names):
+        top, left = 8 + int(rng.integers(0, 16)), 4 + place * width // 2
+        image[top : top + 24, left : left + 24] = COLOURS[name]
+        mask[top : top + 24, left : left + 24] = list(COLOURS).index(name) + 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return mask
+
+
+def make_tiny_csv(folder: Path) -> Path:
+    """Eight images, two classes, one image without a label, train and val; ``truth/`` outside the data root."""
+    root = folder / "data"
+    rows = ["image,labels,split"]
+    sets = [["red"], ["blue"], ["red", "blue"], [], ["blue"], ["red"], ["red", "blue"], ["blue"]]
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    for number, names in enumerate(sets):
+        mask = draw(root / "images" / f"{number}.png", names, number)
+        rows.append(f"images/{number}.png,{' '.join(names)},{'val' if number >= 6 else 'train'}")
+        Image.fromarray(mask).save(folder / "truth" / f"{number}.png")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    (root / "classes.txt").write_text("red\nblue\n")
+    return root

@@ -1,0 +1,300 @@
+"""The report: one page, nothing fetched, everything escaped, honest about what is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_by_hand import TinyImage, make_run
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.classes import ClassTable
+from recamlabel.errors import ConfigError, StoreError
+from recamlabel.evaluation.evaluate import evaluate_run, record
+from recamlabel.review.curves import charts, training_steps
+from recamlabel.review.gallery import choose_images
+from recamlabel.review.pictures import class_colours, heat_overlay, mask_overlay, thumbnail
+from recamlabel.review.report import write_report
+from recamlabel.storage.png import write_mask
+from recamlabel.workspace import RunFolder
+
+EVIL = "<script>alert('x')</script>"
+CLASSES = (EVIL, "dog & cat")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the visible text, and whether every tag is closed in order."""
+
+    VOID = frozenset({"meta", "img", "link", "br", "input", "path", "use"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.open = "", list[str]()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += f" {data}"
+
+    def named(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    one, none = np.eye(4)[None], np.zeros((0, 4, 4))
+    images = [
+        TinyImage("images/a", (EVIL,), one, one, np.eye(8, dtype=int), split="train"),
+        TinyImage("images/b", CLASSES, np.stack([*one, *one]), np.stack([*one, *one]), np.full((8, 8), 2), split="val"),
+        TinyImage("images/c", (), none, none, np.zeros((8, 8), int), split="val"),
+    ]
+    run = make_run(tmp_path, CLASSES, images)
+    for step in (10, 20, 30):
+        run.log(stage="classifier", event="step", step=step, steps=30, loss=1 / step, lr=0.1)
+        run.log(
+            stage="recam",
+            event="step",
+            step=step,
+            steps=30,
+            loss=1,
+            loss_bce=0.1,
+            loss_sce=9 / step,
+            accuracy=step / 40,
+        )
+    run.state.config = {"preset": "quick", "masks": {"threshold": 0.5}, "maps": {"scales": [1.0, 0.5]}}
+    run.state.dataset = {"source": f"/data/{EVIL}.csv"}
+    run.state.versions = {"torch": "2.14"}
+    run.save()
+    return run
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    for name, mask in {"a": np.eye(8), "b": np.full((8, 8), 2), "c": np.full((8, 8), 255)}.items():
+        write_mask(tmp_path / "truth" / f"{name}.png", mask.astype(np.uint8))
+    return tmp_path / "truth"
+
+
+def page_of(path: Path) -> Page:
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_page_needs_nothing_else(run: RunFolder, truth: Path) -> None:
+    path = write_report(run, truth)
+    assert path == run.path / "report.html"
+    html = path.read_text(encoding="utf-8")
+    page = page_of(path)
+    assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in page.tags)
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
+    outside = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
+    assert not re.search(r"https?://|@import|url\((?!#)", outside)
+    assert len(html) < 5_000_000
+
+
+def test_names_are_text_everywhere(run: RunFolder, truth: Path) -> None:
+    record(run, evaluate_run(run, truth, "masks"))
+    page = page_of(write_report(run, truth))
+    assert page.named("script") == []
+    assert page.text.count(EVIL) >= 4
+    assert f"/data/{EVIL}.csv" in page.text
+    assert "dog & cat" in page.text
+    assert any(EVIL in (image["alt"] or "") for image in page.named("img"))
+
+
+def test_pictures_of_each_card(run: RunFolder, truth: Path) -> None:
+    page = page_of(write_report(run, truth))
+    images = page.named("img")
+    alts = [image["alt"] for image in images]
+    assert alts == [
+        f"Image images/a: {EVIL}",
+        f"CAM map of {EVIL} in images/a",
+        f"ReCAM map of {EVIL} in images/a",
+        "Mask of images/a",
+        "True mask of images/a",
+        f"Image images/b: {EVIL}, dog & cat",
+        f"CAM map of {EVIL} in images/b",
+        "CAM map of dog & cat in images/b",
+        f"ReCAM map of {EVIL} in images/b",
+        "ReCAM map of dog & cat in images/b",
+        "Mask of images/b",
+        "True mask of images/b",
+        "Image images/c: no label",
+        "Mask of images/c",
+        "True mask of images/c",
+    ]
+    for image in images:
+        decoded = Image.open(io.BytesIO(base64.b64decode((image["src"] or "").partition(",")[2])))
+        assert (decoded.format, decoded.size) == ("WEBP", (8, 8))
+        assert (image["width"], image["height"]) == ("8", "8")
+    assert page.text.count("no label, no map") == 2
+    assert "no label (ignored)" in page.text
+
+
+def test_without_truth_and_scores_it_says_so(run: RunFolder) -> None:
+    page = page_of(write_report(run))
+    assert "No scores: this run was not compared with true masks." in page.text
+    assert not any("True mask" in (image["alt"] or "") for image in page.named("img"))
+    assert "no label (ignored)" not in page.text
+
+
+def test_scores_and_outdated_scores(run: RunFolder, truth: Path) -> None:
+    for what in ("masks", "cam-seeds"):
+        record(run, evaluate_run(run, truth, what))  # type: ignore[arg-type]
+    text = page_of(write_report(run)).text
+    assert "CAM seeds" in text and "chosen with ground truth" in text
+    assert "100.0" in text
+    assert "measured on an earlier version" not in text
+    run.finish("masks", "another-key", 1.0, ["masks.h5"])
+    text = page_of(write_report(run)).text
+    assert text.count("measured on an earlier version") == 1
+    assert "(earlier masks)" in text
+
+
+def test_facts_tables_and_curves(run: RunFolder) -> None:
+    text = " ".join(page_of(write_report(run)).text.split())
+    for part in (
+        "images 3 classes 2 labels per image 1.00 without a label 1 size in pixels 8×8 splits train 1, val 2",
+        "maps 1.5 s",
+        "masks 1 min 05 s",
+        "masks.threshold 0.5",
+        "maps.scales [1.0, 0.5]",
+        "torch 2.14",
+        "background 0 – 62.5",
+        "Classifier: loss",
+        "SCE (softmax) from 0.9 to 0.3 over 30 optimiser steps",
+        "labels told apart from 0.25 to 0.75 over 30 optimiser steps",
+    ):
+        assert part in text, part
+
+
+def test_unfinished_run(run: RunFolder) -> None:
+    for name in ("maps.h5", "masks.h5", "log.jsonl"):
+        (run.path / name).unlink()
+    run.begin("maps")
+    run.begin("masks")
+    text = page_of(write_report(run)).text
+    assert text.count("not made yet") == 9
+    assert "Nothing was logged yet." in text
+    assert "No stage is finished yet." in text
+
+
+def test_same_run_same_page(run: RunFolder, truth: Path) -> None:
+    first = write_report(run, truth).read_bytes()
+    assert write_report(run, truth).read_bytes() == first
+
+
+def test_truth_for_a_part_shows_that_part(run: RunFolder, truth: Path) -> None:
+    (truth / "a.png").unlink()
+    page = page_of(write_report(run, truth))
+    assert [image["alt"] for image in page.named("img") if "True" in (image["alt"] or "")] == [
+        "True mask of images/b",
+        "True mask of images/c",
+    ]
+
+
+def test_refusals_leave_the_old_page(run: RunFolder, tmp_path: Path) -> None:
+    before = write_report(run).read_bytes()
+    with pytest.raises(ConfigError, match="images in the report: expected 1 to 200, got 0"):
+        write_report(run, max_images=0)
+    with pytest.raises(StoreError, match="no such folder; expected the folder with the true masks"):
+        write_report(run, tmp_path / "gone")
+    (run.path / "masks.h5").write_bytes(b"broken")
+    with pytest.raises(StoreError, match=r"masks\.h5: not a readable HDF5 file"):
+        write_report(run)
+    assert (run.path / "report.html").read_bytes() == before
+    (run.path / "dataset.json").unlink()
+    with pytest.raises(StoreError, match=r"dataset\.json: no such file; run `recamlabel fit` first"):
+        write_report(run)
+
+
+def labelled(number: int, *present: str) -> LabelledImage:
+    return LabelledImage(f"{number:02d}", Path(f"{number}.jpg"), frozenset(present), frozenset())
+
+
+def test_chosen_images_cover_every_class_first() -> None:
+    table = ClassTable(("a", "b", "c"))
+    images = [labelled(number, "a") for number in range(20)] + [labelled(20, "b", "c"), labelled(21, "c"), labelled(22)]
+    assert [image.id for image in choose_images(images, table, 2)] == ["00", "20"]
+    five = choose_images(images, table, 5)
+    assert [image.id for image in five] == ["00", "01", "08", "15", "20"]
+    assert choose_images(images, table, 5) == five
+    assert choose_images(images, table, 99) == images
+    assert [image.id for image in choose_images(images, table, 1)] == ["00"]
+    assert choose_images([], table, 5) == []
+
+
+def test_steps_after_a_restart_or_a_kill() -> None:
+    def steps(*numbers: int) -> list[dict[str, Any]]:
+        return [{"stage": "s", "event": "step", "step": step, "loss": index} for index, step in enumerate(numbers)]
+
+    assert [(event["step"], event["loss"]) for event in training_steps(steps(10, 20, 30, 10, 20), "s")] == [
+        (10, 3),
+        (20, 4),
+    ]
+    assert [(event["step"], event["loss"]) for event in training_steps(steps(10, 20, 30, 25, 30), "s")] == [
+        (10, 0), (20, 1), (25, 3), (30, 4),
+    ]  # fmt: skip
+    noise = [{"stage": "s", "event": "start"}, {"event": "step"}, {"stage": "s", "event": "step", "step": "x"}]
+    assert training_steps(noise, "s") == []
+    assert charts(noise) == []
+
+
+def test_heat_overlay_by_hand() -> None:
+    image = np.full((2, 2, 3), (30, 60, 90), dtype=np.uint8)
+    before = image.copy()
+    picture = heat_overlay(image, np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32))
+    assert picture.dtype == np.uint8
+    assert (image == before).all()
+    assert np.ptp(picture[0, 0].astype(int)) <= 3, "low: the image in grey"
+    assert (picture[0, 1] > 140).all(), "high: the pale end of the colour map"
+    sums = [heat_overlay(image, np.full((1, 1), value))[0, 0].sum() for value in np.linspace(0, 1, 11)]
+    assert sums == sorted(sums), "brighter for every step up"
+
+
+def test_mask_overlay_by_hand() -> None:
+    table = ClassTable(("a", "b"))
+    image = np.full((5, 5, 3), 100, dtype=np.uint8)
+    mask = np.zeros((5, 5), np.uint8)
+    mask[:, 2:] = 2
+    picture = mask_overlay(image, mask, table)
+    assert (picture[:, :2] == 100).all()
+    assert (picture[:, 2] == 255).all(), "outline"
+    expected = np.floor(100 * 0.45 + class_colours(table)[2] * 0.55)
+    assert np.abs(picture[2, 4] - expected).max() <= 1
+    ignored = mask_overlay(image, np.full((10, 10), 255, np.uint8), table)
+    assert (ignored == ignored[0, 0]).all() and ignored.shape == (5, 5, 3)
+
+
+def test_class_colours_differ() -> None:
+    colours = class_colours(ClassTable(tuple(map(str, range(12)))))[1:].astype(int)
+    distances = np.abs(colours[:, None] - colours[None]).sum(axis=2)[~np.eye(13, dtype=bool)]
+    assert distances.min() > 40
+
+
+def test_thumbnail_keeps_the_shape_and_never_enlarges() -> None:
+    assert thumbnail(np.zeros((100, 400, 3), np.uint8), 200).shape == (50, 200, 3)
+    assert thumbnail(np.zeros((10, 4, 3), np.uint8), 200).shape == (10, 4, 3)
+    assert thumbnail(np.zeros((1000, 1, 3), np.uint8), 10).shape == (10, 1, 3)

@@ -1,0 +1,225 @@
+"""End to end on a drawn data set: what a person gets, what a second run redoes, what a kill leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import TINY, draw, make_tiny_csv
+from PIL import Image
+
+from recamlabel.config import load_config
+from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError
+from recamlabel.pipeline import fit, render
+from recamlabel.workspace import RunFolder
+
+STAGES = ["classifier", "recam", "maps", "refine", "masks"]
+
+
+def config(*lines: str):
+    return load_config("quick", assignments=[*TINY, "refine.method=none", *lines])
+
+
+def ran(capsys) -> list[str]:
+    return [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if ": done in" in line]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run, shared by the tests that only read it."""
+    base = tmp_path_factory.mktemp("finished")
+    source = make_tiny_csv(base)
+    before = tree(source)
+    run = fit(source, base / "run", config())
+    assert tree(source) == before  # the user's own files are never written to
+    return run
+
+
+def test_masks_have_the_images_size_and_only_their_labels(finished):
+    with h5py.File(finished.path / "masks.h5") as file:
+        for number, allowed in enumerate([{0, 1}, {0, 2}, {0, 1, 2}, {0}, {0, 2}]):
+            png = np.array(Image.open(finished.path / "masks" / "images" / f"{number}.png"))
+            assert png.shape == (64, 80) and png.dtype == np.uint8 and set(np.unique(png)) <= allowed
+            assert np.array_equal(png, file[f"images/{number}"][()])
+        assert file.attrs["class_names"] == '["red", "blue"]'
+        assert file.attrs["threshold"] == 0.5 and file.attrs["software"].startswith("recamlabel ")
+
+
+def test_maps_hold_cam_and_recam_of_the_labels(finished):
+    with h5py.File(finished.path / "maps.h5") as file:
+        for group in ("cam", "recam"):
+            maps = file[f"{group}/images/2"]
+            assert maps.shape == (2, 16, 20) and maps.dtype == np.float16 and list(maps.attrs["class_ids"]) == [1, 2]
+            values = maps[()]
+            assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
+            assert file[f"{group}/images/3"].shape == (0, 16, 20)
+
+
+def test_provenance_is_written_down(finished):
+    state = RunFolder.open(finished.path).state
+    assert state.config["seed"] == 0 and state.dataset["classes"] == ["red", "blue"]
+    assert {"recamlabel", "torch", "python"} <= set(state.versions)
+    assert [name for name in STAGES if name not in state.stages] == []
+    steps = [event for event in finished.events() if event.get("event") == "step" and event["stage"] == "recam"]
+    assert steps and {"loss_bce", "loss_sce", "accuracy"} <= set(steps[-1])
+
+
+def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny_csv, tmp_path, capsys):
+    out = tmp_path / "run"
+    fit(tiny_csv, out, config())
+    assert ran(capsys) == STAGES
+    fit(tiny_csv, out, config())
+    text = capsys.readouterr().err
+    assert text.count("up to date, skipped") == 5 and "decode" not in text
+    fit(tiny_csv, out, config("masks.threshold=0.3"))
+    assert ran(capsys) == ["masks"]
+    fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum"))
+    assert ran(capsys) == ["maps", "refine", "masks"]
+    fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum", "recam.lr=0.3"))
+    assert ran(capsys) == ["recam", "maps", "refine", "masks"]
+
+
+def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
+    out = tmp_path / "run"
+    fit(tiny_csv, out, config())
+    ran(capsys)
+    table = tiny_csv / "labels.csv"
+    table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
+    fit(tiny_csv, out, config())
+    assert ran(capsys) == ["maps", "refine", "masks"]  # a val image trains nothing
+    table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
+    fit(tiny_csv, out, config())
+    assert ran(capsys) == STAGES
+
+
+def test_same_seed_same_masks(finished, tmp_path):
+    again = fit(make_tiny_csv(tmp_path), tmp_path / "run", config())
+    with h5py.File(again.path / "maps.h5") as one, h5py.File(finished.path / "maps.h5") as two:
+        assert np.array_equal(one["recam/images/2"][()], two["recam/images/2"][()])
+
+
+def test_render_changes_the_masks_alone(tiny_csv, tmp_path):
+    run = fit(tiny_csv, tmp_path / "run", config())
+    kept = {name: (run.path / name).read_bytes() for name in ("maps.h5", "scores.h5")}
+    render(run.path, 1.0)
+    assert {int(np.array(Image.open(path)).max()) for path in (run.path / "masks").rglob("*.png")} == {0}
+    assert {name: (run.path / name).read_bytes() for name in kept} == kept
+    assert RunFolder.open(run.path).state.config["masks"]["threshold"] == 1.0
+    render(run.path, 0.0)
+    shares = [np.mean(np.array(Image.open(path)) > 0) for path in (run.path / "masks").rglob("*.png")]
+    assert max(shares) > 0.5
+    with pytest.raises(ConfigError, match="threshold"):
+        render(run.path, 2.0)
+
+
+def test_render_needs_a_finished_run(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    with pytest.raises(StoreError, match="stage 'refine' is not finished; run `recamlabel fit` again"):
+        render(run.path, 0.5)
+
+
+def test_one_class_no_split_and_unlabelled_images(tmp_path):
+    rows = ["image,labels"]
+    for number in range(3):
+        draw(tmp_path / "data" / f"{number}.png", ["red"] if number else [], number, size=(40, 30))
+        rows.append(f"{number}.png,{'red' if number else ''}")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(rows))
+    run = fit(tmp_path / "data", tmp_path / "run", config())
+    masks = [np.array(Image.open(run.path / "masks" / f"{number}.png")) for number in range(3)]
+    assert masks[0].max() == 0 and [mask.shape for mask in masks] == [(40, 30)] * 3
+
+
+def test_exif_orientation_is_the_same_in_image_and_mask(tiny_csv, tmp_path):
+    path = tiny_csv / "images" / "0.png"
+    image = Image.open(path).convert("RGB")
+    exif = image.getexif()
+    exif[274] = 6  # shown rotated by 90 degrees
+    image.save(tiny_csv / "images" / "rotated.jpg", exif=exif)
+    table = tiny_csv / "labels.csv"
+    table.write_text(table.read_text() + "images/rotated.jpg,red,train\n")
+    run = fit(tiny_csv, tmp_path / "run", config())
+    assert np.array(Image.open(run.path / "masks" / "images" / "rotated.png")).shape == (80, 64)
+
+
+def test_a_bad_image_stops_before_anything_is_written_or_is_left_out(tiny_csv, tmp_path, capsys):
+    (tiny_csv / "images" / "1.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"1\.png"):
+        fit(tiny_csv, tmp_path / "run", config())
+    assert not (tmp_path / "run").exists()
+    run = fit(tiny_csv, tmp_path / "run", config("data.on_bad_image=skip"))
+    assert "left out" in capsys.readouterr().err
+    assert not (run.path / "masks" / "images" / "1.png").exists()
+    assert len(list((run.path / "masks").rglob("*.png"))) == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("recam.combine=best", ConfigError, "unknown recam.combine 'best'; the rules are: product"),
+        ("refine.method=magic", ConfigError, "refine.method: unknown 'magic'; the methods are: auto"),
+        ("maps.variant=magic", ConfigError, "maps.variant: unknown 'magic'; the variants are: cam"),
+        ("runtime.device=cuda:99", ConfigError, "device 'cuda:99' asked for"),
+        ("runtime.device=gpu", ConfigError, "unknown device 'gpu'; expected auto, cpu, cuda or cuda:N"),
+        ('data.train_splits=["training"]', DatasetError, "training"),
+    ],
+)
+def test_impossible_settings_write_nothing(tiny_csv, tmp_path, line, error, message):
+    with pytest.raises(error, match=message):
+        fit(tiny_csv, tmp_path / "run", config(line))
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_the_crf_package(tiny_csv, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("recamlabel.refine.crf_available", lambda: False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'recamlabel\[crf\]'"):
+        fit(tiny_csv, tmp_path / "run", config("refine.method=crf"))
+    run = fit(tiny_csv, tmp_path / "run", config("refine.method=auto"))
+    assert "the dense CRF is left out" in capsys.readouterr().err
+    assert run.state.stages["refine"]["method"] == "none"
+
+
+def test_crf_scores_are_equal_for_any_number_of_workers(tiny_csv, tmp_path):
+    pytest.importorskip("pydensecrf.densecrf")
+    lines = ("refine.method=crf", "refine.levels=[0.3, 0.6]", "refine.crf.iterations=2")
+    one = fit(tiny_csv, tmp_path / "one", config(*lines, "runtime.workers=1"))
+    two = fit(tiny_csv, tmp_path / "two", config(*lines, "runtime.workers=2"))
+    with h5py.File(one.path / "scores.h5") as first, h5py.File(two.path / "scores.h5") as second:
+        for number in range(8):
+            stored = first[f"scores/images/{number}"][()]
+            assert np.array_equal(stored, second[f"scores/images/{number}"][()])
+            assert set(np.unique(stored)) <= {0, 115, 204}  # 0, half-way 0.3 to 0.6, half-way 0.6 to 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_fit_continues_after_kill_nine(tiny_csv, tmp_path):
+    out = tmp_path / "run"
+    slow = [
+        item
+        for line in (*TINY, "refine.method=none", "classifier.min_steps=400", "classifier.max_steps=400")
+        for item in ("--set", line)
+    ]
+    command = [sys.executable, "-m", "recamlabel", "fit", str(tiny_csv), "--out", str(out), *slow]
+    process = subprocess.Popen(command, env={**os.environ, "RECAMLABEL_CHECKPOINT_SECONDS": "0.5"})
+    checkpoint = out / "weights" / "classifier.checkpoint"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (out / "weights" / "classifier.safetensors").exists()
+    again = subprocess.run(command[:-4] + slow[-4:], capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "classifier: continues at step" in again.stderr and (out / "masks.h5").exists()
+    assert not checkpoint.exists()

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import recamlabel.training.loop as loop
+from recamlabel.adapters import load_dataset
+from recamlabel.config import AugmentConfig, ClassifierConfig, RecamConfig
+from recamlabel.data.batches import Normalisation, TrainingBatches
+from recamlabel.errors import RecamlabelError
+from recamlabel.models.backbones import Backbone
+from recamlabel.training.loop import LoopSettings, poly_factor, train
+from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
+from recamlabel.training.objectives.recam import RecamNet, RecamObjective
+from recamlabel.training.weights import load_backbone_weights
+
+CONFIG = ClassifierConfig(lr=0.01, batch_size=2, min_steps=6, max_steps=6)
+
+
+def make(tiny_csv, steps=6):
+    dataset = load_dataset(tiny_csv)
+    augment = AugmentConfig(crop_size=32, resize_min=32, resize_max=40)
+    plain = Normalisation((0.5,) * 3, (0.5,) * 3)
+    batches = TrainingBatches(dataset.images, dataset.labels(), 2, steps, augment, plain, seed=0)
+    torch.manual_seed(0)
+    return ClassifierNet(Backbone("resnet10t"), 2), batches
+
+
+def settings(tmp_path, log=lambda **event: None, key="k"):
+    return LoopSettings(torch.device("cpu"), 0, False, tmp_path / "c.checkpoint", key, log)
+
+
+def state(net: nn.Module):
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def same(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+class Interrupting(ClassifierObjective):
+    """Stops in the middle, as a person or the system would."""
+
+    def loss(self, batch):
+        if batch.step == 4:
+            raise KeyboardInterrupt
+        return super().loss(batch)
+
+
+def test_resumed_training_equals_uninterrupted(tiny_csv, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    straight, batches = make(tiny_csv)
+    train(ClassifierObjective(straight, CONFIG), batches, CONFIG, settings(tmp_path / "a"))
+    broken, batches = make(tiny_csv)
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupting(broken, CONFIG), batches, CONFIG, settings(tmp_path / "b"))
+    resumed, batches = make(tiny_csv)
+    seen = []
+    train(ClassifierObjective(resumed, CONFIG), batches, CONFIG, settings(tmp_path / "b", lambda **e: seen.append(e)))
+    assert same(state(straight), state(resumed))
+    assert seen[-1]["step"] == 6
+
+
+def test_a_checkpoint_of_another_key_is_not_used(tiny_csv, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    net, batches = make(tiny_csv)
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupting(net, CONFIG), batches, CONFIG, settings(tmp_path))
+    fresh, batches = make(tiny_csv)
+    straight, _ = make(tiny_csv)
+    train(ClassifierObjective(fresh, CONFIG), batches, CONFIG, settings(tmp_path, key="other"))
+    train(ClassifierObjective(straight, CONFIG), batches, CONFIG, settings(tmp_path / "new"))
+    assert same(state(fresh), state(straight))
+
+
+def test_batch_norm_and_stem_stay_as_they_were(tiny_csv, tmp_path):
+    net, batches = make(tiny_csv)
+    before = state(net)
+    train(ClassifierObjective(net, CONFIG), batches, CONFIG, settings(tmp_path))
+    after = state(net)
+    frozen = [name for name in before if "running" in name or ".bn" in name or "conv1.0." in name]
+    assert frozen and all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+    assert not torch.equal(before["backbone.net.layer4.0.conv1.weight"], after["backbone.net.layer4.0.conv1.weight"])
+
+
+def test_the_loss_falls(tiny_csv, tmp_path):
+    _, batches = make(tiny_csv, steps=30)
+    net = ClassifierNet(Backbone("tf_efficientnet_lite0"), 2)
+    load_backbone_weights(net.backbone, "embedded")
+    losses = []
+    log = settings(tmp_path, lambda **event: losses.append(event["loss"]))
+    train(ClassifierObjective(net, CONFIG), batches, CONFIG, log)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_frozen_backbone_trains_the_softmax_head_alone(tiny_csv, tmp_path):
+    classifier, batches = make(tiny_csv)
+    config = RecamConfig(lr=0.5, backbone_lr_factor=0.0, batch_size=2)
+    net = RecamNet(classifier, config)
+    before = state(net)
+    figures = train(RecamObjective(net, config), batches, config, settings(tmp_path))
+    changed = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ["head.weight"]
+    assert set(figures) == {"loss", "loss_bce", "loss_sce", "accuracy"}
+
+
+def test_the_published_recam_trains_everything(tiny_csv, tmp_path):
+    classifier, batches = make(tiny_csv)
+    config = RecamConfig(lr=0.05, backbone_lr_factor=0.1, batch_size=2, head_init="random")
+    net = RecamNet(classifier, config)
+    before = state(net)
+    train(RecamObjective(net, config), batches, config, settings(tmp_path))
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"head.weight", "classifier.head.weight", "classifier.backbone.net.layer4.0.conv1.weight"} <= changed
+
+
+def test_learning_rates_decay_from_lr_to_nearly_zero(tiny_csv, tmp_path):
+    rates = []
+    net, batches = make(tiny_csv, steps=20)
+    train(ClassifierObjective(net, CONFIG), batches, CONFIG, settings(tmp_path, lambda **e: rates.append(e["lr"])))
+    assert rates == pytest.approx([0.01 * (1 - 9 / 20) ** 0.9, 0.01 * (1 - 19 / 20) ** 0.9])
+    assert poly_factor(0, 10, 0.9) == 1.0
+
+
+def test_a_diverging_loss_names_the_setting(tiny_csv, tmp_path):
+    net, batches = make(tiny_csv)
+    net.head.weight.data.fill_(float("nan"))
+    with pytest.raises(RecamlabelError, match=r"not finite at step 1; lower the learning rate.*--set classifier.lr"):
+        train(ClassifierObjective(net, CONFIG), batches, CONFIG, settings(tmp_path))
