@@ -1,6 +1,6 @@
 """Seconds of a training step with OpenMP threads that spin or sleep at barriers, alone and beside another process.
 
-    python benchmarks/openmp_wait.py
+python benchmarks/openmp_wait.py
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ def check_small() -> bool:
         f"{SMALL[0]}x{SMALL[1]}: dense squaring {slow:.2f} s, ours {fast * 1e3:.1f} ms: {slow / fast:.0f} times faster "
         f"(target {SPEED_TARGET:g}), largest difference {difference:.1e}  {'ok' if good else 'MISSED'}"
     )
-    print(f"  dense squaring with denormal numbers flushed to zero: {flushed:.2f} s, ours {flushed / fast:.0f} times faster")
+    print(
+        f"  dense squaring with denormal numbers flushed to zero: {flushed:.2f} s, ours {flushed / fast:.0f} times faster"
+    )
     return good
 
 

@@ -50,7 +50,7 @@ class BackboneConfig(Section):
 class ScheduleConfig(Section):
     """A schedule counted in optimiser steps: epochs over the data, within step bounds."""
 
-    epochs: float = Field(5, gt=0, description="passes over the training images")
+    epochs: float = Field(5.0, gt=0, description="passes over the training images")
     min_steps: int = Field(300, ge=1, description="at least this many optimiser steps, however few the images")
     max_steps: int = Field(100_000, ge=1, description="at most this many optimiser steps, however many the images")
     batch_size: int = Field(16, ge=1, description="images per optimiser step")
@@ -128,11 +128,11 @@ class CrfConfig(Section):
     """Dense CRF (METHOD 3; Kraehenbuehl & Koltun 2011)."""
 
     gt_prob: float = Field(0.7, gt=0, lt=1, description="probability that an input label is right")
-    gaussian_sxy: float = Field(3, gt=0, description="smoothness kernel: pixels")
-    gaussian_compat: float = Field(3, ge=0, description="smoothness kernel: weight")
-    bilateral_sxy: float = Field(50, gt=0, description="appearance kernel: pixels")
-    bilateral_srgb: float = Field(5, gt=0, description="appearance kernel: grey levels")
-    bilateral_compat: float = Field(10, ge=0, description="appearance kernel: weight")
+    gaussian_sxy: float = Field(3.0, gt=0, description="smoothness kernel: pixels")
+    gaussian_compat: float = Field(3.0, ge=0, description="smoothness kernel: weight")
+    bilateral_sxy: float = Field(50.0, gt=0, description="appearance kernel: pixels")
+    bilateral_srgb: float = Field(5.0, gt=0, description="appearance kernel: grey levels")
+    bilateral_compat: float = Field(10.0, ge=0, description="appearance kernel: weight")
     iterations: int = Field(10, ge=1, le=100, description="mean-field iterations")
 
 

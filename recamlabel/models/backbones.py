@@ -76,7 +76,9 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 features = cast(Any, self.net).forward_features(torch.zeros(1, 3, 64, 64))
         except AssertionError as error:
-            raise ConfigError(f"backbone {self.name!r} takes images of one size only ({error}); choose another") from None
+            raise ConfigError(
+                f"backbone {self.name!r} takes images of one size only ({error}); choose another"
+            ) from None
         self.train(was_training)
         if features.ndim != 4:
             raise ConfigError(

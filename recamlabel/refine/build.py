@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from recamlabel.arrays import resize_maps, to_uint8
 from recamlabel.config import RefineConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
+from recamlabel.errors import RecamlabelError
 from recamlabel.progress import Advance
 from recamlabel.refine import REFINERS
 from recamlabel.storage.hdf5 import ShardedWriter
@@ -84,10 +86,21 @@ def build_scores(
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
-    for task, scores in _run(tasks, workers if method != "none" else 1):
+    for task, scores in _guarded(_run(tasks, workers if method != "none" else 1)):
         attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()
+
+
+def _guarded(results: Iterator[tuple[RefineTask, NDArray[np.uint8]]]) -> Iterator[tuple[RefineTask, NDArray[np.uint8]]]:
+    """Explain the one failure that a pool reports without a cause."""
+    try:
+        yield from results
+    except BrokenProcessPool:
+        raise RecamlabelError(
+            "refine: a worker process died (out of memory, killed, or a script without "
+            "`if __name__ == '__main__':` around its call of fit); run it again with --set runtime.workers=1"
+        ) from None
 
 
 def _run(tasks: Iterator[RefineTask], workers: int) -> Iterator[tuple[RefineTask, NDArray[np.uint8]]]:

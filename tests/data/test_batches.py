@@ -12,8 +12,8 @@ PLAIN = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 def batches(tiny_csv, **changes):
     dataset = load_dataset(tiny_csv)
-    settings = {"batch_size": 3, "steps": 6, "augment": AugmentConfig(crop_size=32, resize_min=40, resize_max=60), "seed": 1}
-    settings |= changes
+    augment = AugmentConfig(crop_size=32, resize_min=40, resize_max=60)
+    settings = {"batch_size": 3, "steps": 6, "augment": augment, "seed": 1, **changes}
     return TrainingBatches(dataset.images, dataset.labels(), normalisation=PLAIN, **settings)
 
 

@@ -18,11 +18,11 @@ from recamlabel.training.weights import load_backbone_weights
 CONFIG = ClassifierConfig(lr=0.01, batch_size=2, min_steps=6, max_steps=6)
 
 
-def make(tiny_csv, steps=6):
+def make(tiny_csv, steps=6, crop=32, batch_size=2):
     dataset = load_dataset(tiny_csv)
-    augment = AugmentConfig(crop_size=32, resize_min=32, resize_max=40)
+    augment = AugmentConfig(crop_size=crop, resize_min=crop, resize_max=crop + 8)
     plain = Normalisation((0.5,) * 3, (0.5,) * 3)
-    batches = TrainingBatches(dataset.images, dataset.labels(), 2, steps, augment, plain, seed=0)
+    batches = TrainingBatches(dataset.images, dataset.labels(), batch_size, steps, augment, plain, seed=0)
     torch.manual_seed(0)
     return ClassifierNet(Backbone("resnet10t"), 2), batches
 
@@ -86,13 +86,14 @@ def test_batch_norm_and_stem_stay_as_they_were(tiny_csv, tmp_path):
 
 
 def test_the_loss_falls(tiny_csv, tmp_path):
-    _, batches = make(tiny_csv, steps=30)
+    config = CONFIG.model_copy(update={"lr": 0.003, "batch_size": 8})
+    _, batches = make(tiny_csv, steps=20, crop=80, batch_size=8)  # a smaller crop may miss what the label names
     net = ClassifierNet(Backbone("tf_efficientnet_lite0"), 2)
     load_backbone_weights(net.backbone, "embedded")
     losses = []
     log = settings(tmp_path, lambda **event: losses.append(event["loss"]))
-    train(ClassifierObjective(net, CONFIG), batches, CONFIG, log)
-    assert losses[-1] < 0.5 * losses[0]
+    train(ClassifierObjective(net, config), batches, config, log)
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_a_frozen_backbone_trains_the_softmax_head_alone(tiny_csv, tmp_path):

@@ -21,7 +21,7 @@ def test_embedded_weights_are_imagenet_weights():
 
 
 def test_embedded_exists_for_few_networks():
-    with pytest.raises(WeightsError, match="exists for tf_efficientnet_lite0.*not for 'resnet10t'.*--preset quick"):
+    with pytest.raises(WeightsError, match=r"exists for tf_efficientnet_lite0.*not for 'resnet10t'.*--preset quick"):
         load_backbone_weights(Backbone("resnet10t"), "embedded")
 
 
