@@ -33,10 +33,10 @@ AGREEMENT = 1e-4
 
 
 def make_inputs(height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """Maps ``(B, 3, h, w)`` and a boundary map ``(B, h, w)``, uniform in [0, 1] as in the golden files."""
+    """Maps ``(B, 3, h, w)`` and a boundary map ``(B, h, w)``, drawn as those of the golden files are."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.rand(batch, CLASSES, height, width, generator=generator)
-    return maps, torch.rand(batch, height, width, generator=generator)
+    return maps, torch.rand(batch, height, width, generator=generator) ** 2
 
 
 def dense_walk(maps: Tensor, edge: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def test_masks_have_the_images_size_and_only_their_labels(finished):
             assert png.shape == (64, 80) and png.dtype == np.uint8 and set(np.unique(png)) <= allowed
             assert np.array_equal(png, file[f"images/{number}"][()])
         assert file.attrs["class_names"] == '["red", "blue"]'
-        assert file.attrs["threshold"] == 0.5 and file.attrs["software"].startswith("recamlabel ")
+        assert file.attrs["threshold"] == 0.6 and file.attrs["software"].startswith("recamlabel ")
 
 
 def test_maps_hold_cam_and_recam_of_the_labels(finished):

@@ -1,0 +1,52 @@
+"""The MSRC-17 figures of the README: `fit` with the quick preset, then every score.
+
+    python benchmarks/msrc.py FOLDER --out RUNS [--seeds 0 1 2] [--set section.key=value]…
+
+FOLDER holds labels.csv, images/ and masks/. Only `evaluate` is given the masks. Prints mIoU of the
+CAM and ReCAM seeds (each at its best threshold, chosen with the masks), of the masks as `fit` leaves
+them, and the seconds of every stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+from recamlabel.config import load_config
+from recamlabel.evaluation.evaluate import evaluate_run
+from recamlabel.pipeline import fit
+from recamlabel.workspace import STAGES, RunFolder
+
+
+def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[str, float]:
+    """Run one seed and return its figures, percent and seconds."""
+    fit(folder, out, load_config("quick", assignments=assignments, overrides={"seed": seed}))
+    run = RunFolder.open(out)
+    figures = {}
+    for what in ("cam-seeds", "recam-seeds", "masks"):
+        result = evaluate_run(run, folder / "masks", what)
+        figures[what] = result.miou
+        print(f"seed {seed}  {what:12s} {result.miou:5.1f} mIoU at {result.threshold:.2f} ({result.threshold_origin})")
+    figures |= {f"{name} s": float(run.state.stages[name]["seconds"]) for name in STAGES}
+    return figures
+
+
+def main() -> None:
+    """Print one line a seed and figure, then means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", dest="assignments", action="append", default=[])
+    arguments = parser.parse_args()
+    rows = [score(arguments.folder, arguments.out / f"seed{s}", s, arguments.assignments) for s in arguments.seeds]
+    print(f"\n{'figure':14s}    mean  deviation  ({len(rows)} seeds)")
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name:14s} {statistics.mean(values):7.1f}  {spread:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

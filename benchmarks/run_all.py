@@ -1,0 +1,48 @@
+"""Every figure of the README, one command after the other.
+
+    python benchmarks/run_all.py [--msrc FOLDER]
+
+Without ``--msrc`` the figures on real photographs are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+GOLDEN = HERE.parent / "tests" / "golden"
+
+
+def commands(msrc: Path | None, out: Path) -> list[list[str]]:
+    """The command lines, quick ones first."""
+    python = sys.executable
+    lines = [
+        [python, str(HERE / "parity.py"), *map(str, sorted(GOLDEN.glob("*.npz")))],
+        [python, str(HERE / "recam_head.py")],
+        [python, str(HERE / "random_walk.py")],
+        [python, str(HERE / "openmp_wait.py")],
+        [python, "-m", "recamlabel", "demo", "--out", str(out / "demo")],
+    ]
+    if msrc is not None:
+        lines.append([python, str(HERE / "msrc.py"), str(msrc), "--out", str(out / "msrc"), "--seeds", "0", "1", "2"])
+    return lines
+
+
+def main() -> int:
+    """Run all; the exit code is the number of commands that failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--msrc", type=Path)
+    arguments = parser.parse_args()
+    failed = 0
+    for command in commands(arguments.msrc, Path(tempfile.mkdtemp(prefix="recamlabel-bench-"))):
+        print(f"\n$ {' '.join(command[1:])}", flush=True)
+        failed += subprocess.run(command, check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
