@@ -55,7 +55,8 @@ def make_inputs(options: argparse.Namespace) -> Inputs:
     labels = torch.zeros(options.batch, options.classes)
     for image in range(options.batch):
         labels[image, torch.randperm(options.classes, generator=generator)[: options.labels]] = 1
-    return Inputs(*(tensor.requires_grad_() for tensor in (features, *weights)), labels)
+    fc1, fc2 = (weight.requires_grad_() for weight in weights)
+    return Inputs(features.requires_grad_(), fc1, fc2, labels)
 
 
 def ours(inputs: Inputs) -> Tensor:

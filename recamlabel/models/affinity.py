@@ -78,11 +78,13 @@ def affinity_losses(
         edge_logits, displacement = edge_logits.float(), displacement.float()
     affinity = pair_affinity(edge_logits.sigmoid(), paths)
     pairs = pair_labels(labels, paths, ignore_id)
-    pos_bg = _mean(-(affinity[pairs.background] + LOG_EPS).log())
-    pos_fg = _mean(-(affinity[pairs.foreground] + LOG_EPS).log())
+    inside, outside = _where(pairs.foreground), _where(pairs.background)
+    pos_bg = _mean(-(affinity[outside] + LOG_EPS).log())
+    pos_fg = _mean(-(affinity[inside] + LOG_EPS).log())
     neg = _mean(-(1 + LOG_EPS - affinity[pairs.different]).log())
-    dp_fg = _mean((_pair_displacement(displacement, pairs.foreground, paths) - _offsets(pairs.foreground, paths)).abs())
-    dp_bg = _mean(_pair_displacement(displacement, pairs.background, paths).abs())
+    offsets = torch.tensor(paths.offsets, device=labels.device).reshape(-1, 2)[inside[1]]
+    dp_fg = _mean((_pair_displacement(displacement, inside, paths) - offsets).abs())
+    dp_bg = _mean(_pair_displacement(displacement, outside, paths).abs())
     total = ((pos_bg + pos_fg) / 2 + neg) / 2 + (dp_fg + dp_bg) / 2
     return AffinityLosses(pos_bg, pos_fg, neg, dp_fg, dp_bg, total)
 
@@ -91,20 +93,20 @@ def _mean(values: Tensor) -> Tensor:
     return values.sum() / max(1, values.numel())
 
 
-def _pair_displacement(displacement: Tensor, chosen: Tensor, paths: PairPaths) -> Tensor:
-    """``d_src - d_dst`` ``(n, 2)`` of the n chosen pairs; the others are never computed."""
+def _where(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, offset and source place ``(n,)`` of the n chosen of all pairs ``(B, P, S)``."""
     image, offset, place = chosen.nonzero(as_tuple=True)
+    return image, offset, place
+
+
+def _pair_displacement(displacement: Tensor, pairs: tuple[Tensor, Tensor, Tensor], paths: PairPaths) -> Tensor:
+    """``d_src - d_dst`` ``(n, 2)`` of the n chosen pairs; the others are never computed."""
+    image, offset, place = pairs
     size = (displacement.shape[2], displacement.shape[3])
     source = paths.sources(*size).to(displacement.device)[place]
     target = paths.targets(*size).to(displacement.device)[offset, place]
     flat = displacement.flatten(2).transpose(1, 2)
     return flat[image, source] - flat[image, target]
-
-
-def _offsets(chosen: Tensor, paths: PairPaths) -> Tensor:
-    """The ``(dy, dx)`` ``(n, 2)`` of the n chosen pairs."""
-    table = torch.tensor(paths.offsets, device=chosen.device, dtype=torch.int64).reshape(-1, 2)
-    return table[chosen.nonzero(as_tuple=True)[1]]
 
 
 class AffinityNet(nn.Module):

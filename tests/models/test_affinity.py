@@ -209,7 +209,7 @@ def test_every_weight_learns_and_the_features_do_not() -> None:
         feature.requires_grad_()
     edge, displacement = net(features)
     labels = torch.randint(0, 3, (2, 13, 19))
-    affinity_losses(edge, displacement, labels, pair_paths(5)).total.backward()
+    torch.autograd.backward(affinity_losses(edge, displacement, labels, pair_paths(5)).total)
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
     assert all(feature.grad is None for feature in features)
 

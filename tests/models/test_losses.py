@@ -30,7 +30,7 @@ def test_unknown_labels_have_no_gradient_whatever_their_logit() -> None:
     logits = torch.tensor([[0.5, math.inf, -1.0], [math.nan, 2.0, 1.0]], requires_grad=True)
     labels = torch.tensor([[1, -1, 0], [-1, 0, 1]])
     loss = masked_multilabel_loss(logits, labels)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert torch.isfinite(loss)
     assert logits.grad is not None
     assert logits.grad[labels < 0].tolist() == [0.0, 0.0]
@@ -40,7 +40,7 @@ def test_unknown_labels_have_no_gradient_whatever_their_logit() -> None:
 def test_no_known_label_is_zero_with_a_zero_gradient() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
     loss = masked_multilabel_loss(logits, torch.full((2, 3), -1))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()

@@ -14,6 +14,7 @@ from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.models.cam import class_activation, normalise_by_max
 from recamlabel.models.recam import (
     COMBINE_RULES,
+    Competing,
     ReCamHead,
     combine_weights,
     label_masks,
@@ -88,7 +89,7 @@ def test_by_hand_one_class_at_one_pixel() -> None:
 
 def test_gradcheck_through_mask_and_maximum() -> None:
     case = make_case(torch.float64, side=2)
-    assert torch.autograd.gradcheck(lambda *tensors: softmax_reactivation_loss(*tensors, LABELS)[0], tuple(case))
+    assert torch.autograd.gradcheck(lambda f, w, v: softmax_reactivation_loss(f, w, v, LABELS)[0], tuple(case))
 
 
 def test_images_without_labels_only_count() -> None:
@@ -161,7 +162,9 @@ def test_competing_classes(smoothing: float) -> None:
     scores = F.linear(
         reactivated_features(case.features, label_masks(case.features, case.fc1, classes))[valid], case.fc2
     )
-    for competing, rivals in (("absent", [[0, 1, 4], [1, 2, 4], [1, 3, 4]]), ("present", [[0, 2, 3]] * 3)):
+    absent, present = [[0, 1, 4], [1, 2, 4], [1, 3, 4]], [[0, 2, 3]] * 3
+    choices: tuple[tuple[Competing, list[list[int]]], ...] = (("absent", absent), ("present", present))
+    for competing, rivals in choices:
         first = [
             F.cross_entropy(scores[row, rivals[row]], torch.tensor(rivals[row].index(label)), label_smoothing=smoothing)
             for row, label in enumerate((0, 2, 3))
@@ -268,5 +271,5 @@ def test_the_loss_never_builds_the_product() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        softmax_reactivation_loss(*case, labels)[0].backward()
+        torch.autograd.grad(softmax_reactivation_loss(*case, labels)[0], case)
     assert largest <= case.features.numel()

@@ -29,7 +29,8 @@ def transitions(edge: Tensor, radius: int, beta: float) -> Tensor:
 
 def dense_walk(maps: Tensor, edge: Tensor, radius: int = 5, beta: float = 10, log2_steps: int = 8) -> Tensor:
     power = torch.linalg.matrix_power(transitions(edge, radius, beta), 2**log2_steps)
-    return ((maps.double() * (1 - edge.double())).flatten(1) @ power).view(maps.shape)
+    start: Tensor = maps.double() * (1 - edge.double())
+    return torch.matmul(start.flatten(1), power).view(maps.shape)
 
 
 def make_case(height: int, width: int, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
