@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from recamlabel.errors import ConfigError
 from recamlabel.sections import (
+    AffinityConfig,
     AugmentConfig,
     BackboneConfig,
     ClassifierConfig,
@@ -33,6 +34,7 @@ from recamlabel.sections import (
 
 __all__ = [
     "PRESETS",
+    "AffinityConfig",
     "AugmentConfig",
     "BackboneConfig",
     "ClassifierConfig",
@@ -65,6 +67,7 @@ class Config(Section):
     classifier: ClassifierConfig = ClassifierConfig()
     recam: RecamConfig = RecamConfig()
     maps: MapsConfig = MapsConfig()
+    affinity: AffinityConfig = AffinityConfig()
     refine: RefineConfig = RefineConfig()
     masks: MasksConfig = MasksConfig()
     runtime: RuntimeConfig = RuntimeConfig()

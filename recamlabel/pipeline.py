@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel import __version__
-from recamlabel.adapters import load_dataset, options_from
-from recamlabel.adapters.base import Dataset
 from recamlabel.config import Config, config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog, save_catalog
-from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_reasons
 from recamlabel.devices import pick_device
-from recamlabel.errors import DatasetError
+from recamlabel.errors import ConfigError
+from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps.base import get_variant
 from recamlabel.models.recam import check_combine
-from recamlabel.progress import say, track
-from recamlabel.refine import resolve_method
-from recamlabel.stages import StageContext, run_classifier, run_maps, run_masks, run_recam, run_refine
-from recamlabel.training.weights import weights_identity
-from recamlabel.workspace import RunFolder, stage_key
+from recamlabel.progress import say
+from recamlabel.refine import resolve_method, seed_crf, walks
+from recamlabel.stages import (
+    StageContext,
+    run_affinity,
+    run_classifier,
+    run_edges,
+    run_maps,
+    run_masks,
+    run_recam,
+    run_refine,
+)
+from recamlabel.training.weights import check_reachable, weights_identity
+from recamlabel.workspace import RUN_FILE, RunFolder, stage_key
+
+WALK_SETTINGS = {"walk_radius", "beta", "log2_steps"}
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,17 @@ def fit(source: Path, out: Path, config: Config) -> RunFolder:
             stage finished so far, and the same call continues.
     """
     config = check_settings(config)
-    dataset = read_dataset(source, config)
-    existing = RunFolder.open(out) if (out / "run.toml").exists() else None
-    catalog = _current_catalog(existing, dataset) or inspect_dataset(dataset, config)
+    RunFolder.check_place(out)
+    existing = RunFolder.open(out) if (out / RUN_FILE).exists() else None
+    intake = take_in(source, config, existing)
+    refuse_place(intake.catalog.dataset.root, intake.catalog.dataset.adapter, out)
     run = RunFolder.create(out)
     with run.lock():
-        _record(run, catalog, config, source, dataset)
-        context = StageContext(run, catalog, config, pick_device(config.runtime.device))
-        for stage in plan(catalog, config):
+        stages = plan(intake.catalog, config)
+        _invalidate(run, stages)
+        _record(run, intake, config, source)
+        context = StageContext(run, intake.catalog, config, pick_device(config.runtime.device))
+        for stage in stages:
             run_stage(context, stage)
     return run
 
@@ -71,34 +83,19 @@ def check_settings(config: Config) -> Config:
     check_combine(config.recam.combine)
     get_variant(config.maps.variant)
     weights_identity(config.backbone.weights)
+    check_reachable(config.backbone.name, config.backbone.weights)
     method = resolve_method(config.refine.method)
+    if walks(method) and not config.affinity.pairs_fit(config.augment.crop_size):
+        raise ConfigError(
+            f"affinity.radius: {config.affinity.radius} is too large for training crops of "
+            f"{config.augment.crop_size} pixels; no pair fits in. Lower it or raise augment.crop_size"
+        )
     if config.refine.method == "auto" and method == "none":
         say(
             "refine: the dense CRF is left out, because pydensecrf2 is not installed "
             "(pip install 'recamlabel[crf]', needs a C++ compiler)"
         )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
-
-
-def read_dataset(source: Path, config: Config) -> Dataset:
-    """Read the labels with the configured or detected adapter. Raises DatasetError."""
-    return load_dataset(source, config.data.adapter, options_from(config.data))
-
-
-def inspect_dataset(dataset: Dataset, config: Config) -> Catalog:
-    """Decode every image once; stop at, or leave out, what cannot be used. Raises DatasetError."""
-    with track("decode", len(dataset)) as advance:
-        inspection = inspect_images(dataset, config.runtime.worker_count(), advance)
-    problems = (*dataset.problems, *inspection.problems)
-    usable = apply_on_bad_image(dataset, problems, config.data.on_bad_image)
-    left_out = {image.id for image in dataset.images} - {image.id for image in usable.images}
-    for problem in problems:
-        if problem.image_id in left_out:
-            say(f"left out: {problem}")
-    reasons = refusal_reasons(usable, config.data.train_splits)
-    if reasons:
-        raise DatasetError(f"{dataset.root}: " + "; ".join(reasons))
-    return Catalog(usable, inspection.shapes, inspection.hashes)
 
 
 def plan(catalog: Catalog, config: Config) -> list[Stage]:
@@ -117,13 +114,36 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     maps = stage_key(
         "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
     )
-    refine = stage_key("refine", 1, config.refine.model_dump(), {"maps": maps})
+    extra = _affinity_stages(config, learner, {"maps": maps, "images": training}, everything)
+    walk = config.affinity.model_dump(include=WALK_SETTINGS)
+    refine = (
+        stage_key("refine", 1, [config.refine.model_dump(), walk], {"maps": maps, "edges": extra[-1].key})
+        if extra
+        else stage_key("refine", 1, config.refine.model_dump(), {"maps": maps})
+    )
     return [
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),
+        *extra,
         Stage("refine", refine, ("scores.h5",), run_refine),
         masks_stage(config, refine),
+    ]
+
+
+def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
+    """What a random walk needs before it; nothing for the other methods."""
+    if not walks(config.refine.method):
+        return []
+    crf = seed_crf(config.refine)
+    seeds = [config.refine.source, config.refine.max_side, crf and crf.model_dump()]
+    training = config.affinity.model_dump(exclude=WALK_SETTINGS)
+    affinity = stage_key("affinity", 1, [learner, training, seeds], inputs)
+    sizes = config.maps.model_dump(include={"max_side", "stored_stride"})
+    edges = stage_key("edges", 1, sizes, {"affinity": affinity, "images": everything})
+    return [
+        Stage("affinity", affinity, ("weights/affinity.safetensors", "seeds.h5"), run_affinity),
+        Stage("edges", edges, ("edges.h5",), run_edges),
     ]
 
 
@@ -151,42 +171,24 @@ def run_stage(context: StageContext, stage: Stage) -> bool:
     return True
 
 
-def _signature(dataset: Dataset) -> str:
-    """Hash of labels and of the images' paths, sizes and times: changes whenever a file may have."""
-    rows = []
-    for image in dataset.images:
-        try:
-            stat = image.path.stat()
-        except OSError:
-            return ""
-        rows.append(
-            [
-                image.id,
-                str(image.path),
-                stat.st_size,
-                stat.st_mtime_ns,
-                sorted(image.present),
-                sorted(image.absent),
-                image.split,
-            ]
-        )
-    return stage_key("dataset", 1, [dataset.classes.names, rows])
+def _invalidate(run: RunFolder, stages: list[Stage]) -> None:
+    """Forget the first stage that is out of date and all after it, before anything else is written.
+
+    Otherwise an interrupted redo would leave old results beside new labels.
+    """
+    for stage in stages:
+        if not run.is_current(stage.name, stage.key):
+            run.begin(stage.name)
+            return
 
 
-def _current_catalog(run: RunFolder | None, dataset: Dataset) -> Catalog | None:
-    """The stored catalog, if no label and no image file has changed since; saves decoding everything again."""
-    if run is None or any(problem.fatal for problem in dataset.problems):
-        return None
-    signature = _signature(dataset)
-    return load_catalog(run.path / CATALOG_FILE) if signature and run.is_current("dataset", signature) else None
-
-
-def _record(run: RunFolder, catalog: Catalog, config: Config, source: Path, dataset: Dataset) -> None:
+def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> None:
     """Write down what this run is made from."""
-    key = _signature(dataset)
-    if not run.is_current("dataset", key):
+    catalog = intake.catalog
+    if not run.is_current("dataset", intake.key):
         save_catalog(run.path / CATALOG_FILE, catalog)
-        run.finish("dataset", key, 0.0, [CATALOG_FILE], images=len(catalog.images))
+        facts = {"images": len(catalog.images), "left_out": list(intake.left_out)}
+        run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], **facts)
     run.state.config = config.model_dump()
     run.state.dataset = {
         "source": str(source.resolve()),

@@ -136,11 +136,36 @@ class CrfConfig(Section):
     iterations: int = Field(10, ge=1, le=100, description="mean-field iterations")
 
 
+class AffinityConfig(ScheduleConfig):
+    """The affinity net and the random walk on its boundaries (METHOD 3 and 4); used by refine.method=random_walk."""
+
+    lr: float = Field(0.1, gt=0, description="learning rate of the boundary branch")
+    displacement_lr_factor: float = Field(
+        10.0, gt=0, description="learning rate of the displacement branch = lr times this"
+    )
+    radius: int = Field(10, ge=2, le=32, description="training pairs are closer than this, in pixels at stride 4")
+    fg_level: float = Field(0.35, gt=0, lt=1, description="seeds: background level of the strict labels")
+    bg_level: float = Field(0.10, gt=0, lt=1, description="seeds: background level of the generous labels")
+    walk_radius: int = Field(5, ge=2, le=32, description="pairs of the walk are closer than this, pixels at stride 4")
+    beta: float = Field(10.0, gt=0, description="exponent of the affinities; higher respects weak boundaries more")
+    log2_steps: int = Field(8, ge=0, le=16, description="the walk has 2 to this many steps")
+
+    @model_validator(mode="after")
+    def _levels(self) -> AffinityConfig:
+        if self.bg_level > self.fg_level:
+            raise ValueError(f"bg_level ({self.bg_level}) is above fg_level ({self.fg_level})")
+        return self
+
+    def pairs_fit(self, crop_size: int) -> bool:
+        """Whether a training crop of ``crop_size`` pixels holds a pixel with all its neighbours in the crop."""
+        return -(-crop_size // 4) > 2 * (self.radius - 1)
+
+
 class RefineConfig(Section):
     """From class maps to refined scores."""
 
     method: str = Field(
-        "auto", description="'auto' (crf if installed, else none), or a name of the registry: crf, none"
+        "auto", description="'auto' (crf if installed, else none), or crf, random_walk, crf+random_walk, none"
     )
     source: Literal["recam", "cam"] = Field("recam", description="which stored maps are refined")
     max_side: int = Field(640, ge=32, description="images with a longer side are refined at this size")

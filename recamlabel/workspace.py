@@ -26,7 +26,8 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 RUN_FILE = "run.toml"
-STAGES = ("dataset", "classifier", "recam", "maps", "refine", "masks")
+STAGES = ("dataset", "classifier", "recam", "maps", "affinity", "edges", "refine", "masks")
+OPTIONAL_STAGES = ("affinity", "edges")
 FORMAT = 1
 
 
@@ -81,14 +82,14 @@ class RunFolder:
         return cls(path, state)
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Open ``path`` if it is a run, make it if it is missing or empty.
+    def check_place(cls, path: Path) -> None:
+        """Refuse, without writing anything, a place where no run can be.
 
         Raises:
             StoreError: ``path`` is a file, or a folder with something else in it.
         """
         if (path / RUN_FILE).exists():
-            return cls.open(path)
+            return
         if path.exists() and not path.is_dir():
             raise StoreError(f"{path}: a file; --out needs a folder that is new, empty or an earlier run")
         if path.exists() and any(path.iterdir()):
@@ -96,6 +97,17 @@ class RunFolder:
                 f"{path}: not empty and not a run folder (no {RUN_FILE}); nothing was written. "
                 "Give --out a new folder, an empty one or an earlier run"
             )
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Open ``path`` if it is a run, make it if it is missing or empty.
+
+        Raises:
+            StoreError: As :meth:`check_place`.
+        """
+        cls.check_place(path)
+        if (path / RUN_FILE).exists():
+            return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, RunState())
         run.save()
@@ -120,6 +132,8 @@ class RunFolder:
                 f"{self.path}: another recamlabel process is working on this run; wait for it or stop it"
             ) from None
         try:
+            # Another process may have written between our reading and our locking.
+            self.state = RunFolder.open(self.path).state
             yield
         finally:
             lock.release()
@@ -130,8 +144,9 @@ class RunFolder:
         return record.get("key") == key and all((self.path / name).exists() for name in record.get("outputs", []))
 
     def begin(self, stage: str) -> None:
-        """Forget the record of a stage that is about to be redone."""
-        if self.state.stages.pop(stage, None) is not None:
+        """Forget a stage that is about to be redone, and every later one: they stand on its outputs."""
+        known = [name for name in STAGES[STAGES.index(stage) :] if self.state.stages.pop(name, None) is not None]
+        if known:
             self.save()
 
     def finish(self, stage: str, key: str, seconds: float, outputs: list[str], **facts: Any) -> None:

@@ -21,9 +21,12 @@ ORDER = {
     "evaluation": 8,
     "export": 9,
     "review": 10,
+    "intake": 11,
     "stages": 11,
+    "api": 11,
     "pipeline": 11,
     "cli": 12,
+    "__init__": 13,
     "__main__": 13,
     "demo": 0,
 }

@@ -17,7 +17,7 @@ from helpers import TINY, draw, make_tiny_csv
 from PIL import Image
 
 from recamlabel.config import load_config
-from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError
+from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError, WeightsError
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
@@ -179,6 +179,110 @@ def test_impossible_settings_write_nothing(tiny_csv, tmp_path, line, error, mess
     with pytest.raises(error, match=message):
         fit(tiny_csv, tmp_path / "run", config(line))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_rendering_starts_over(tiny_csv, tmp_path, monkeypatch):
+    run = fit(tiny_csv, tmp_path / "run", config())
+    import recamlabel.masks.render as module
+
+    whole, calls = module.save_mask, []
+
+    def interrupted(path, mask):
+        calls.append(path)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        whole(path, mask)
+
+    monkeypatch.setattr(module, "save_mask", interrupted)
+    before = (run.path / "masks.h5").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        render(run.path, 0.1)
+    assert (run.path / "masks.h5").read_bytes() == before and len(list((run.path / "masks").rglob("*.png"))) == 8
+    assert RunFolder.open(run.path).stage_state("masks") == "not run"
+    monkeypatch.setattr(module, "save_mask", whole)
+    render(run.path, 0.1)
+    assert RunFolder.open(run.path).stage_state("masks") == "finished"
+    assert not list(run.path.glob(".masks*"))
+
+
+def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(tiny_csv, tmp_path, monkeypatch):
+    run = fit(tiny_csv, tmp_path / "run", config())
+    (tiny_csv / "classes.txt").write_text("amber\nred\nblue\n")  # every id moves by one
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recamlabel.stages.train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_csv, run.path, config())
+    states = {name: RunFolder.open(run.path).stage_state(name) for name in STAGES}
+    assert set(states.values()) == {"not run"}
+    with pytest.raises(StoreError, match="stage 'refine' is not finished"):
+        render(run.path, 0.3)
+
+
+def test_skipped_images_are_listed_again_and_stop_a_plain_fit(tiny_csv, tmp_path, capsys):
+    (tiny_csv / "images" / "1.png").write_bytes(b"")
+    skip = config("data.on_bad_image=skip")
+    fit(tiny_csv, tmp_path / "run", skip)
+    capsys.readouterr()
+    fit(tiny_csv, tmp_path / "run", skip)
+    text = capsys.readouterr().err
+    assert text.count("left out: ") == 1 and text.count("up to date") == 5
+    with pytest.raises(DatasetError, match=r"1\.png"):
+        fit(tiny_csv, tmp_path / "run", config())
+
+
+def test_a_missing_image_that_was_skipped_does_not_freeze_the_data_set(tiny_csv, tmp_path):
+    (tiny_csv / "images" / "7.png").unlink()
+    skip = config("data.on_bad_image=skip")
+    fit(tiny_csv, tmp_path / "run", skip)
+    draw(tiny_csv / "images" / "new.png", ["red"], 50)
+    table = tiny_csv / "labels.csv"
+    table.write_text(table.read_text() + "images/new.png,red,train\n")
+    run = fit(tiny_csv, tmp_path / "run", skip)
+    assert (run.path / "masks" / "images" / "new.png").exists() and (run.path / "masks" / "images" / "0.png").exists()
+
+
+def test_a_wrong_split_is_refused_before_an_existing_run_is_touched(tiny_csv, tmp_path):
+    run = fit(tiny_csv, tmp_path / "run", config())
+    before = (run.path / "run.toml").read_text()
+    with pytest.raises(DatasetError, match="vall"):
+        fit(tiny_csv, tmp_path / "run", config('data.train_splits=["vall"]'))
+    assert (run.path / "run.toml").read_text() == before
+
+
+def test_a_bad_place_is_refused_before_any_image_is_decoded(tiny_csv, capsys):
+    with pytest.raises(StoreError, match="not empty"):
+        fit(tiny_csv, tiny_csv, config())
+    assert "decode" not in capsys.readouterr().err
+
+
+def test_offline_imagenet_weights_fail_at_once(tiny_csv, tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("recamlabel.training.weights.PROXY_VARIABLES", ())
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match=r"no route to host\); use --weights FILE.*--preset quick"):
+        fit(tiny_csv, tmp_path / "run", config("backbone.name=resnet50", "backbone.weights=imagenet"))
+    assert time.monotonic() - began < 10 and not (tmp_path / "run").exists()
+
+
+def test_warnings_of_check_are_said_by_fit(tmp_path, capsys):
+    for number in range(3):
+        draw(tmp_path / "data" / "red" / f"{number}.png", ["red"], number, size=(40, 40))
+    fit(tmp_path / "data", tmp_path / "run", config())
+    assert "every training image has: red" in capsys.readouterr().err
+
+
+def test_a_run_is_not_put_among_class_folders(tmp_path):
+    draw(tmp_path / "red" / "1.png", ["red"], 0)
+    draw(tmp_path / "blue" / "2.png", ["blue"], 1)
+    with pytest.raises(DatasetError, match="lies inside the data set"):
+        fit(tmp_path, tmp_path / "runs" / "one", config())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blue", "red"]
 
 
 def test_without_the_crf_package(tiny_csv, tmp_path, monkeypatch, capsys):

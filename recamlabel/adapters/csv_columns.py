@@ -39,6 +39,7 @@ SPLIT_NAMES = ("split", "splits", "set", "subset", "dataset", "partition", "phas
 STATES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": -1}
 # A column with this share of 0, 1 and -1 is a class with a slip in it, not a measurement.
 _STATE_SHARE = 0.75
+_DOUBTFUL_SHARE = 0.5
 _COUNTERS = {"id", "index", "idx", "row", "no", "nr"}
 
 
@@ -147,13 +148,27 @@ def _columns_of_known(table: Table, known: Sequence[str], taken: set[int]) -> di
 def _state_columns(table: Table, taken: set[int]) -> dict[str, int]:
     """Columns that hold 0, 1, -1 or nothing, but for slips; a column without any value is none."""
     found: dict[str, int] = {}
+    doubtful: dict[str, int] = {}
     for index, name in enumerate(table.header):
         if index in taken or not name or is_background(name) or _plain(name) in _COUNTERS:
             continue
         filled = [cell for cell in table.column(index) if cell]
-        if filled and sum(cell in STATES for cell in filled) >= _STATE_SHARE * len(filled):
+        share = sum(cell in STATES for cell in filled) / max(1, len(filled))
+        if share >= _STATE_SHARE:
             found[name] = index
-    return found
+        elif share >= _DOUBTFUL_SHARE and {"0", "1"} <= set(filled) and all(map(_is_number, filled)):
+            doubtful[name] = index
+    # Beside true 0/1 columns such a column is a class with slips: leaving it out would lose
+    # the class without a word. Alone it may be a measurement.
+    return found | doubtful if found else found
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _only_states(cells: Sequence[str]) -> bool:

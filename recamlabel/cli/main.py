@@ -55,7 +55,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 the data's or run's fault, 2 wrong usage or settings, 130 interrupted."""
+    """Entry point: exit code 0 done, 1 the data's or run's fault, 2 wrong usage or settings,
+    70 a defect of recamlabel, 130 interrupted."""
     # Read by OpenMP when torch is loaded. Threads that spin at barriers made a training step five
     # times slower beside another busy process on two cores (benchmarks/openmp_wait.py), and save little alone.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -80,12 +81,26 @@ def run(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         return _fail(_explain(error), 1)
+    except Exception as error:
+        if os.environ.get("RECAMLABEL_DEBUG"):
+            raise
+        return _fail(_explain_unexpected(error), 70)
     return outcome if isinstance(outcome, int) else 0
 
 
 def _fail(message: str, code: int) -> int:
     click.echo(f"recamlabel: {message}", err=True)
     return code
+
+
+def _explain_unexpected(error: Exception) -> str:
+    text = (str(error).splitlines() or [""])[0]
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return f"out of memory ({text}); lower classifier.batch_size or maps.max_side, or use --device cpu"
+    if "No space left" in text or "errno = 28" in text:
+        return f"no space left on the disk ({text}); free some and run the same command again, it continues"
+    return f"unexpected {kind}: {text}; this is a defect of recamlabel, RECAMLABEL_DEBUG=1 shows where it happened"
 
 
 def _explain(error: OSError) -> str:

@@ -18,10 +18,15 @@ def status(run: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from recamlabel.workspace import STAGES, RunFolder
+    from recamlabel.workspace import OPTIONAL_STAGES, STAGES, RunFolder
 
     folder = RunFolder.open(run)
-    rows = [{"stage": name, "state": folder.stage_state(name), **folder.state.stages.get(name, {})} for name in STAGES]
+    method = folder.state.config.get("refine", {}).get("method", "")
+    rows = [
+        {"stage": name, "state": folder.stage_state(name), **folder.state.stages.get(name, {})}
+        for name in STAGES
+        if name not in OPTIONAL_STAGES or name in folder.state.stages or "random_walk" in method
+    ]
     if as_json:
         click.echo(
             json_module.dumps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import AugmentConfig
 from recamlabel.data.decode import read_image
+
+SeedReader = Callable[[str], np.ndarray]
+"""``image id -> (H, W)`` integer seeds, of any size with the image's aspect."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,30 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``(B, 3, c, c) float32`` normalised, labels ``(B, K) int8`` in {1, 0, -1}, and the step."""
+    """One step's images and labels.
+
+    Attributes:
+        images: ``(B, 3, c, c) float32`` normalised.
+        labels: ``(B, K) int8`` in {1, 0, -1}.
+        step: Optimiser step, from 0.
+        seeds: ``(B, c, c) int32`` class ids, 0 and the ignore id, where the stage learns from pixels.
+    """
 
     images: Tensor
     labels: Tensor
     step: int
+    seeds: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, images channels-last."""
         images = self.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        return Batch(images, self.labels.to(device, non_blocking=True), self.step)
+        seeds = None if self.seeds is None else self.seeds.to(device, non_blocking=True)
+        return Batch(images, self.labels.to(device, non_blocking=True), self.step, seeds)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for quick copies to a GPU."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.step)
+        seeds = None if self.seeds is None else self.seeds.pin_memory()
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.step, seeds)
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -63,6 +76,8 @@ class TrainingBatches(Dataset[Batch]):
         augment: Geometry of the augmentation.
         normalisation: Applied before the zero padding, as the authors do.
         seed: Makes order and augmentation.
+        seeds: Reads the seeds of an image, which then go through the image's own geometry.
+        ignore_id: What seeds are padded with.
     """
 
     def __init__(
@@ -74,9 +89,12 @@ class TrainingBatches(Dataset[Batch]):
         augment: AugmentConfig,
         normalisation: Normalisation,
         seed: int,
+        seeds: SeedReader | None = None,
+        ignore_id: int = 255,
     ) -> None:
         self.images, self.labels, self.steps = images, labels, steps
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
+        self.seeds, self.ignore_id = seeds, ignore_id
 
     def __len__(self) -> int:
         return self.steps
@@ -93,18 +111,69 @@ class TrainingBatches(Dataset[Batch]):
         if not 0 <= step < self.steps:
             raise IndexError(step)
         chosen = self.indices(step)
-        crops = [
+        made = [
             self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)
         ]
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-        return Batch(images, torch.from_numpy(self.labels[chosen]), step)
+        images = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2)
+        crops = [crop for _, crop in made if crop is not None]
+        seeds = torch.from_numpy(np.stack(crops)) if crops else None
+        return Batch(images, torch.from_numpy(self.labels[chosen]), step, seeds)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.images))
 
-    def _crop(self, number: int, rng: np.random.Generator) -> np.ndarray:
-        image = read_image(self.images[number].path)
-        return random_crop(image, self.augment, self.normalisation, rng)
+    def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        chosen = self.images[number]
+        image = read_image(chosen.path)
+        geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
+        crop = geometry.apply_to_image(image, self.normalisation)
+        return crop, geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One drawn augmentation: resize to ``height x width``, flip, then cut ``source`` out into ``target``."""
+
+    height: int
+    width: int
+    flip: bool
+    crop: int
+    source: tuple[slice, slice]
+    target: tuple[slice, slice]
+
+    def apply_to_image(self, image: np.ndarray, normalisation: Normalisation) -> np.ndarray:
+        """``(H, W, 3) uint8`` to ``(crop, crop, 3) float32``, normalised and then padded with zeros."""
+        image = resize(image, self.height, self.width)
+        out = np.zeros((self.crop, self.crop, 3), dtype=np.float32)
+        out[self.target] = normalisation.apply((image[:, ::-1] if self.flip else image)[self.source])
+        return out
+
+    def apply_to_seeds(self, seeds: np.ndarray, ignore_id: int) -> np.ndarray:
+        """``(h, w)`` integers to ``(crop, crop) int32`` by nearest pixel, padded with ``ignore_id``."""
+        rows, columns = (
+            # Pixel centres, as the bilinear and bicubic resizes have them.
+            (2 * np.arange(size) + 1) * found // (2 * size)
+            for size, found in zip((self.height, self.width), seeds.shape, strict=True)
+        )
+        columns = columns[::-1] if self.flip else columns
+        out = np.full((self.crop, self.crop), ignore_id, dtype=np.int32)
+        out[self.target] = seeds[rows[self.source[0], None], columns[None, self.source[1]]]
+        return out
+
+
+def draw_geometry(shape: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator) -> Geometry:
+    """Draw the augmentation of an image of ``shape`` (height, width)."""
+    long_side = int(rng.integers(augment.resize_min, augment.resize_max + 1))
+    scale = long_side / max(shape)
+    size = (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
+    flip = augment.flip and bool(rng.random() < 0.5)
+    crop = augment.crop_size
+    source, target = [], []
+    for side in size:
+        length = min(side, crop)
+        source.append(slice(start := int(rng.integers(0, side - length + 1)), start + length))
+        target.append(slice(start := int(rng.integers(0, crop - length + 1)), start + length))
+    return Geometry(*size, flip, crop, (source[0], source[1]), (target[0], target[1]))
 
 
 def random_crop(
@@ -121,21 +190,8 @@ def random_crop(
     Returns:
         ``(crop, crop, 3) float32``.
     """
-    height, width = image.shape[:2]
-    long_side = int(rng.integers(augment.resize_min, augment.resize_max + 1))
-    scale = long_side / max(height, width)
-    image = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-    if augment.flip and rng.random() < 0.5:
-        image = image[:, ::-1]
-    crop = augment.crop_size
-    out = np.zeros((crop, crop, 3), dtype=np.float32)
-    source, target = [], []
-    for side in image.shape[:2]:
-        size = min(side, crop)
-        source.append(slice(start := int(rng.integers(0, side - size + 1)), start + size))
-        target.append(slice(start := int(rng.integers(0, crop - size + 1)), start + size))
-    out[target[0], target[1]] = normalisation.apply(image[source[0], source[1]])
-    return out
+    shape = (image.shape[0], image.shape[1])
+    return draw_geometry(shape, augment, rng).apply_to_image(image, normalisation)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

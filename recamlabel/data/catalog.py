@@ -79,10 +79,15 @@ def load_catalog(path: Path) -> Catalog:
         tree = json.loads(path.read_text(encoding="utf-8"))
         classes = ClassTable(tuple(tree["classes"]))
         images, shapes, hashes = [], {}, {}
+        everything = frozenset(classes.names)
+        # Images with the same labels share their sets: with many classes they are most of the memory.
+        shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[frozenset[str], frozenset[str]]] = {}
         for row in tree["images"]:
-            present = frozenset(classes.name_of(number) for number in row["present"])
-            unknown = {classes.name_of(number) for number in row["unknown"]}
-            absent = frozenset(classes.names) - present - unknown
+            key = (tuple(row["present"]), tuple(row["unknown"]))
+            if key not in shared:
+                there = frozenset(map(classes.name_of, key[0]))
+                shared[key] = (there, everything - there - set(map(classes.name_of, key[1])))
+            present, absent = shared[key]
             images.append(LabelledImage(row["id"], Path(row["path"]), present, absent, row["split"]))
             shapes[row["id"]] = (int(row["height"]), int(row["width"]))
             hashes[row["id"]] = str(row["hash"])

@@ -65,7 +65,7 @@ def build_maps(
     """
     table = catalog.dataset.classes
     todo = [image for image in catalog.images if image.id not in writer.done]
-    for group, pixels in _read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
+    for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
         ids = [table.ids_of(image.present) for image in group]
         rows = [[number - 1 for number in own] for own in ids]
         made = {name: maps for net in nets for name, maps in class_maps(pixels, rows, net, config, amp).items()}
@@ -75,7 +75,7 @@ def build_maps(
         advance(len(group))
 
 
-def _read_ahead(groups: list[list[LabelledImage]], threads: int) -> Iterator[tuple[Group, list[np.ndarray]]]:
+def read_ahead(groups: list[list[LabelledImage]], threads: int) -> Iterator[tuple[Group, list[np.ndarray]]]:
     """Decode the next groups while the network works on this one."""
     with ThreadPoolExecutor(threads) as pool:
         queue = iter(groups)

@@ -100,7 +100,7 @@ def _maps_at(
     images: list[np.ndarray], size: tuple[int, int], net: MapNet, weight: Tensor, flip: bool, amp: bool
 ) -> Tensor:
     """Raw maps ``(B, C, h, w) float32`` at one input size, mirror images added."""
-    inputs = _scaled(images, *size, net.normalisation).to(weight.device)
+    inputs = scaled_inputs(images, *size, net.normalisation).to(weight.device)
     if flip:
         inputs = torch.cat([inputs, inputs.flip(-1)])
     with autocast(weight.device, amp):
@@ -108,6 +108,7 @@ def _maps_at(
     return maps[: len(images)] + maps[len(images) :].flip(-1) if flip else maps
 
 
-def _scaled(images: list[np.ndarray], height: int, width: int, normalisation: Normalisation) -> Tensor:
+def scaled_inputs(images: list[np.ndarray], height: int, width: int, normalisation: Normalisation) -> Tensor:
+    """Network input ``(B, 3, height, width) float32`` from B images ``(H, W, 3) uint8``."""
     arrays = [normalisation.apply(resize(image, height, width)) for image in images]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter
-from recamlabel.storage.png import write_mask
+from recamlabel.storage.png import save_mask
 
 
 def render_mask(
@@ -42,12 +42,13 @@ def render_mask(
         [[0, 2]]
     """
     mask = np.full(shape, BACKGROUND_ID, dtype=table.mask_dtype)
-    if not class_ids:
-        return mask
-    resized = resize_maps(from_uint8(scores), *shape)
-    best = resized.argmax(axis=0)
-    above = np.take_along_axis(resized, best[None], axis=0)[0] > threshold
-    mask[above] = np.array(class_ids, dtype=table.mask_dtype)[best[above]]
+    best = np.full(shape, threshold, dtype=np.float32)
+    # One class at a time: a photograph of 12 megapixels takes 50 MB a class.
+    for number, stored in zip(class_ids, scores, strict=True):
+        score = resize_maps(from_uint8(stored[None]), *shape)[0]
+        above = score > best
+        mask[above] = number
+        best[above] = score[above]
     return mask
 
 
@@ -59,6 +60,7 @@ def render_masks(
     key: str,
     attributes: Mapping[str, Any],
     advance: Advance,
+    workers: int,
 ) -> dict[str, int]:
     """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done.
 
@@ -70,6 +72,7 @@ def render_masks(
         key: Stage key.
         attributes: Root attributes of ``masks.h5``.
         advance: Progress, in images.
+        workers: Threads; two full-size masks a thread are in memory.
 
     Returns:
         Pixels by class name, background included.
@@ -84,12 +87,12 @@ def render_masks(
         image_id: str, stored: NDArray[np.uint8], ids: list[int]
     ) -> tuple[str, NDArray[np.generic], NDArray[np.int64]]:
         mask = render_mask(stored, ids, catalog.shapes[image_id], config.threshold, table)
-        write_mask(fresh / f"{image_id}.png", mask)
+        save_mask(fresh / f"{image_id}.png", mask)
         return image_id, mask, np.bincount(mask.ravel(), minlength=len(table) + 1)
 
-    with ShardedWriter(run / "masks.h5", key, attributes) as writer, ThreadPoolExecutor() as pool:
-        for start in range(0, len(catalog.images), writer.shard_size):
-            group = catalog.images[start : start + writer.shard_size]
+    with ShardedWriter(run / "masks.h5", key, attributes, resume=False) as writer, ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(catalog.images), 2 * workers):
+            group = catalog.images[start : start + 2 * workers]
             items = [(image.id, scores[f"scores/{image.id}"]) for image in group]
             futures = [
                 pool.submit(render, name, item[()], [int(n) for n in item.attrs["class_ids"]]) for name, item in items

@@ -161,17 +161,23 @@ class AffinityNet(nn.Module):
         Raises:
             RecamlabelError: Another number of depths or channels than the net was made for.
         """
-        found = tuple(feature.shape[1] for feature in features)
-        if found != self.channels:
-            raise RecamlabelError(f"expected features with {self.channels} channels, got {found}")
+        edge = self.edge_logits(features)
         fixed = [feature.detach() for feature in features]
         size = self._size(fixed)
-        edge = self.edge_head(_resized(self.edge_depths, fixed, size))
         fused = self.displacement_fuse(_resized(self.displacement_depths, fixed, size))
         displacement = self.displacement_head(fused)
         if not self.training:
             displacement = displacement - self.displacement_mean.to(displacement.dtype)[:, None, None]
         return edge, displacement
+
+    def edge_logits(self, features: Sequence[Tensor]) -> Tensor:
+        """The boundary logits of :meth:`forward` alone: all that a random walk needs, at a tenth of the work."""
+        found = tuple(feature.shape[1] for feature in features)
+        if found != self.channels:
+            raise RecamlabelError(f"expected features with {self.channels} channels, got {found}")
+        fixed = [feature.detach() for feature in features]
+        logits: Tensor = self.edge_head(_resized(self.edge_depths, fixed, self._size(fixed)))
+        return logits
 
     @torch.no_grad()
     def measure_displacement_mean(self, batches: Iterable[Sequence[Tensor]]) -> Tensor:

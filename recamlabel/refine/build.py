@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +14,13 @@ from recamlabel.arrays import resize_maps, to_uint8
 from recamlabel.config import RefineConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
-from recamlabel.errors import RecamlabelError
+from recamlabel.pool import map_in_order
 from recamlabel.progress import Advance
-from recamlabel.refine import REFINERS
-from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.refine import REFINERS, keep_maps
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids
+
+Walk = Callable[[str, NDArray[np.float16]], NDArray[np.float16]]
+"""``(image id, maps (C, h, w)) -> maps of the same shape`` after the random walk."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class RefineTask:
 def refine_image(task: RefineTask) -> NDArray[np.uint8]:
     """Scores ``(C, H', W') uint8`` (255 = 1.0) of one image, at most ``max_side`` pixels long.
 
-    Method ``none`` keeps the maps' own size: there is nothing to gain from more pixels.
+    Methods without a CRF keep the maps' own size: there is nothing to gain from more pixels.
     """
-    if task.method == "none" or not task.class_ids:
+    if REFINERS[task.method] is keep_maps or not task.class_ids:
         return to_uint8(task.maps)
     image = shrink(read_image(task.path), task.config.max_side)
     maps = resize_maps(task.maps, *image.shape[:2])
@@ -67,6 +66,7 @@ def build_scores(
     writer: ShardedWriter,
     advance: Advance,
     workers: int,
+    walk: Walk | None = None,
 ) -> None:
     """Refine every image that the writer does not have yet.
 
@@ -78,47 +78,19 @@ def build_scores(
         writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attribute ``class_ids``.
         advance: Progress, in images.
         workers: Processes; 1 or less works in this one. The result is the same for any number.
+        walk: Applied to the maps beforehand, in this process.
     """
+
+    def walked(image_id: str, stored: NDArray[np.float16]) -> NDArray[np.float16]:
+        return walk(image_id, stored) if walk else stored
+
     tasks = (
-        RefineTask(
-            image.id, image.path, item[()], tuple(int(number) for number in item.attrs["class_ids"]), method, config
-        )
+        RefineTask(image.id, image.path, walked(image.id, item[()]), tuple(class_ids(item)), method, config)
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
-    for task, scores in _guarded(_run(tasks, workers if method != "none" else 1)):
+    alone = REFINERS[method] is keep_maps
+    for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
         attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()
-
-
-def _guarded(results: Iterator[tuple[RefineTask, NDArray[np.uint8]]]) -> Iterator[tuple[RefineTask, NDArray[np.uint8]]]:
-    """Explain the one failure that a pool reports without a cause."""
-    try:
-        yield from results
-    except BrokenProcessPool:
-        raise RecamlabelError(
-            "refine: a worker process died (out of memory, killed, or a script without "
-            "`if __name__ == '__main__':` around its call of fit); run it again with --set runtime.workers=1"
-        ) from None
-
-
-def _run(tasks: Iterator[RefineTask], workers: int) -> Iterator[tuple[RefineTask, NDArray[np.uint8]]]:
-    if workers <= 1:
-        for task in tasks:
-            yield task, refine_image(task)
-        return
-    # Spawned, not forked: a fork of a process whose torch threads have run can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[tuple[RefineTask, Future[NDArray[np.uint8]]]] = deque()
-        for task in tasks:
-            waiting.append((task, pool.submit(refine_image, task)))
-            if len(waiting) >= 4 * workers:
-                yield _oldest(waiting)
-        while waiting:
-            yield _oldest(waiting)
-
-
-def _oldest(waiting: deque[tuple[RefineTask, Future[NDArray[np.uint8]]]]) -> tuple[RefineTask, NDArray[np.uint8]]:
-    task, future = waiting.popleft()
-    return task, future.result()

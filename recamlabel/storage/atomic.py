@@ -14,8 +14,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; move it over ``path`` if the block succeeds.
 
-    The temporary file keeps the suffix, so that writers which look at it are not confused,
-    and is removed if the block fails.
+    The temporary file keeps the suffix, so that writers which look at it are not confused, but
+    not the name, which may be as long as the file system allows. It is removed if the block fails.
 
     Example:
         >>> from pathlib import Path
@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as handle:

@@ -6,6 +6,8 @@ The finished file opens with plain h5py or ``h5ls``: one dataset per image id (a
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,7 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
 
 IDS_KEY = "__ids__"
+SHARD_BYTES = 64 * 2**20
 
 
 def open_store(path: Path) -> h5py.File:
@@ -49,7 +52,8 @@ class ShardedWriter:
         target: The file that :meth:`finish` makes.
         key: Stage key; shards of another key in the same place are discarded.
         attributes: Root attributes of the finished file; dicts and lists are stored as JSON.
-        shard_size: Images per shard.
+        shard_size: Images per shard, at most; a shard also ends at 64 MiB.
+        resume: Keep the shards of an earlier writer with the same key; otherwise start anew.
 
     Example:
         >>> import numpy as np
@@ -63,14 +67,17 @@ class ShardedWriter:
         (1, 2, 2)
     """
 
-    def __init__(self, target: Path, key: str, attributes: Mapping[str, Any], shard_size: int = 64) -> None:
+    def __init__(
+        self, target: Path, key: str, attributes: Mapping[str, Any], shard_size: int = 64, *, resume: bool = True
+    ) -> None:
         self.target, self.attributes, self.shard_size = target, dict(attributes), shard_size
         self.folder = target.with_name(f".{target.name}.parts") / key
         for other in self.folder.parent.glob("*"):
-            if other.name != key:
+            if other.name != key or not resume:
                 shutil.rmtree(other)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: dict[str, Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]] = {}
+        self._bytes = 0
         self.done: set[str] = set()
         for shard in self._shards():
             with h5py.File(shard, "r") as file:
@@ -89,7 +96,8 @@ class ShardedWriter:
     def add(self, image_id: str, arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]) -> None:
         """Add one image: ``{dataset path: (array, attributes)}``."""
         self._pending[image_id] = arrays
-        if len(self._pending) >= self.shard_size:
+        self._bytes += sum(array.nbytes for array, _ in arrays.values())
+        if len(self._pending) >= self.shard_size or self._bytes >= SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -97,17 +105,23 @@ class ShardedWriter:
         if not self._pending:
             return
         number = len(self._shards())
-        with replacing(self.folder / f"{number:06d}.h5") as temporary, h5py.File(temporary, "w") as file:
+        # Made in memory: HDF5 itself may crash the process when the disk is full, a plain write cannot.
+        memory = io.BytesIO()
+        with h5py.File(memory, "w") as file:
             for arrays in self._pending.values():
                 for path, (array, attributes) in arrays.items():
                     write_array(file, path, array, attributes)
             file.create_dataset(IDS_KEY, data=list(self._pending), dtype=h5py.string_dtype())
+        with replacing(self.folder / f"{number:06d}.h5") as temporary:
+            temporary.write_bytes(memory.getbuffer())
         self.done |= set(self._pending)
         self._pending.clear()
+        self._bytes = 0
 
     def finish(self) -> None:
         """Merge all shards into the target file, atomically, and remove them."""
         self.flush()
+        _check_space(self.target.parent, sum(shard.stat().st_size for shard in self._shards()))
         with replacing(self.target) as temporary, h5py.File(temporary, "w") as file:
             for name, value in self.attributes.items():
                 file.attrs[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
@@ -138,6 +152,14 @@ def leaf_paths(group: h5py.Group, prefix: str = "") -> Iterator[str]:
             yield from leaf_paths(item, f"{path}/")
         else:
             yield path
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    """Raise OSError (no space left) before HDF5 meets a full disk. The margin is for the file's own tables."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + needed // 20 + 1_000_000:
+        text = f"No space left on device: {needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free"
+        raise OSError(errno.ENOSPC, text, str(folder))
 
 
 def _copy(source: h5py.File, target: h5py.File, path: str) -> None:

@@ -23,10 +23,16 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         >>> read_mask(target).tolist()
         [[0, 255]]
     """
+    with replacing(path) as temporary:
+        save_mask(temporary, mask)
+
+
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    """As :func:`write_mask`, straight to ``path``: for folders that are put in place as a whole."""
     if mask.ndim != 2 or mask.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"expected an (H, W) mask of uint8 or uint16, got shape {mask.shape}, {mask.dtype}")
-    with replacing(path) as temporary:
-        Image.fromarray(mask).save(temporary, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path, format="PNG")
 
 
 def read_mask(path: Path) -> np.ndarray:

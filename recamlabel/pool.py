@@ -1,0 +1,83 @@
+"""One function over many tasks, one process per core, results in the order of the tasks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from recamlabel.errors import RecamlabelError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    work: Callable[[Task], Result], tasks: Iterator[Task], workers: int, stage: str
+) -> Iterator[tuple[Task, Result]]:
+    """``(task, work(task))`` for every task, in order; at most four tasks a worker wait in memory.
+
+    Args:
+        work: A module's own function, so that another process can find it.
+        tasks: What to work on; each is sent to a process.
+        workers: Processes; 1 or less works in this one.
+        stage: Named where a worker dies.
+
+    Raises:
+        RecamlabelError: A worker process died, the one failure that a pool reports without a cause.
+
+    Example:
+        >>> list(map_in_order(abs, iter([-1, 2]), 1, "demo"))
+        [(-1, 1), (2, 2)]
+    """
+    if workers <= 1:
+        for task in tasks:
+            yield task, work(task)
+        return
+    try:
+        yield from _pooled(work, tasks, workers)
+    except BrokenProcessPool:
+        raise RecamlabelError(
+            f"{stage}: a worker process died (out of memory, killed, or a script without "
+            "`if __name__ == '__main__':` around its call of fit); run it again with --set runtime.workers=1"
+        ) from None
+
+
+def _pooled(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Result]]:
+    # Spawned, not forked: a fork of a process whose torch threads have run can hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        waiting: deque[tuple[Task, Future[Result]]] = deque()
+        for task in tasks:
+            waiting.append((task, pool.submit(work, task)))
+            if len(waiting) >= 4 * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        # After an interruption nobody takes the results of what still waits.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the parent has been killed, instead of waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of the work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

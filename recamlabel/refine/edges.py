@@ -1,0 +1,107 @@
+"""Boundary probabilities of all images into ``edges.h5``, and the random walk on them (METHOD 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from recamlabel.config import AffinityConfig, MapsConfig
+from recamlabel.data.batches import Normalisation
+from recamlabel.data.catalog import Catalog
+from recamlabel.devices import autocast
+from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.maps.multiscale import scaled_inputs, stored_size, working_size
+from recamlabel.progress import Advance
+from recamlabel.refine.random_walk import random_walk
+from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.training.objectives.affinity import AffinityFeatures
+
+SCALE_EPS = 1e-5
+
+
+@torch.inference_mode()
+def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsConfig, amp: bool) -> np.ndarray:
+    """Boundary probability on the grid of the stored maps; logits of image and mirror image averaged.
+
+    Args:
+        images: B images ``(H, W, 3) uint8`` of one size.
+        net: Backbone and trained affinity net, in eval mode.
+        config: Sizes of the stored maps.
+        amp: bf16 autocast on CUDA.
+
+    Returns:
+        ``(B, h, w) float16`` in [0, 1].
+    """
+    height, width = images[0].shape[:2]
+    device = next(net.backbone.parameters()).device
+    normalisation = Normalisation(net.backbone.mean, net.backbone.std)
+    inputs = scaled_inputs(images, *working_size(height, width, config.max_side), normalisation).to(device)
+    inputs = torch.cat([inputs, inputs.flip(-1)]).contiguous(memory_format=torch.channels_last)
+    with autocast(device, amp):
+        logits = net.head.edge_logits(net.features(inputs)).float()
+    logits = (logits[: len(images)] + logits[len(images) :].flip(-1)) / 2
+    target = stored_size(height, width, config)
+    if logits.shape[2:] != target:
+        logits = F.interpolate(logits, target, mode="bilinear", align_corners=False)
+    edges: np.ndarray = logits[:, 0].sigmoid().cpu().numpy().astype(np.float16)
+    return edges
+
+
+def build_edges(
+    catalog: Catalog,
+    net: AffinityFeatures,
+    config: MapsConfig,
+    writer: ShardedWriter,
+    advance: Advance,
+    *,
+    amp: bool,
+    max_pixels: int,
+) -> None:
+    """Compute and store the boundaries of every image that the writer does not have yet.
+
+    Args:
+        catalog: Images and sizes.
+        net: Backbone and trained affinity net, in eval mode.
+        config: Sizes of the stored maps.
+        writer: Takes ``<image id>``, ``float16 (h, w)``.
+        advance: Progress, in images.
+        amp: bf16 autocast on CUDA.
+        max_pixels: Pixels of one batch.
+    """
+    todo = [image for image in catalog.images if image.id not in writer.done]
+    for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels), threads=2):
+        for image, edge in zip(group, boundary_maps(pixels, net, config, amp), strict=True):
+            writer.add(image.id, {image.id: (edge, {})})
+        advance(len(group))
+
+
+@dataclass(frozen=True)
+class EdgeWalk:
+    """The random walk of one image's maps along its stored boundaries.
+
+    Args:
+        edges: The open ``edges.h5``.
+        config: Radius, beta and steps of the walk.
+        device: Where it runs.
+    """
+
+    edges: h5py.File
+    config: AffinityConfig
+    device: torch.device
+
+    def __call__(self, image_id: str, maps: NDArray[np.float16]) -> NDArray[np.float16]:
+        """Maps ``(C, h, w)`` in [0, 1] walked and divided by their common maximum; C may be 0."""
+        if maps.shape[0] == 0:
+            return maps
+        start = torch.from_numpy(maps.astype(np.float32)).to(self.device)
+        edge = torch.from_numpy(self.edges[image_id][()].astype(np.float32)).to(self.device)
+        config = self.config
+        walked = random_walk(start, edge, radius=config.walk_radius, beta=config.beta, log2_steps=config.log2_steps)
+        # The walk's polynomial may end a rounding error below 0.
+        scores: NDArray[np.float16] = (walked / (walked.max() + SCALE_EPS)).clamp(0, 1).cpu().numpy().astype(np.float16)
+        return scores

@@ -1,0 +1,153 @@
+"""Confident seeds of the training images into ``seeds.h5``, one process per core (METHOD 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.arrays import resize_maps
+from recamlabel.classes import BACKGROUND_ID, ClassTable
+from recamlabel.config import CrfConfig
+from recamlabel.data.decode import read_image
+from recamlabel.pool import map_in_order
+from recamlabel.progress import Advance
+from recamlabel.refine.build import shrink
+from recamlabel.refine.crf import confident_seeds
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+
+
+@dataclass(frozen=True)
+class SeedRule:
+    """How seeds are made, whatever the image.
+
+    Attributes:
+        fg_level: A class is sure above it.
+        bg_level: The background is sure below it, at most ``fg_level``.
+        max_side: Seeds are at most this long.
+        crf: Settings of the dense CRF; None: without it.
+        ignore_id: Id of "not sure".
+    """
+
+    fg_level: float
+    bg_level: float
+    max_side: int
+    crf: CrfConfig | None
+    ignore_id: int
+
+    def settings(self) -> list[Any]:
+        """What a stage key holds of the rule."""
+        crf = self.crf.model_dump() if self.crf else None
+        return [self.fg_level, self.bg_level, self.max_side, crf, self.ignore_id]
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """What a worker needs for one image; ``complete`` says that no class is unknown."""
+
+    image_id: str
+    path: Path
+    maps: NDArray[np.float16]
+    class_ids: tuple[int, ...]
+    complete: bool
+    rule: SeedRule
+
+
+def make_seeds(task: SeedTask) -> NDArray[np.integer[Any]]:
+    """Seeds ``(H, W)`` of one image, at most ``max_side`` long: class ids, 0 and the ignore id.
+
+    An image without a label is all background. Where a class of the image is unknown, nothing
+    is sure to be background.
+    """
+    rule = task.rule
+    image = shrink(read_image(task.path), rule.max_side)
+    maps = resize_maps(task.maps, *image.shape[:2])
+    if rule.crf is None:
+        seeds = level_seeds(maps, task.class_ids, rule)
+    else:
+        levels = {"fg_threshold": rule.fg_level, "bg_threshold": rule.bg_level}
+        seeds = confident_seeds(image, maps, task.class_ids, params=rule.crf, ignore_id=rule.ignore_id, **levels)
+    if not task.complete:
+        seeds[seeds == BACKGROUND_ID] = rule.ignore_id
+    return seeds
+
+
+def level_seeds(maps: NDArray[np.float32], ids: Sequence[int], rule: SeedRule) -> NDArray[np.integer[Any]]:
+    """Seeds without the CRF: the strongest class above ``fg_level``, background where all maps are below ``bg_level``.
+
+    Args:
+        maps: ``(C, H, W)`` in [0, 1]; C may be 0 (all background).
+        ids: The C class ids.
+        rule: Levels and ignore id.
+
+    Example:
+        >>> rule = SeedRule(0.7, 0.4, 64, None, 255)
+        >>> level_seeds(np.array([[[0.1, 0.5, 0.9]]], np.float32), [3], rule).tolist()
+        [[0, 255, 3]]
+    """
+    seeds: NDArray[np.integer[Any]] = np.full(
+        maps.shape[1:], BACKGROUND_ID, dtype=np.uint8 if rule.ignore_id <= 255 else np.uint16
+    )
+    if not len(ids):
+        return seeds
+    best = maps.max(axis=0)
+    seeds[best >= rule.bg_level] = rule.ignore_id
+    sure = best > rule.fg_level
+    seeds[sure] = np.array(ids)[maps.argmax(axis=0)[sure]]
+    return seeds
+
+
+def build_seeds(
+    images: Sequence[LabelledImage],
+    table: ClassTable,
+    maps: h5py.Group,
+    rule: SeedRule,
+    writer: ShardedWriter,
+    advance: Advance,
+    workers: int,
+) -> None:
+    """Make the seeds of every image that the writer does not have yet.
+
+    Args:
+        images: The training images.
+        table: The classes.
+        maps: Group of the open ``maps.h5`` with a dataset per image.
+        rule: How.
+        writer: Takes ``<image id>``, ``uint8`` or ``uint16 (H, W)``.
+        advance: Progress, in images.
+        workers: Processes; the result is the same for any number.
+    """
+    everything = set(table.names)
+    tasks = (
+        SeedTask(
+            image.id,
+            image.path,
+            item[()],
+            tuple(class_ids(item)),
+            image.present | image.absent >= everything,
+            rule,
+        )
+        for image in images
+        if image.id not in writer.done and (item := maps[image.id])
+    )
+    for task, seeds in map_in_order(make_seeds, tasks, workers, "affinity"):
+        writer.add(task.image_id, {task.image_id: (seeds, {})})
+        advance()
+
+
+@dataclass(frozen=True)
+class SeedStore:
+    """Reads seeds by image id; opened anew each time, so that any worker process may."""
+
+    path: Path
+
+    def __call__(self, image_id: str) -> NDArray[np.integer[Any]]:
+        with open_store(self.path) as file:
+            seeds: NDArray[np.integer[Any]] = file[image_id][()]
+            return seeds
