@@ -17,19 +17,20 @@ from recamlabel.demo.scenes import SceneSettings, make_scenes
 
 def main(folder: Path) -> None:
     """Fit, then print a line an image."""
-    scenes = make_scenes(folder, SceneSettings(images=12, classes=3, side=96))
+    scenes = make_scenes(folder, SceneSettings(images=12, classes=3, side=144))
     run = recamlabel.fit(
         scenes.labels,
         folder / "run",
         settings={
-            "augment.crop_size": 96,
-            "augment.resize_min": 96,
-            "augment.resize_max": 112,
-            "classifier.min_steps": 10,
-            "classifier.max_steps": 10,
+            "augment.crop_size": 128,
+            "augment.resize_min": 128,
+            "augment.resize_max": 160,
+            "classifier.min_steps": 25,
+            "classifier.max_steps": 25,
             "classifier.batch_size": 4,
-            "recam.min_steps": 10,
-            "recam.max_steps": 10,
+            "classifier.lr": 0.005,
+            "recam.min_steps": 15,
+            "recam.max_steps": 15,
             "recam.batch_size": 4,
             "maps.scales": [1.0],
         },
