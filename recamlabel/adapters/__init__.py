@@ -67,6 +67,8 @@ def detect(source: Path) -> tuple[Adapter, str]:
         reason = adapter.detect(source)
         if reason is not None:
             return adapter, reason
+    if source.suffix.lower() in IMAGE_SUFFIXES and source.is_file():
+        raise DatasetError(f"{source}: a single image; give the label file, or the folder that holds it")
     what = "folder" if source.is_dir() else "file"
     accepted = "".join(f"\n  {adapter.name}: {adapter.description}" for adapter in ADAPTERS.values())
     raise DatasetError(

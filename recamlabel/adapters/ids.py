@@ -90,6 +90,8 @@ class NearFiles:
 
     def hint(self, relative: PurePosixPath) -> str:
         """What there is instead of ``relative``, as the end of a message; empty if nothing is near."""
+        if (self.root / relative).is_dir():
+            return "; that is a folder"
         folder = self.root / relative.parent
         names = self._names(folder)
         if names is None:
