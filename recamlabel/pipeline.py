@@ -33,7 +33,7 @@ from recamlabel.stages import (
 from recamlabel.training.weights import check_reachable, weights_identity
 from recamlabel.workspace import RUN_FILE, RunFolder, stage_key
 
-WALK_SETTINGS = {"walk_radius", "beta", "log2_steps"}
+WALK_SETTINGS = {"walk_radius", "floor", "beta", "log2_steps"}
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,12 @@ class AffinityConfig(ScheduleConfig):
     fg_level: float = Field(0.35, gt=0, lt=1, description="seeds: background level of the strict labels")
     bg_level: float = Field(0.10, gt=0, lt=1, description="seeds: background level of the generous labels")
     walk_radius: int = Field(5, ge=2, le=32, description="pairs of the walk are closer than this, pixels at stride 4")
+    floor: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="map value that is background to the walk; maps are lowered by it, then raised again",
+    )
     beta: float = Field(10.0, gt=0, description="exponent of the affinities; higher respects weak boundaries more")
     log2_steps: int = Field(8, ge=0, le=16, description="the walk has 2 to this many steps")
 

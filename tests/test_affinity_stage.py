@@ -13,12 +13,12 @@ from PIL import Image
 
 import recamlabel.training.loop as loop
 from recamlabel.adapters import load_dataset
-from recamlabel.config import AugmentConfig, MapsConfig, load_config
+from recamlabel.config import AffinityConfig, AugmentConfig, MapsConfig, load_config
 from recamlabel.data.batches import Batch, Normalisation, TrainingBatches, random_crop, resize
 from recamlabel.errors import ConfigError, MissingExtraError, RecamlabelError
 from recamlabel.models.backbones import Backbone
 from recamlabel.pipeline import fit
-from recamlabel.refine.edges import boundary_maps
+from recamlabel.refine.edges import EdgeWalk, boundary_maps
 from recamlabel.refine.seeds import SeedRule, SeedTask, level_seeds, make_seeds
 from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityObjective
 
@@ -217,6 +217,19 @@ def test_level_seeds_and_unknown_labels(tmp_path):
     draw(tmp_path / "a.png", [], 0, size=(6, 8))
     task = SeedTask("a", tmp_path / "a.png", np.zeros((0, 2, 2), np.float16), (), False, rule)
     assert set(np.unique(make_seeds(task))) == {65535}  # where a class is unknown nothing is sure background
+
+
+def test_the_floor_is_background_to_the_walk(tmp_path):
+    maps = np.array([[[0.5, 0.45, 0.2], [1.0, 0.9, 0.45]]], np.float16)
+    with h5py.File(tmp_path / "edges.h5", "w") as file:
+        file["sure"] = np.ones((2, 3), np.float16)
+        file["none"] = np.zeros((2, 3), np.float16)
+        plain = EdgeWalk(file, AffinityConfig(log2_steps=0, walk_radius=2, beta=1e6), torch.device("cpu"))
+        lowered = EdgeWalk(file, plain.config.model_copy(update={"floor": 0.45}), torch.device("cpu"))
+        assert plain("sure", maps).max() == 0 and np.allclose(lowered("sure", maps), 0.45, atol=1e-3)
+        far = lowered("none", maps).astype(float)
+        assert far.min() >= 0.45 and np.isclose(far.max(), 1, atol=1e-3) and far.dtype == float
+        assert lowered("none", maps[:0]).shape == (0, 2, 3)
 
 
 def objective(ignore_id: int = 255):

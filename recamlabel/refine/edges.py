@@ -95,13 +95,21 @@ class EdgeWalk:
     device: torch.device
 
     def __call__(self, image_id: str, maps: NDArray[np.float16]) -> NDArray[np.float16]:
-        """Maps ``(C, h, w)`` in [0, 1] walked and divided by their common maximum; C may be 0."""
+        """Maps ``(C, h, w)`` in [0, 1] walked and divided by their common maximum; C may be 0.
+
+        The walk averages over whole regions, which is harmless only where the background's maps
+        are near 0. Maps that are not (product maps) lose ``floor`` before and regain it after, so
+        that a threshold keeps its meaning above the floor.
+        """
         if maps.shape[0] == 0:
             return maps
         start = torch.from_numpy(maps.astype(np.float32)).to(self.device)
+        floor = self.config.floor
+        start = ((start - floor) / (1 - floor)).clamp(min=0)
         edge = torch.from_numpy(self.edges[image_id][()].astype(np.float32)).to(self.device)
         config = self.config
         walked = random_walk(start, edge, radius=config.walk_radius, beta=config.beta, log2_steps=config.log2_steps)
         # The walk's polynomial may end a rounding error below 0.
-        scores: NDArray[np.float16] = (walked / (walked.max() + SCALE_EPS)).clamp(0, 1).cpu().numpy().astype(np.float16)
+        share = (walked / (walked.max() + SCALE_EPS)).clamp(0, 1)
+        scores: NDArray[np.float16] = (floor + (1 - floor) * share).cpu().numpy().astype(np.float16)
         return scores
