@@ -16,7 +16,7 @@ from pathlib import Path
 from recamlabel.config import load_config
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.pipeline import fit
-from recamlabel.workspace import STAGES, RunFolder
+from recamlabel.workspace import RunFolder
 
 
 def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[str, float]:
@@ -28,7 +28,7 @@ def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[st
         result = evaluate_run(run, folder / "masks", what)
         figures[what] = result.miou
         print(f"seed {seed}  {what:12s} {result.miou:5.1f} mIoU at {result.threshold:.2f} ({result.threshold_origin})")
-    figures |= {f"{name} s": float(run.state.stages[name]["seconds"]) for name in STAGES}
+    figures |= {f"{name} s": float(record["seconds"]) for name, record in run.state.stages.items()}
     return figures
 
 
