@@ -57,8 +57,9 @@ def cli() -> None:
 def main() -> None:
     """Entry point: exit code 0 done, 1 the data's or run's fault, 2 wrong usage or settings,
     70 a defect of recamlabel, 130 interrupted."""
-    # Read by OpenMP when torch is loaded. Threads that spin at barriers made a training step four
-    # to five times slower beside another busy process on two cores, and save a seventh alone (benchmarks/openmp_wait.py).
+    # Read by OpenMP when torch is loaded. Threads that spin at barriers made a training step four to
+    # five times slower beside another busy process on two cores, and save a seventh alone
+    # (benchmarks/openmp_wait.py).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
