@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def run_stage(context: StageContext, stage: Stage) -> bool:
     run.begin(stage.name)
     run.log(stage=stage.name, event="start", key=stage.key)
     began = time.monotonic()
-    facts = stage.work(StageContext(run, context.catalog, context.config, context.device, stage.key))
+    facts = stage.work(replace(context, key=stage.key))
     seconds = time.monotonic() - began
     run.finish(stage.name, stage.key, seconds, list(stage.outputs), **facts)
     run.log(stage=stage.name, event="finish", key=stage.key, seconds=round(seconds, 2))

@@ -94,20 +94,24 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _no_space(text: str) -> str:
+    return f"no space left on the disk ({text}); free some and run the same command again, it continues"
+
+
 def _explain_unexpected(error: Exception) -> str:
     text = (str(error).splitlines() or [""])[0]
     kind = type(error).__name__
     if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
         return f"out of memory ({text}); lower classifier.batch_size or maps.max_side, or use --device cpu"
     if "No space left" in text or "errno = 28" in text:
-        return f"no space left on the disk ({text}); free some and run the same command again, it continues"
+        return _no_space(text)
     return f"unexpected {kind}: {text}; this is a defect of recamlabel, RECAMLABEL_DEBUG=1 shows where it happened"
 
 
 def _explain(error: OSError) -> str:
     text = str(error)
     if error.errno == errno.ENOSPC or "No space left" in text:
-        return f"no space left on the disk ({text}); free some and run the same command again, it continues"
+        return _no_space(text)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"not allowed: {text}; check the permissions of that path"
     return f"the system refused: {text}"

@@ -18,7 +18,7 @@ from recamlabel.config import MasksConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
-from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 from recamlabel.storage.png import save_mask
 
 
@@ -94,9 +94,7 @@ def render_masks(
         for start in range(0, len(catalog.images), 2 * workers):
             group = catalog.images[start : start + 2 * workers]
             items = [(image.id, scores[f"scores/{image.id}"]) for image in group]
-            futures = [
-                pool.submit(render, name, item[()], [int(n) for n in item.attrs["class_ids"]]) for name, item in items
-            ]
+            futures = [pool.submit(render, name, item[()], class_ids(item)) for name, item in items]
             for future in futures:
                 image_id, mask, counts = future.result()
                 writer.add(image_id, {image_id: (mask, {})})
