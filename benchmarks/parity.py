@@ -27,8 +27,10 @@ from recamlabel.errors import MissingExtraError
 from recamlabel.models.affinity import affinity_losses
 from recamlabel.models.affinity_pairs import PairPaths, pair_affinity, pair_paths
 from recamlabel.models.cam import class_activation, class_logits, normalise_by_max
+from recamlabel.models.combine import combine_weights
 from recamlabel.models.losses import masked_multilabel_loss
-from recamlabel.models.recam import combine_weights, reactivated_features, softmax_reactivation_loss
+from recamlabel.models.reactivation import reactivated_features
+from recamlabel.models.recam import softmax_reactivation_loss
 from recamlabel.refine.crf import confident_seeds, crf_from_labels
 from recamlabel.refine.random_walk import random_walk
 

@@ -16,13 +16,15 @@ from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog, save_ca
 from recamlabel.devices import pick_device
 from recamlabel.errors import ConfigError
 from recamlabel.intake import Intake, refuse_place, take_in
-from recamlabel.maps.base import get_variant
-from recamlabel.models.recam import check_combine
+from recamlabel.maps import get_variant
+from recamlabel.maps.precomputed import file_identity
+from recamlabel.models.combine import check_combine
 from recamlabel.progress import say
 from recamlabel.refine import resolve_method, seed_crf, walks
 from recamlabel.stages import (
     StageContext,
     run_affinity,
+    run_cams,
     run_classifier,
     run_edges,
     run_maps,
@@ -82,6 +84,7 @@ def check_settings(config: Config) -> Config:
     pick_device(config.runtime.device)
     check_combine(config.recam.combine)
     get_variant(config.maps.variant)
+    file_identity(config.maps)
     weights_identity(config.backbone.weights)
     check_reachable(config.backbone.name, config.backbone.weights)
     method = resolve_method(config.refine.method)
@@ -110,7 +113,13 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     ]
     classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
     head = config.recam.model_dump(exclude={"combine"})
-    recam = stage_key("recam", 1, [config.augment.model_dump(), config.seed, head], {"classifier": classifier})
+    cams = _variant_stages(config, {"classifier": classifier, "training": training, "images": everything})
+    recam = stage_key(
+        "recam",
+        2,
+        [config.augment.model_dump(), config.seed, head],
+        {"classifier": classifier} | {stage.name: stage.key for stage in cams},
+    )
     maps = stage_key(
         "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
     )
@@ -123,12 +132,21 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     )
     return [
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
+        *cams,
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),
         *extra,
         Stage("refine", refine, ("scores.h5",), run_refine),
         masks_stage(config, refine),
     ]
+
+
+def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
+    """The stage that makes another variant's maps; plain CAM needs none."""
+    if config.maps.variant == "cam":
+        return []
+    settings = [config.maps.model_dump(), file_identity(config.maps)]
+    return [Stage("cams", stage_key("cams", 1, settings, inputs), ("cams.h5",), run_cams)]
 
 
 def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:

@@ -97,13 +97,20 @@ class ClassifierConfig(ScheduleConfig):
 class RecamConfig(ScheduleConfig):
     """The softmax re-activation (METHOD 2)."""
 
-    lr: float = Field(0.05, gt=0, description="learning rate of the softmax head FC2")
+    lr: float = Field(0.005, gt=0, description="learning rate of the softmax head FC2")
     backbone_lr_factor: float = Field(0.01, ge=0, description="learning rate of backbone and FC1 = lr times this")
     loss_weight: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy beside the BCE")
     head_init: Literal["zero", "random", "copy"] = Field(
         "zero", description="start of FC2: zeros, PyTorch's default, or a copy of FC1"
     )
-    combine: str = Field("product", description="how FC1 and FC2 make the ReCAM weight; unknown names list the choices")
+    background: bool = Field(True, description="give the softmax a background class (not in the published method)")
+    competing: Literal["all", "absent", "present"] = Field(
+        "all", description="classes in the softmax beside the label: all, those absent or present in the image"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    combine: str = Field(
+        "contrast", description="how FC1 and FC2 make the ReCAM weight; 'product' is the published rule"
+    )
 
 
 class MapsConfig(Section):
@@ -112,6 +119,8 @@ class MapsConfig(Section):
     variant: str = Field(
         "cam", description="how a map is made from features and weights; unknown names list the choices"
     )
+    file: str = Field("", description="HDF5 file of maps.variant=precomputed: 'cam/<image id>' or '<image id>'")
+    advcam_steps: int = Field(10, ge=0, le=100, description="climbing steps of maps.variant=advcam")
     scales: list[float] = Field([1.0, 0.5, 1.5, 2.0], min_length=1, description="input scales that are summed")
     flip: bool = Field(True, description="add the horizontally flipped image at every scale")
     max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")

@@ -26,8 +26,8 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 RUN_FILE = "run.toml"
-STAGES = ("dataset", "classifier", "recam", "maps", "affinity", "edges", "refine", "masks")
-OPTIONAL_STAGES = ("affinity", "edges")
+STAGES = ("dataset", "classifier", "cams", "recam", "maps", "affinity", "edges", "refine", "masks")
+OPTIONAL_STAGES = ("cams", "affinity", "edges")
 FORMAT = 1
 
 

@@ -167,7 +167,7 @@ def test_a_bad_image_stops_before_anything_is_written_or_is_left_out(tiny_csv, t
 @pytest.mark.parametrize(
     ("line", "error", "message"),
     [
-        ("recam.combine=best", ConfigError, "unknown recam.combine 'best'; the rules are: product"),
+        ("recam.combine=best", ConfigError, "unknown recam.combine 'best'; the rules are: contrast, product"),
         ("refine.method=magic", ConfigError, "refine.method: unknown 'magic'; the methods are: auto"),
         ("maps.variant=magic", ConfigError, "maps.variant: unknown 'magic'; the variants are: cam"),
         ("runtime.device=cuda:99", ConfigError, "device 'cuda:99' asked for"),
@@ -212,7 +212,7 @@ def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(tiny_csv, tmp
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.stages.train", stop)
+    monkeypatch.setattr("recamlabel.stages.base.train", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_csv, run.path, config())
     states = {name: RunFolder.open(run.path).stage_state(name) for name in STAGES}

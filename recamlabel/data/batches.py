@@ -18,6 +18,11 @@ from recamlabel.data.decode import read_image
 SeedReader = Callable[[str], np.ndarray]
 """``image id -> (H, W)`` integer seeds, of any size with the image's aspect."""
 
+MapReader = Callable[[str], np.ndarray]
+"""``image id -> (K, h, w)`` soft maps, of any size with the image's aspect."""
+
+MASK_STRIDE = 4
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -43,23 +48,27 @@ class Batch:
         labels: ``(B, K) int8`` in {1, 0, -1}.
         step: Optimiser step, from 0.
         seeds: ``(B, c, c) int32`` class ids, 0 and the ignore id, where the stage learns from pixels.
+        masks: ``(B, K, ceil(c / 4), ceil(c / 4)) float16`` soft maps, where the stage is given them.
     """
 
     images: Tensor
     labels: Tensor
     step: int
     seeds: Tensor | None = None
+    masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, images channels-last."""
         images = self.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        seeds = None if self.seeds is None else self.seeds.to(device, non_blocking=True)
-        return Batch(images, self.labels.to(device, non_blocking=True), self.step, seeds)
+        return self._map(images, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for quick copies to a GPU."""
-        seeds = None if self.seeds is None else self.seeds.pin_memory()
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.step, seeds)
+        return self._map(self.images.pin_memory(), lambda tensor: tensor.pin_memory())
+
+    def _map(self, images: Tensor, move: Callable[[Tensor], Tensor]) -> Batch:
+        seeds, masks = (None if tensor is None else move(tensor) for tensor in (self.seeds, self.masks))
+        return Batch(images, move(self.labels), self.step, seeds, masks)
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -78,6 +87,7 @@ class TrainingBatches(Dataset[Batch]):
         seed: Makes order and augmentation.
         seeds: Reads the seeds of an image, which then go through the image's own geometry.
         ignore_id: What seeds are padded with.
+        masks: Reads the soft maps of an image, which go through its geometry too.
     """
 
     def __init__(
@@ -91,10 +101,11 @@ class TrainingBatches(Dataset[Batch]):
         seed: int,
         seeds: SeedReader | None = None,
         ignore_id: int = 255,
+        masks: MapReader | None = None,
     ) -> None:
         self.images, self.labels, self.steps = images, labels, steps
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
-        self.seeds, self.ignore_id = seeds, ignore_id
+        self.seeds, self.ignore_id, self.masks = seeds, ignore_id, masks
 
     def __len__(self) -> int:
         return self.steps
@@ -114,20 +125,27 @@ class TrainingBatches(Dataset[Batch]):
         made = [
             self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)
         ]
-        images = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2)
-        crops = [crop for _, crop in made if crop is not None]
-        seeds = torch.from_numpy(np.stack(crops)) if crops else None
-        return Batch(images, torch.from_numpy(self.labels[chosen]), step, seeds)
+        images, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(3))
+        assert images is not None
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen]), step, seeds, masks)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.images))
 
-    def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         chosen = self.images[number]
         image = read_image(chosen.path)
         geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
-        crop = geometry.apply_to_image(image, self.normalisation)
-        return crop, geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None
+        return (
+            geometry.apply_to_image(image, self.normalisation),
+            geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None,
+            geometry.apply_to_maps(self.masks(chosen.id)) if self.masks else None,
+        )
+
+
+def _stack(arrays: list[np.ndarray | None]) -> Tensor | None:
+    present = [array for array in arrays if array is not None]
+    return torch.from_numpy(np.stack(present)) if present else None
 
 
 @dataclass(frozen=True)
@@ -150,15 +168,34 @@ class Geometry:
 
     def apply_to_seeds(self, seeds: np.ndarray, ignore_id: int) -> np.ndarray:
         """``(h, w)`` integers to ``(crop, crop) int32`` by nearest pixel, padded with ``ignore_id``."""
-        rows, columns = (
-            # Pixel centres, as the bilinear and bicubic resizes have them.
-            (2 * np.arange(size) + 1) * found // (2 * size)
-            for size, found in zip((self.height, self.width), seeds.shape, strict=True)
-        )
-        columns = columns[::-1] if self.flip else columns
+        rows, columns = self._nearest(seeds.shape)
         out = np.full((self.crop, self.crop), ignore_id, dtype=np.int32)
         out[self.target] = seeds[rows[self.source[0], None], columns[None, self.source[1]]]
         return out
+
+    def apply_to_maps(self, maps: np.ndarray) -> np.ndarray:
+        """``(K, h, w)`` to ``(K, ceil(crop / 4), ceil(crop / 4))`` of the same dtype, zero in the padding."""
+        rows, columns = self._nearest(maps.shape[1:])
+        side = -(-self.crop // MASK_STRIDE)
+        centres = (np.arange(side) * MASK_STRIDE + MASK_STRIDE // 2).clip(max=self.crop - 1)
+        place: list[np.ndarray] = []
+        inside: list[np.ndarray] = []
+        for axis, lookup in enumerate((rows, columns)):
+            source, target = self.source[axis], self.target[axis]
+            inside.append((centres >= target.start) & (centres < target.stop))
+            place.append(lookup[centres[inside[axis]] - target.start + source.start])
+        out = np.zeros((len(maps), side, side), dtype=maps.dtype)
+        out[:, inside[0][:, None] & inside[1][None]] = maps[:, place[0][:, None], place[1][None]].reshape(len(maps), -1)
+        return out
+
+    def _nearest(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """For every row and column of the resized image the nearest one of an array of ``shape``."""
+        rows, columns = (
+            # Pixel centres, as the bilinear and bicubic resizes have them.
+            (2 * np.arange(size) + 1) * found // (2 * size)
+            for size, found in zip((self.height, self.width), shape, strict=True)
+        )
+        return rows, columns[::-1] if self.flip else columns
 
 
 def draw_geometry(shape: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator) -> Geometry:

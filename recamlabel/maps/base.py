@@ -1,35 +1,66 @@
-"""What a class-map variant is, and the registry of them."""
+"""What a class-map variant is, and the registry of them.
+
+A variant is one module: a factory that takes :class:`MapRequest` and returns a :class:`MapSource`.
+Most are network variants (:mod:`recamlabel.maps.multiscale` adds the scales and flips);
+``precomputed`` reads a file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
-from recamlabel.errors import ConfigError
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.classes import ClassTable
+from recamlabel.config import MapsConfig
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.cam import class_activation
 
-MapVariant = Callable[[Backbone, Tensor, Tensor], Tensor]
-"""``(backbone, weight (C, D), images (B, 3, H, W)) -> maps (B, C, h, w)``, >= 0."""
-
-
-def cam(backbone: Backbone, weight: Tensor, images: Tensor) -> Tensor:
-    """Class activation maps ``relu(W_k . f)`` (Zhou et al., CVPR 2016; METHOD 1)."""
-    return class_activation(backbone(images).float(), weight)
+Sample = tuple[np.ndarray, list[int]]
+"""A training image ``(H, W, 3) uint8`` and the class indices 0..K-1 of its labels."""
 
 
-VARIANTS: dict[str, MapVariant] = {"cam": cam}
+class MapSource(Protocol):
+    """Gives the class maps of images."""
+
+    def maps(
+        self, images: Sequence[LabelledImage], pixels: list[np.ndarray], classes: list[list[int]]
+    ) -> dict[str, list[np.ndarray]]:
+        """Normalised maps of each image's own classes.
+
+        Args:
+            images: B images.
+            pixels: Their pixels ``(H, W, 3) uint8``, all of one size.
+            classes: Class indices 0..K-1 of each image's labels; may be empty.
+
+        Returns:
+            By name of the maps (``cam``, ``recam``) B arrays ``(C_b, h, w) float16`` in [0, 1].
+        """
+        ...
 
 
-def get_variant(name: str) -> MapVariant:
-    """A variant by name. Raises ConfigError with the known names on a miss.
+@dataclass(frozen=True)
+class MapRequest:
+    """Everything a variant may use.
 
-    Example:
-        >>> get_variant("cam") is cam
-        True
+    Attributes:
+        backbone: In eval mode, on its device.
+        heads: Classifier weight ``(K, D)`` by name of the maps it makes.
+        config: Scales, flip, sizes, settings of the variants.
+        table: The classes.
+        samples: Reads a few training images a class, for variants that learn from the data set.
+        amp: bf16 autocast on CUDA.
     """
-    try:
-        return VARIANTS[name]
-    except KeyError:
-        raise ConfigError(f"maps.variant: unknown {name!r}; the variants are: {', '.join(VARIANTS)}") from None
+
+    backbone: Backbone
+    heads: Mapping[str, Tensor]
+    config: MapsConfig
+    table: ClassTable
+    samples: Callable[[], Iterable[Sample]]
+    amp: bool = False
+
+
+Factory = Callable[[MapRequest], MapSource]

@@ -9,10 +9,9 @@ from itertools import islice
 import numpy as np
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.config import MapsConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
-from recamlabel.maps.multiscale import MapNet, class_maps
+from recamlabel.maps.base import MapSource
 from recamlabel.progress import Advance
 from recamlabel.storage.hdf5 import ShardedWriter
 
@@ -42,12 +41,10 @@ def batches_by_shape(
 
 def build_maps(
     catalog: Catalog,
-    nets: Sequence[MapNet],
-    config: MapsConfig,
+    sources: Sequence[MapSource],
     writer: ShardedWriter,
     advance: Advance,
     *,
-    amp: bool,
     max_pixels: int,
     decode_threads: int = 2,
 ) -> None:
@@ -55,11 +52,9 @@ def build_maps(
 
     Args:
         catalog: Images, labels and sizes.
-        nets: Networks; the names of their heads (``cam``, ``recam``) are the groups in the file.
-        config: Scales, flip, sizes.
+        sources: What makes the maps; their names (``cam``, ``recam``) are the groups in the file.
         writer: Takes ``<name>/<image id>`` datasets, ``float16 (C, h, w)`` with attribute ``class_ids``.
         advance: Progress, in images.
-        amp: bf16 autocast on CUDA.
         max_pixels: Pixels of one batch at scale 1.
         decode_threads: Threads that read ahead.
     """
@@ -68,7 +63,7 @@ def build_maps(
     for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
         ids = [table.ids_of(image.present) for image in group]
         rows = [[number - 1 for number in own] for own in ids]
-        made = {name: maps for net in nets for name, maps in class_maps(pixels, rows, net, config, amp).items()}
+        made = {name: maps for source in sources for name, maps in source.maps(group, pixels, rows).items()}
         for position, image in enumerate(group):
             attributes = {"class_ids": np.array(ids[position], dtype=np.int32)}
             writer.add(image.id, {f"{name}/{image.id}": (maps[position], attributes) for name, maps in made.items()})

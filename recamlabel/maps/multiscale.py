@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import MapsConfig
 from recamlabel.data.batches import Normalisation, resize
 from recamlabel.devices import autocast
-from recamlabel.maps.base import MapVariant
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import normalise_by_max
+
+
+class NetworkVariant(ABC):
+    """How one pass through the network gives class maps at one input size."""
+
+    @abstractmethod
+    def from_features(self, name: str, features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
+        """Raw maps out of the last features.
+
+        Args:
+            name: Name of the maps, as in :attr:`MapNet.heads`.
+            features: ``(B, D, h, w) float32``.
+            weight: ``(K, D)``, all classes.
+            classes: Indices 0..K-1 of the C classes that are wanted.
+
+        Returns:
+            ``(B, C, h, w)``, >= 0.
+        """
+
+    def raw_maps(self, net: MapNet, images: Tensor, classes: Sequence[int]) -> Tensor:
+        """Raw maps ``(B, heads * C, h, w)``, head by head; all heads share one pass by default."""
+        features = net.backbone(images).float()
+        made = [self.from_features(name, features, weight, classes) for name, weight in net.heads.items()]
+        return torch.cat(made, dim=1)
 
 
 @dataclass(frozen=True)
@@ -31,12 +56,32 @@ class MapNet:
 
     backbone: Backbone
     heads: Mapping[str, Tensor]
-    variant: MapVariant
+    variant: NetworkVariant
 
     @property
     def normalisation(self) -> Normalisation:
         """Input normalisation of the backbone."""
         return Normalisation(self.backbone.mean, self.backbone.std)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(iter(self.heads.values())).device
+
+
+@dataclass(frozen=True)
+class NetworkMaps:
+    """The :class:`recamlabel.maps.base.MapSource` of a network variant: maps over scales and flips."""
+
+    net: MapNet
+    config: MapsConfig
+    amp: bool = False
+
+    def maps(
+        self, images: Sequence[LabelledImage], pixels: list[np.ndarray], classes: list[list[int]]
+    ) -> dict[str, list[np.ndarray]]:
+        """See :class:`recamlabel.maps.base.MapSource`."""
+        return class_maps(pixels, classes, self.net, self.config, self.amp)
 
 
 def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
@@ -56,7 +101,7 @@ def stored_size(height: int, width: int, config: MapsConfig) -> tuple[int, int]:
     return math.ceil(height / config.stored_stride), math.ceil(width / config.stored_stride)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def class_maps(
     images: list[np.ndarray], classes: list[list[int]], net: MapNet, config: MapsConfig, amp: bool
 ) -> dict[str, list[np.ndarray]]:
@@ -80,31 +125,29 @@ def class_maps(
     union = sorted({number for row in classes for number in row})
     if not union:
         return {name: [np.zeros((0, *target), dtype=np.float16) for _ in images] for name in net.heads}
-    # Stacked, all heads share the pass through the backbone.
-    weight = torch.cat([head[union] for head in net.heads.values()])
-    total = torch.zeros(len(images), len(weight), *target, device=weight.device)
+    total = torch.zeros(len(images), len(net.heads) * len(union), *target, device=net.device)
     base = working_size(height, width, config.max_side)
     for scale in config.scales:
         size = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
-        maps = _maps_at(images, size, net, weight, config.flip, amp)
+        maps = _maps_at(images, size, net, union, config.flip, amp)
         total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
     normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
     place = {number: position for position, number in enumerate(union)}
     return {
         name: [normalised[row, [first + place[number] for number in own]] for row, own in enumerate(classes)]
-        for name, first in zip(net.heads, range(0, len(weight), len(union)), strict=True)
+        for name, first in zip(net.heads, range(0, total.shape[1], len(union)), strict=True)
     }
 
 
 def _maps_at(
-    images: list[np.ndarray], size: tuple[int, int], net: MapNet, weight: Tensor, flip: bool, amp: bool
+    images: list[np.ndarray], size: tuple[int, int], net: MapNet, classes: Sequence[int], flip: bool, amp: bool
 ) -> Tensor:
     """Raw maps ``(B, C, h, w) float32`` at one input size, mirror images added."""
-    inputs = scaled_inputs(images, *size, net.normalisation).to(weight.device)
+    inputs = scaled_inputs(images, *size, net.normalisation).to(net.device)
     if flip:
         inputs = torch.cat([inputs, inputs.flip(-1)])
-    with autocast(weight.device, amp):
-        maps = net.variant(net.backbone, weight, inputs.contiguous(memory_format=torch.channels_last)).float()
+    with autocast(net.device, amp):
+        maps = net.variant.raw_maps(net, inputs.contiguous(memory_format=torch.channels_last), classes).float()
     return maps[: len(images)] + maps[len(images) :].flip(-1) if flip else maps
 
 

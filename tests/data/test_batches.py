@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from recamlabel.adapters import load_dataset
 from recamlabel.config import AugmentConfig
-from recamlabel.data.batches import Normalisation, TrainingBatches, random_crop, resize
+from recamlabel.data.batches import Normalisation, TrainingBatches, draw_geometry, random_crop, resize
 
 PLAIN = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -53,3 +54,30 @@ def test_resize_leaves_equal_sizes_alone_and_keeps_the_input():
 def test_steps_end(tiny_csv):
     with pytest.raises(IndexError):
         batches(tiny_csv)[6]
+
+
+@pytest.mark.parametrize("size", [(30, 40), (90, 60)])
+def test_soft_maps_go_through_the_images_geometry(size):
+    """A map that holds the image's own brightness still does so after resize, flip, crop and padding."""
+    height, width = size
+    ramp = np.linspace(0, 1, height)[:, None] * 0.5 + np.linspace(0, 1, width)[None] * 0.5
+    image = np.repeat((ramp * 255).astype(np.uint8)[..., None], 3, axis=2)
+    for seed in range(6):
+        augment = AugmentConfig(crop_size=33, resize_min=30, resize_max=80)
+        geometry = draw_geometry(size, augment, np.random.default_rng(seed))
+        crop = geometry.apply_to_image(image, Normalisation((0.0,) * 3, (1.0,) * 3))[..., 0]
+        maps = geometry.apply_to_maps(np.stack([ramp, 1 - ramp]).astype(np.float16))
+        assert maps.shape == (2, 9, 9) and maps.dtype == np.float16
+        centres = (np.arange(9) * 4 + 2).clip(max=32)
+        inside = np.zeros((33, 33), bool)
+        inside[geometry.target] = True
+        expected, held = crop[np.ix_(centres, centres)], inside[np.ix_(centres, centres)]
+        assert np.abs(maps[0] - expected)[held].max() < 0.05 and not maps[:, ~held].any()
+        assert np.allclose(maps.sum(0)[held], 1, atol=1e-2)
+
+
+def test_masks_come_with_the_batch(tiny_csv):
+    made = batches(tiny_csv, masks=lambda image_id: np.full((2, 5, 5), 0.5, np.float16))
+    batch = made[0].to(torch.device("cpu"))
+    assert batch.masks.shape == (3, 2, 8, 8) and set(batch.masks.unique().tolist()) <= {0.0, 0.5}
+    assert batches(tiny_csv)[0].masks is None

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 
 from recamlabel.config import MapsConfig
 from recamlabel.data.batches import resize
-from recamlabel.errors import ConfigError
-from recamlabel.maps.base import cam, get_variant
 from recamlabel.maps.build import batches_by_shape
+from recamlabel.maps.cam import Cam
 from recamlabel.maps.multiscale import MapNet, class_maps, stored_size, working_size
 from recamlabel.models.backbones import Backbone
 
@@ -18,7 +17,7 @@ from recamlabel.models.backbones import Backbone
 def net():
     torch.manual_seed(0)
     backbone = Backbone("resnet10t").eval()
-    return MapNet(backbone, {"cam": torch.randn(4, 512), "recam": torch.randn(4, 512)}, cam)
+    return MapNet(backbone, {"cam": torch.randn(4, 512), "recam": torch.randn(4, 512)}, Cam())
 
 
 def image(seed=0, size=(48, 64)):
@@ -62,7 +61,7 @@ def test_a_batch_gives_what_single_images_give(net):
 
 def test_images_without_labels_cost_nothing(net):
     class Untouchable:
-        def __call__(self, *_):
+        def raw_maps(self, *_):
             raise AssertionError("the network ran")
 
     empty = class_maps([image()], [[]], MapNet(net.backbone, net.heads, Untouchable()), MapsConfig(), False)
@@ -90,8 +89,3 @@ def test_batches_hold_one_shape_and_bounded_pixels(tiny_csv):
     assert [len(group) for group in groups] == [3, 1, 3, 1]
     assert all(len({shapes[item.id] for item in group}) == 1 for group in groups)
     assert len(batches_by_shape(Catalog(dataset, shapes, {}), dataset.images, max_pixels=1)) == 8
-
-
-def test_unknown_variants_list_the_known():
-    with pytest.raises(ConfigError, match=r"maps\.variant: unknown 'x'; the variants are: cam"):
-        get_variant("x")

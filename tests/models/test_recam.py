@@ -12,16 +12,15 @@ from torch import Tensor
 
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.models.cam import class_activation, normalise_by_max
-from recamlabel.models.recam import (
-    COMBINE_RULES,
-    Competing,
-    ReCamHead,
-    combine_weights,
+from recamlabel.models.combine import COMBINE_RULES, combine_weights, contrast
+from recamlabel.models.reactivation import (
+    background_features,
+    class_vectors,
     label_masks,
     label_slots,
     reactivated_features,
-    softmax_reactivation_loss,
 )
+from recamlabel.models.recam import Competing, ReCamHead, softmax_reactivation_loss
 
 LABELS = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, -1], [-1, -1, -1, -1, -1]])
 
@@ -221,6 +220,8 @@ def test_head_inits() -> None:
     assert torch.equal(ReCamHead(5, 6, "copy", fc1).weight, fc1)
     drawn = ReCamHead(5, 6, "random").weight
     assert 0 < drawn.abs().max() <= 1 / 6**0.5
+    with_background = ReCamHead(5, 6, "copy", fc1, background=True).weight
+    assert torch.equal(with_background[:5], fc1) and not with_background[5:].any() and len(with_background) == 6
     with pytest.raises(ConfigError, match="zero, random, copy"):
         ReCamHead(5, 6, "ones")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"\(5, 6\), got none"):
@@ -233,9 +234,59 @@ def test_head_is_the_function_with_its_weight() -> None:
     torch.testing.assert_close(head(case.features, case.fc1, LABELS), softmax_reactivation_loss(*case, LABELS))
 
 
+def test_the_background_by_hand() -> None:
+    """Two pixels, one class that covers the left one: the background's feature is the right pixel's."""
+    features = torch.tensor([[[[2.0, 0.0]], [[0.0, 4.0]]]])  # D = 2, 1 x 2 pixels
+    masks = torch.tensor([[[[1.0, 0.0]]]])
+    assert background_features(features, masks).tolist() == [[[0.0, 2.0]]]
+    half = background_features(features, torch.tensor([[[[1.0, 0.5]]]]), power=2.0)
+    assert half.tolist() == [[[0.0, 0.5]]]
+    assert background_features(features, masks[:, :0]).tolist() == [[[1.0, 2.0]]]
+    fc1, fc2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss, accuracy = softmax_reactivation_loss(features, fc1, fc2, torch.tensor([[1]]), maps=masks)
+    # The class vector (1, 0) scores (1, 0), the background's (0, 2) scores (0, 2).
+    expected = 0.5 * (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-2)))
+    assert math.isclose(loss.item(), expected, rel_tol=1e-6) and accuracy == 1
+
+
+def test_the_background_of_partly_unknown_labels_is_left_out() -> None:
+    case = make_case()
+    found = class_vectors(case.features, case.fc1, LABELS, background=True)
+    # Image 0 has classes 0, 2, 3, image 1 none, image 2 class 1 and an unknown one, image 3 only unknown ones.
+    assert found.targets.tolist() == [0, 2, 3, 5, 5, 1]
+    torch.testing.assert_close(found.share, torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0, 1.0]))
+    assert found.present[3].tolist() == [True, False, True, True, False, True]
+
+
+def test_an_image_without_labels_is_all_background() -> None:
+    case = make_case()
+    nothing = torch.zeros_like(LABELS)
+    fc2 = torch.cat([case.fc2, torch.randn(1, 6)]).detach()
+    loss, _ = softmax_reactivation_loss(case.features, case.fc1, fc2, nothing)
+    expected = F.cross_entropy(case.features.mean(dim=(2, 3)) @ fc2.T, torch.full((4,), 5))
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("competing", ["all", "absent", "present"])
+def test_padding_slots_do_not_change_the_background(competing: Competing) -> None:
+    """An image's loss is the same alone and beside one with more labels."""
+    case, row = make_case(), torch.randn(1, 6)
+    fc2 = torch.cat([case.fc2, row])
+    labels = LABELS.clamp(min=0)
+    together, _ = softmax_reactivation_loss(case.features, case.fc1, fc2, labels, competing=competing)
+    alone = [
+        softmax_reactivation_loss(case.features[i : i + 1], case.fc1, fc2, labels[i : i + 1], competing=competing)[0]
+        for i in range(4)
+    ]
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
 def test_combine_rules_by_hand() -> None:
     fc1, fc2 = torch.tensor([[3.0, -4.0], [0.0, 0.0]]), torch.tensor([[0.0, -2.0], [1.0, 0.0]])
+    half = 0.5**0.5
     expected = {
+        # Row 1: the product's only positive FC2 weight meets a 0; unit FC2 is (0, -1), times 1.5.
+        "contrast": [[0.0, -1.5], [1.5, 0.0]],
         "product": [[0.0, 8.0], [0.0, 0.0]],
         "fc1": [[3.0, -4.0], [0.0, 0.0]],
         "fc2": [[0.0, -2.0], [1.0, 0.0]],
@@ -249,12 +300,21 @@ def test_combine_rules_by_hand() -> None:
         torch.testing.assert_close(combined, torch.tensor(values))
         combined.add_(1)  # a new tensor, so nothing leaks back
     assert fc1.tolist() == [[3.0, -4.0], [0.0, 0.0]]
+    with_background = torch.cat([fc2, torch.tensor([[1.0, -2.0]])])
+    for rule in set(COMBINE_RULES) - {"contrast"}:  # the others do not use the background's row
+        torch.testing.assert_close(combine_weights(fc1, with_background, rule), combine_weights(fc1, fc2, rule))
+    # FC2 - background = (-1, 0) and (0, 2); the product of row 1 is 0.
+    torch.testing.assert_close(contrast(fc1, with_background, 2.0), torch.tensor([[-2.0, 0.0], [0.0, 2.0]]))
+    both = contrast(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 2.0], [2.0, 1.0]]), 1.0)
+    torch.testing.assert_close(both, torch.tensor([[half, half + 1.0]]))
 
 
 def test_an_unknown_rule_lists_the_rules() -> None:
-    with pytest.raises(ConfigError, match="'max'; the rules are: product, fc1, fc2, sum, unit_sum, relu_product"):
+    with pytest.raises(
+        ConfigError, match="'max'; the rules are: contrast, product, fc1, fc2, sum, unit_sum, relu_product"
+    ):
         combine_weights(torch.zeros(1, 1), torch.zeros(1, 1), "max")
-    with pytest.raises(RecamlabelError, match="one shape"):
+    with pytest.raises(RecamlabelError, match="one row more"):
         combine_weights(torch.zeros(1, 1), torch.zeros(1, 2))
 
 

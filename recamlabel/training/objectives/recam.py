@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from recamlabel.config import RecamConfig
 from recamlabel.data.batches import Batch
 from recamlabel.models.cam import class_logits
+from recamlabel.models.combine import combine_weights
 from recamlabel.models.losses import masked_multilabel_loss
-from recamlabel.models.recam import ReCamHead, combine_weights
+from recamlabel.models.recam import ReCamHead
 from recamlabel.training.objectives.classifier import ClassifierNet
 
 
@@ -28,7 +29,7 @@ class RecamNet(nn.Module):
         super().__init__()
         self.classifier = classifier
         classes, channels = classifier.head.weight.shape
-        self.head = ReCamHead(classes, channels, config.head_init, classifier.head.weight)
+        self.head = ReCamHead(classes, channels, config.head_init, classifier.head.weight, config.background)
         self.combine = config.combine
 
     def map_weight(self) -> Tensor:
@@ -65,5 +66,12 @@ class RecamObjective:
             features = classifier.backbone(batch.images).float()
         fc1 = classifier.head.weight.detach() if self.frozen else classifier.head.weight
         bce = masked_multilabel_loss(class_logits(features, fc1), batch.labels)
-        sce, accuracy = self.module.head(features, fc1, batch.labels)
+        sce, accuracy = self.module.head(
+            features,
+            fc1,
+            batch.labels,
+            maps=None if batch.masks is None else batch.masks.float(),
+            label_smoothing=self.config.label_smoothing,
+            competing=self.config.competing,
+        )
         return bce + self.config.loss_weight * sce, {"loss_bce": bce, "loss_sce": sce, "accuracy": accuracy}

@@ -1,0 +1,21 @@
+"""The work of each stage: read the inputs from the run folder, call the library, write the outputs."""
+
+from __future__ import annotations
+
+from recamlabel.stages.affinity import run_affinity, run_edges
+from recamlabel.stages.base import StageContext
+from recamlabel.stages.classify import run_classifier, run_recam
+from recamlabel.stages.maps import run_cams, run_maps
+from recamlabel.stages.masks import run_masks, run_refine
+
+__all__ = [
+    "StageContext",
+    "run_affinity",
+    "run_cams",
+    "run_classifier",
+    "run_edges",
+    "run_maps",
+    "run_masks",
+    "run_recam",
+    "run_refine",
+]
