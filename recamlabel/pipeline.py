@@ -48,16 +48,17 @@ class Stage:
     work: Callable[[StageContext], Mapping[str, Any]]
 
 
-def fit(source: Path, out: Path, config: Config) -> RunFolder:
+def fit(source: Path, out: Path, config: Config, until: str | None = None) -> RunFolder:
     """Labels to masks: run every stage that is not current yet.
 
     Args:
         source: Label file or folder that an adapter reads.
         out: Run folder: new, empty, or an earlier run.
         config: All settings.
+        until: Name of the last stage to run; None runs all.
 
     Returns:
-        The run folder, every stage current.
+        The run folder, every stage up to ``until`` current.
 
     Raises:
         RecamlabelError: Anything that is the user's to mend; the run folder then holds every
@@ -76,6 +77,8 @@ def fit(source: Path, out: Path, config: Config) -> RunFolder:
         context = StageContext(run, intake.catalog, config, pick_device(config.runtime.device))
         for stage in stages:
             run_stage(context, stage)
+            if stage.name == until:
+                break
     return run
 
 

@@ -206,5 +206,5 @@ def test_precomputed_names_what_is_wrong(tmp_path):
         read(good[0])
     with pytest.raises(ConfigError, match="needs a file"):
         file_identity(MapsConfig(variant="precomputed"))
-    with pytest.raises(ConfigError, match="gone.h5: no such file"):
+    with pytest.raises(ConfigError, match=r"gone\.h5: no such file"):
         file_identity(MapsConfig(variant="precomputed", file=str(tmp_path / "gone.h5")))
