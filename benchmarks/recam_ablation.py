@@ -186,6 +186,10 @@ def score(items: Sequence[Item], weights: Tensor) -> list[tuple[float, float]]:
     sweeps = [SeedSweep(weights.shape[1] + 1, ignore_id=255) for _ in weights]
     for item in items:
         own = item.labels.clamp(min=0).nonzero()[:, 0]
+        if not len(own):
+            for sweep in sweeps:
+                sweep.update(item.truth, np.zeros((0, *item.truth.shape), np.float32), [])
+            continue
         rows = weights[:, own].flatten(0, 1)
         total = torch.zeros(1, len(rows), *item.size)
         for features in item.features:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+BINS = 100
+
 
 def resize_maps(maps: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
     """Resize maps bilinearly; enlarging equals ``align_corners=False``, shrinking antialiases.
@@ -44,3 +46,23 @@ def to_uint8(scores: NDArray[np.floating]) -> NDArray[np.uint8]:
 def from_uint8(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Inverse of :func:`to_uint8`."""
     return stored.astype(np.float32) / np.float32(255.0)
+
+
+def map_histogram(maps: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Histogram of the strongest map value of every pixel.
+
+    Args:
+        maps: ``(C, h, w)`` in [0, 1]; C may be 0.
+
+    Returns:
+        ``(100,) int32`` counts; bin i holds values in [i / 100, (i + 1) / 100), the last one 1 as well.
+
+    Example:
+        >>> counts = map_histogram(np.array([[[0.0, 0.5]], [[0.25, 1.0]]]))
+        >>> counts.nonzero()[0].tolist()
+        [25, 99]
+    """
+    if maps.shape[0] == 0:
+        return np.zeros(BINS, dtype=np.int32)
+    bins = (maps.max(axis=0).astype(np.float32).ravel() * BINS).astype(np.int64).clip(0, BINS - 1)
+    return np.bincount(bins, minlength=BINS).astype(np.int32)

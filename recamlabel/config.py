@@ -25,11 +25,13 @@ from recamlabel.sections import (
     DataConfig,
     MapsConfig,
     MasksConfig,
+    PredictConfig,
     RecamConfig,
     RefineConfig,
     RuntimeConfig,
     ScheduleConfig,
     Section,
+    SegmenterConfig,
 )
 
 __all__ = [
@@ -43,11 +45,13 @@ __all__ = [
     "DataConfig",
     "MapsConfig",
     "MasksConfig",
+    "PredictConfig",
     "RecamConfig",
     "RefineConfig",
     "RuntimeConfig",
     "ScheduleConfig",
     "Section",
+    "SegmenterConfig",
     "config_from_tree",
     "load_config",
     "setting_keys",
@@ -70,6 +74,7 @@ class Config(Section):
     affinity: AffinityConfig = AffinityConfig()
     refine: RefineConfig = RefineConfig()
     masks: MasksConfig = MasksConfig()
+    segmenter: SegmenterConfig = SegmenterConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
 

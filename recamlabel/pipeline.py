@@ -4,48 +4,26 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from recamlabel import __version__
 from recamlabel.config import Config, config_from_tree
-from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog, save_catalog
+from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
 from recamlabel.devices import pick_device
 from recamlabel.errors import ConfigError
 from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.models.combine import check_combine
+from recamlabel.models.segmenter import check_segmenter
+from recamlabel.plan import Stage, masks_stage, plan
 from recamlabel.progress import say
-from recamlabel.refine import resolve_method, seed_crf, walks
-from recamlabel.stages import (
-    StageContext,
-    run_affinity,
-    run_cams,
-    run_classifier,
-    run_edges,
-    run_maps,
-    run_masks,
-    run_recam,
-    run_refine,
-)
+from recamlabel.refine import resolve_method, walks
+from recamlabel.stages import StageContext
 from recamlabel.training.weights import check_reachable, weights_identity
-from recamlabel.workspace import RUN_FILE, RunFolder, stage_key
-
-WALK_SETTINGS = {"walk_radius", "floor", "beta", "log2_steps"}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the pipeline: what it is called, what it depends on, what it makes."""
-
-    name: str
-    key: str
-    outputs: tuple[str, ...]
-    work: Callable[[StageContext], Mapping[str, Any]]
+from recamlabel.workspace import RUN_FILE, RunFolder
 
 
 def fit(source: Path, out: Path, config: Config, until: str | None = None) -> RunFolder:
@@ -86,6 +64,8 @@ def check_settings(config: Config) -> Config:
     """Refuse impossible settings before any work; resolve ``refine.method=auto`` for this machine."""
     pick_device(config.runtime.device)
     check_combine(config.recam.combine)
+    if config.segmenter.enabled:
+        check_segmenter(config.segmenter.method)
     get_variant(config.maps.variant)
     file_identity(config.maps)
     weights_identity(config.backbone.weights)
@@ -102,77 +82,6 @@ def check_settings(config: Config) -> Config:
             "(pip install 'recamlabel[crf]', needs a C++ compiler)"
         )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
-
-
-def plan(catalog: Catalog, config: Config) -> list[Stage]:
-    """The stages with their keys; a changed setting changes the keys of just what depends on it."""
-    training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
-    everything = catalog.fingerprint()
-    learner = [
-        config.backbone.model_dump(),
-        weights_identity(config.backbone.weights),
-        config.augment.model_dump(),
-        config.seed,
-    ]
-    classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
-    head = config.recam.model_dump(exclude={"combine"})
-    cams = _variant_stages(config, {"classifier": classifier, "training": training, "images": everything})
-    recam = stage_key(
-        "recam",
-        2,
-        [config.augment.model_dump(), config.seed, head],
-        {"classifier": classifier} | {stage.name: stage.key for stage in cams},
-    )
-    maps = stage_key(
-        "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
-    )
-    extra = _affinity_stages(config, learner, {"maps": maps, "images": training}, everything)
-    walk = config.affinity.model_dump(include=WALK_SETTINGS)
-    refine = (
-        stage_key("refine", 1, [config.refine.model_dump(), walk], {"maps": maps, "edges": extra[-1].key})
-        if extra
-        else stage_key("refine", 1, config.refine.model_dump(), {"maps": maps})
-    )
-    return [
-        Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
-        *cams,
-        Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
-        Stage("maps", maps, ("maps.h5",), run_maps),
-        *extra,
-        Stage("refine", refine, ("scores.h5",), run_refine),
-        masks_stage(config, refine),
-    ]
-
-
-def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
-    """The stage that makes another variant's maps; plain CAM needs none."""
-    if config.maps.variant == "cam":
-        return []
-    settings = [config.maps.model_dump(), file_identity(config.maps)]
-    return [Stage("cams", stage_key("cams", 1, settings, inputs), ("cams.h5",), run_cams)]
-
-
-def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
-    """What a random walk needs before it; nothing for the other methods."""
-    if not walks(config.refine.method):
-        return []
-    crf = seed_crf(config.refine)
-    seeds = [config.refine.source, config.refine.max_side, crf and crf.model_dump()]
-    training = config.affinity.model_dump(exclude=WALK_SETTINGS)
-    affinity = stage_key("affinity", 1, [learner, training, seeds], inputs)
-    sizes = config.maps.model_dump(include={"max_side", "stored_stride"})
-    edges = stage_key("edges", 1, sizes, {"affinity": affinity, "images": everything})
-    return [
-        Stage("affinity", affinity, ("weights/affinity.safetensors", "seeds.h5"), run_affinity),
-        Stage("edges", edges, ("edges.h5",), run_edges),
-    ]
-
-
-def masks_stage(config: Config, refine: str) -> Stage:
-    """The last stage, which `recamlabel masks` runs alone."""
-    return Stage(
-        "masks", stage_key("masks", 1, config.masks.model_dump(), {"refine": refine}), ("masks.h5", "masks"), run_masks
-    )
 
 
 def run_stage(context: StageContext, stage: Stage) -> bool:
@@ -227,12 +136,12 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
     run.save()
 
 
-def render(path: Path, threshold: float) -> RunFolder:
+def render(path: Path, threshold: float | str) -> RunFolder:
     """Render the masks of a finished run at another threshold, from its stored scores.
 
     Raises:
         StoreError: Not a run, or its ``refine`` stage is not finished.
-        ConfigError: A threshold outside [0, 1].
+        ConfigError: A threshold that is neither in [0, 1] nor ``"auto"``.
     """
     run = RunFolder.open(path)
     with run.lock():

@@ -26,8 +26,21 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 RUN_FILE = "run.toml"
-STAGES = ("dataset", "classifier", "cams", "recam", "maps", "affinity", "edges", "refine", "masks")
-OPTIONAL_STAGES = ("cams", "affinity", "edges")
+STAGES = (
+    "dataset",
+    "classifier",
+    "cams",
+    "recam",
+    "maps",
+    "affinity",
+    "edges",
+    "refine",
+    "masks",
+    "segmenter",
+    "segmentation",
+    "quality",
+)
+OPTIONAL_STAGES = ("cams", "affinity", "edges", "segmenter", "segmentation")
 FORMAT = 1
 
 

@@ -17,6 +17,8 @@ COMMANDS = {
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
+    "predict": ("recamlabel.cli.predict:predict", "Label new images with the segmenter of a run."),
+    "export-model": ("recamlabel.cli.export_model:export_model", "Write the segmenter as ONNX or TorchScript."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),

@@ -48,6 +48,7 @@ class Batch:
         labels: ``(B, K) int8`` in {1, 0, -1}.
         step: Optimiser step, from 0.
         seeds: ``(B, c, c) int32`` class ids, 0 and the ignore id, where the stage learns from pixels.
+        weights: ``(B,) float32`` weight of each image in the loss, where they differ.
         masks: ``(B, K, ceil(c / 4), ceil(c / 4)) float16`` soft maps, where the stage is given them.
     """
 
@@ -56,6 +57,7 @@ class Batch:
     step: int
     seeds: Tensor | None = None
     masks: Tensor | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, images channels-last."""
@@ -67,8 +69,9 @@ class Batch:
         return self._map(self.images.pin_memory(), lambda tensor: tensor.pin_memory())
 
     def _map(self, images: Tensor, move: Callable[[Tensor], Tensor]) -> Batch:
-        seeds, masks = (None if tensor is None else move(tensor) for tensor in (self.seeds, self.masks))
-        return Batch(images, move(self.labels), self.step, seeds, masks)
+        parts = (self.seeds, self.masks, self.weights)
+        seeds, masks, weights = (None if tensor is None else move(tensor) for tensor in parts)
+        return Batch(images, move(self.labels), self.step, seeds, masks, weights)
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -88,6 +91,7 @@ class TrainingBatches(Dataset[Batch]):
         seeds: Reads the seeds of an image, which then go through the image's own geometry.
         ignore_id: What seeds are padded with.
         masks: Reads the soft maps of an image, which go through its geometry too.
+        weights: ``(N,) float32``, each image's weight in the loss.
     """
 
     def __init__(
@@ -102,10 +106,11 @@ class TrainingBatches(Dataset[Batch]):
         seeds: SeedReader | None = None,
         ignore_id: int = 255,
         masks: MapReader | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.images, self.labels, self.steps = images, labels, steps
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
-        self.seeds, self.ignore_id, self.masks = seeds, ignore_id, masks
+        self.seeds, self.ignore_id, self.masks, self.weights = seeds, ignore_id, masks, weights
 
     def __len__(self) -> int:
         return self.steps
@@ -127,7 +132,8 @@ class TrainingBatches(Dataset[Batch]):
         ]
         images, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(3))
         assert images is not None
-        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen]), step, seeds, masks)
+        weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen]), step, seeds, masks, weights)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.images))

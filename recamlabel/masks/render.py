@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from recamlabel.adapters.base import LabelledImage
 from recamlabel.arrays import from_uint8, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
-from recamlabel.config import MasksConfig
 from recamlabel.data.catalog import Catalog
+from recamlabel.masks.evidence import MARGIN_BINS, Evidence, gather_evidence, margin_histogram, margin_limit
+from recamlabel.masks.quality import MaskQuality
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 from recamlabel.storage.png import save_mask
 
+# The band of `masks.ignore=auto`: where the maps contradict the mask, but never more than this share.
+AUTO_SHARE = 0.15
+T = TypeVar("T")
+Stored = tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any], list[int]]
+"""Scores, maps, plain CAM and class ids of one image."""
+
 
 def render_mask(
-    scores: NDArray[np.uint8], class_ids: list[int], shape: tuple[int, int], threshold: float, table: ClassTable
+    scores: NDArray[np.uint8],
+    class_ids: list[int],
+    shape: tuple[int, int],
+    threshold: float,
+    table: ClassTable,
+    background: bool = True,
 ) -> NDArray[np.generic]:
     """One mask: ``argmax([threshold, scores])`` in class ids; background wins ties.
 
     Args:
-        scores: ``(C, h, w) uint8``, 255 = 1.0; C may be 0 (then all is background).
+        scores: ``(C, h, w) uint8``, 255 = 1.0; C may be 0.
         class_ids: The C class ids, 1..K.
         shape: Height and width of the mask.
         threshold: Background level in [0, 1].
         table: Gives the mask's dtype.
+        background: False where every pixel belongs to a labelled class: the threshold then does
+            not count, and without any label (C = 0) nothing is known, so all is ignored.
 
     Returns:
         ``(H, W)`` of ``table.mask_dtype``.
@@ -41,8 +57,8 @@ def render_mask(
         >>> render_mask(np.array([[[0, 255]]], np.uint8), [2], (1, 2), 0.5, ClassTable(("a", "b"))).tolist()
         [[0, 2]]
     """
-    mask = np.full(shape, BACKGROUND_ID, dtype=table.mask_dtype)
-    best = np.full(shape, threshold, dtype=np.float32)
+    mask = np.full(shape, BACKGROUND_ID if background else table.ignore_id, dtype=table.mask_dtype)
+    best = np.full(shape, threshold if background else -1.0, dtype=np.float32)
     # One class at a time: a photograph of 12 megapixels takes 50 MB a class.
     for number, stored in zip(class_ids, scores, strict=True):
         score = resize_maps(from_uint8(stored[None]), *shape)[0]
@@ -52,54 +68,130 @@ def render_mask(
     return mask
 
 
-def render_masks(
-    catalog: Catalog,
-    scores: h5py.File,
-    config: MasksConfig,
-    run: Path,
-    key: str,
-    attributes: Mapping[str, Any],
-    advance: Advance,
-    workers: int,
-) -> dict[str, int]:
-    """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done.
+@dataclass(frozen=True)
+class RenderJob:
+    """What all masks of a run are rendered from.
 
     Args:
         catalog: Images and their sizes.
         scores: The open ``scores.h5``.
-        config: The threshold.
+        maps: The open ``maps.h5``.
+        source: Its group that was refined, ``recam`` or ``cam``.
+        threshold: Background level.
+        cam_threshold: Background level of plain CAM, for comparison.
+        ignore: ``"auto"``, ``"none"``, or the share of the pixels to withhold.
+        background: False where every pixel belongs to a labelled class.
+    """
+
+    catalog: Catalog
+    scores: h5py.File
+    maps: h5py.File
+    source: str
+    threshold: float
+    cam_threshold: float
+    ignore: str | float = "auto"
+    background: bool = True
+
+    def stored(self, image: LabelledImage) -> Stored:
+        """Scores, maps, plain CAM and class ids of one image."""
+        item = self.scores[f"scores/{image.id}"]
+        maps, cams = (self.maps[f"{group}/{image.id}"][()] for group in (self.source, "cam"))
+        return item[()], maps, cams, class_ids(item)
+
+    def evidence(self, stored: Stored) -> Evidence:
+        """What speaks for one image's mask."""
+        return gather_evidence(*stored, self.threshold, self.cam_threshold, self.background)
+
+
+def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
+    """The margin below which pixels are withheld; -inf for none.
+
+    ``auto`` withholds the pixels whose maps contradict the mask (margin below 0), but at most 15 %
+    of all pixels of images with labels; a number withholds that share.
+    """
+    if job.ignore == "none" or job.ignore == 0:
+        advance(len(job.catalog.images))
+        return -np.inf
+    total = np.zeros(MARGIN_BINS, dtype=np.int64)
+
+    def histogram(image: LabelledImage, stored: Stored) -> NDArray[np.int64]:
+        return margin_histogram(job.evidence(stored).margins) if stored[3] else np.zeros_like(total)
+
+    for _, counts in _in_threads(job, histogram, workers):
+        total += counts
+        advance()
+    if not total.any():
+        return -np.inf
+    share = AUTO_SHARE if job.ignore == "auto" else float(job.ignore)
+    limit = margin_limit(total, share)
+    return min(0.0, limit) if job.ignore == "auto" else limit
+
+
+def render_one(
+    job: RenderJob, image: LabelledImage, stored: Stored, limit: float
+) -> tuple[NDArray[np.generic], MaskQuality]:
+    """The mask of one image at its own size, and its quality."""
+    table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
+    scores, _, _, ids = stored
+    mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
+    found = job.evidence(stored)
+    classes = found.class_scores()
+    before = {number: int((mask == number).sum()) for number in classes}
+    if limit > -np.inf and ids:
+        weak = resize_maps(found.margins[None], *shape)[0] < limit
+        mask[weak] = table.ignore_id
+    lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
+    withheld = float((mask == table.ignore_id).mean())
+    return mask, MaskQuality(found.score(), classes, withheld, lost)
+
+
+def render_masks(
+    job: RenderJob, run: Path, key: str, attributes: Mapping[str, Any], limit: float, advance: Advance, workers: int
+) -> dict[str, int]:
+    """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done.
+
+    Args:
+        job: What they are rendered from.
         run: The run folder.
         key: Stage key.
         attributes: Root attributes of ``masks.h5``.
+        limit: As :func:`ignore_limit` gives it.
         advance: Progress, in images.
         workers: Threads; two full-size masks a thread are in memory.
 
     Returns:
-        Pixels by class name, background included.
+        Pixels by class name, background and ``ignored`` included.
     """
-    table = catalog.dataset.classes
+    table = job.catalog.dataset.classes
     fresh = run / ".masks.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     pixels = np.zeros(len(table) + 1, dtype=np.int64)
+    ignored = 0
 
-    def render(
-        image_id: str, stored: NDArray[np.uint8], ids: list[int]
-    ) -> tuple[str, NDArray[np.generic], NDArray[np.int64]]:
-        mask = render_mask(stored, ids, catalog.shapes[image_id], config.threshold, table)
-        save_mask(fresh / f"{image_id}.png", mask)
-        return image_id, mask, np.bincount(mask.ravel(), minlength=len(table) + 1)
+    def render(image: LabelledImage, stored: Stored) -> tuple[NDArray[np.generic], MaskQuality, NDArray[np.int64]]:
+        mask, quality = render_one(job, image, stored, limit)
+        save_mask(fresh / f"{image.id}.png", mask)
+        return mask, quality, np.bincount(mask.ravel(), minlength=table.ignore_id + 1)
 
-    with ShardedWriter(run / "masks.h5", key, attributes, resume=False) as writer, ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(catalog.images), 2 * workers):
-            group = catalog.images[start : start + 2 * workers]
-            items = [(image.id, scores[f"scores/{image.id}"]) for image in group]
-            futures = [pool.submit(render, name, item[()], class_ids(item)) for name, item in items]
-            for future in futures:
-                image_id, mask, counts = future.result()
-                writer.add(image_id, {image_id: (mask, {})})
-                pixels += counts
-                advance()
+    with ShardedWriter(run / "masks.h5", key, attributes, resume=False) as writer:
+        for image, (mask, quality, counts) in _in_threads(job, render, workers):
+            writer.add(image.id, {image.id: (mask, quality.attributes())})
+            pixels += counts[: len(table) + 1]
+            ignored += int(counts[table.ignore_id])
+            advance()
         writer.finish()
     swap_folder(fresh, run / "masks")
-    return {table.name_of(number): int(count) for number, count in enumerate(pixels)}
+    return {**{table.name_of(number): int(count) for number, count in enumerate(pixels)}, "ignored": ignored}
+
+
+def _in_threads(
+    job: RenderJob, work: Callable[[LabelledImage, Stored], T], workers: int
+) -> Iterable[tuple[LabelledImage, T]]:
+    """``work(image, stored)`` of every image in order, a few ahead; HDF5 is read by this thread alone."""
+    with ThreadPoolExecutor(workers) as pool:
+        images = job.catalog.images
+        for start in range(0, len(images), 2 * workers):
+            group = images[start : start + 2 * workers]
+            futures = [pool.submit(work, image, job.stored(image)) for image in group]
+            yield from ((image, future.result()) for image, future in zip(group, futures, strict=True))

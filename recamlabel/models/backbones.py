@@ -102,6 +102,11 @@ class Backbone(nn.Module):
                 by_name[name].requires_grad = False
 
 
+def any_size(name: str) -> dict[str, Any]:
+    """What timm has to be told so that a network takes images of any size."""
+    return {"strict_img_size": False} if name.startswith(("swin_", "swinv2_")) else {}
+
+
 def _create(name: str, output_stride: int) -> nn.Module:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -111,7 +116,7 @@ def _create(name: str, output_stride: int) -> nn.Module:
         return timm.create_model(name, num_classes=0, output_stride=output_stride)
     except (TypeError, RuntimeError, AssertionError, NotImplementedError):
         pass
-    net = timm.create_model(name, num_classes=0)
+    net = timm.create_model(name, num_classes=0, **any_size(name))
     stride = cast(Any, net).feature_info[-1]["reduction"] if hasattr(net, "feature_info") else None
     if stride != output_stride:
         raise ConfigError(

@@ -17,11 +17,13 @@ from recamlabel.errors import ConfigError, MissingExtraError
 from recamlabel.refine.crf import crf_available
 from recamlabel.refine.levels import crf_scores
 
-Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig], NDArray[np.float32]]
-"""``(image (H, W, 3) uint8, maps (C, H, W) in [0, 1], settings) -> scores (C, H, W) in [0, 1]``."""
+Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig, bool], NDArray[np.float32]]
+"""``(image (H, W, 3) uint8, maps (C, H, W) in [0, 1], settings, background) -> scores (C, H, W) in [0, 1]``."""
 
 
-def keep_maps(image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig) -> NDArray[np.float32]:
+def keep_maps(
+    image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool = True
+) -> NDArray[np.float32]:
     """No refinement: the maps are the scores."""
     return maps
 

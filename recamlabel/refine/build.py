@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import resize_maps, to_uint8
+from recamlabel.arrays import map_histogram, resize_maps, to_uint8
 from recamlabel.config import RefineConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
@@ -33,6 +33,7 @@ class RefineTask:
     class_ids: tuple[int, ...]
     method: str
     config: RefineConfig
+    background: bool = True
 
 
 def refine_image(task: RefineTask) -> NDArray[np.uint8]:
@@ -44,7 +45,7 @@ def refine_image(task: RefineTask) -> NDArray[np.uint8]:
         return to_uint8(task.maps)
     image = shrink(read_image(task.path), task.config.max_side)
     maps = resize_maps(task.maps, *image.shape[:2])
-    return to_uint8(REFINERS[task.method](image, maps, task.config))
+    return to_uint8(REFINERS[task.method](image, maps, task.config, task.background))
 
 
 def shrink(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
@@ -67,6 +68,7 @@ def build_scores(
     advance: Advance,
     workers: int,
     walk: Walk | None = None,
+    background: bool = True,
 ) -> None:
     """Refine every image that the writer does not have yet.
 
@@ -75,9 +77,11 @@ def build_scores(
         maps: The open ``maps.h5``; group ``config.source`` is refined.
         method: A name of the registry.
         config: Settings of the refiners.
-        writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attribute ``class_ids``.
+        writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attributes ``class_ids``
+            and ``histogram`` (see :func:`recamlabel.arrays.map_histogram`).
         advance: Progress, in images.
         workers: Processes; 1 or less works in this one. The result is the same for any number.
+        background: False where every pixel belongs to a labelled class.
         walk: Applied to the maps beforehand, in this process.
     """
 
@@ -85,12 +89,13 @@ def build_scores(
         return walk(image_id, stored) if walk else stored
 
     tasks = (
-        RefineTask(image.id, image.path, walked(image.id, item[()]), tuple(class_ids(item)), method, config)
+        RefineTask(image.id, image.path, walked(image.id, item[()]), tuple(class_ids(item)), method, config, background)
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
     alone = REFINERS[method] is keep_maps
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
-        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
+        # Of the maps before the CRF: what the background level is chosen from.
+        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32), "histogram": map_histogram(task.maps)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()

@@ -9,7 +9,9 @@ from recamlabel.config import RefineConfig
 from recamlabel.refine.crf import CrfInference
 
 
-def crf_scores(image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig) -> NDArray[np.float32]:
+def crf_scores(
+    image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool = True
+) -> NDArray[np.float32]:
     """Per class and pixel, the highest background level at which the CRF keeps the class.
 
     At each level L the CRF starts from the labels ``argmax([L, maps])``; its pairwise terms are
@@ -21,6 +23,7 @@ def crf_scores(image: NDArray[np.uint8], maps: NDArray[np.float32], config: Refi
         image: ``(H, W, 3) uint8`` RGB.
         maps: ``(C, H, W) float32`` in [0, 1], C >= 1.
         config: Levels (ascending) and CRF settings.
+        background: False where every pixel belongs to a class: one CRF over the classes, scores 0 and 1.
 
     Returns:
         ``(C, H, W) float32`` in [0, 1].
@@ -30,6 +33,9 @@ def crf_scores(image: NDArray[np.uint8], maps: NDArray[np.float32], config: Refi
         RecamlabelError: Shapes that do not go together, or maps that are not finite.
     """
     classes = maps.shape[0]
+    if not background:
+        winner = CrfInference(image, classes, config.crf).run_labels(maps.argmax(axis=0))
+        return np.asarray(winner[None] == np.arange(classes)[:, None, None], dtype=np.float32)
     crf = CrfInference(image, classes + 1, config.crf)
     kept = np.zeros(maps.shape, dtype=np.int64)
     for level in config.levels:

@@ -6,7 +6,8 @@ from recamlabel.stages.affinity import run_affinity, run_edges
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.classify import run_classifier, run_recam
 from recamlabel.stages.maps import run_cams, run_maps
-from recamlabel.stages.masks import run_masks, run_refine
+from recamlabel.stages.masks import run_masks, run_quality, run_refine
+from recamlabel.stages.segment import run_segmentation, run_segmenter
 
 __all__ = [
     "StageContext",
@@ -16,6 +17,9 @@ __all__ = [
     "run_edges",
     "run_maps",
     "run_masks",
+    "run_quality",
     "run_recam",
     "run_refine",
+    "run_segmentation",
+    "run_segmenter",
 ]

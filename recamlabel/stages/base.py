@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -74,7 +75,7 @@ def load_classifier(context: StageContext) -> ClassifierNet:
 
 def load_recam(context: StageContext) -> RecamNet:
     """The re-activated network of the run."""
-    net = RecamNet(new_classifier(context), context.config.recam)
+    net = RecamNet(new_classifier(context), context.config.recam, context.config.data.background)
     path = context.run.path / RECAM_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
     return net
@@ -87,6 +88,7 @@ def make_batches(
     offset: int,
     seeds: SeedReader | None = None,
     masks: MapReader | None = None,
+    weights: np.ndarray | None = None,
 ) -> TrainingBatches:
     """Batches of the training splits, in an order of each stage's own."""
     config = context.config
@@ -102,6 +104,7 @@ def make_batches(
         seeds=seeds,
         ignore_id=context.catalog.dataset.classes.ignore_id,
         masks=masks,
+        weights=weights,
     )
 
 

@@ -42,7 +42,7 @@ def run_recam(context: StageContext) -> Mapping[str, Any]:
     from ``cams.h5`` and cut like the crop.
     """
     torch.manual_seed(context.config.seed + 1)
-    net = RecamNet(load_classifier(context), context.config.recam)
+    net = RecamNet(load_classifier(context), context.config.recam, context.config.data.background)
     plain = context.config.maps.variant == "cam"
     masks = None if plain else MapStore(context.run.path / "cams.h5", len(context.catalog.dataset.classes))
     batches = make_batches(context, context.config.recam, net.classifier.backbone, offset=1, masks=masks)

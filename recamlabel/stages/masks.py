@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from recamlabel.masks.render import render_masks
-from recamlabel.progress import track
+import numpy as np
+
+from recamlabel.arrays import map_histogram
+from recamlabel.masks.calibrate import Calibration, calibrate, stored_histograms
+from recamlabel.masks.quality import read_quality, review_order
+from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
+from recamlabel.progress import say, track
 from recamlabel.refine import walks
 from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
+from recamlabel.segment.predict import stored_agreement
 from recamlabel.stages.base import StageContext
+from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
 
@@ -31,21 +39,74 @@ def run_refine(context: StageContext) -> Mapping[str, Any]:
             if walks(config.method):
                 edges = stack.enter_context(open_store(context.run.path / "edges.h5"))
                 walk = EdgeWalk(edges, context.config.affinity, context.device)
-            build_scores(context.catalog, maps, config.method, config, writer, advance, context.workers, walk)
+            build_scores(
+                context.catalog,
+                maps,
+                config.method,
+                config,
+                writer,
+                advance,
+                context.workers,
+                walk,
+                context.config.data.background,
+            )
         writer.finish()
     return {"method": config.method}
 
 
 def run_masks(context: StageContext) -> Mapping[str, Any]:
-    """Render the masks at the configured threshold."""
-    config = context.config.masks
-    attributes = {
-        **context.provenance(),
-        "threshold": config.threshold,
-        "ignore_id": context.catalog.dataset.classes.ignore_id,
-    }
-    with open_store(context.run.path / "scores.h5") as scores, track("masks", len(context.catalog.images)) as advance:
-        pixels = render_masks(
-            context.catalog, scores, config, context.run.path, context.key, attributes, advance, max(1, context.workers)
+    """Choose the background level where it is ``auto``, then render the masks."""
+    config, run = context.config, context.run
+    images = [image.id for image in context.catalog.images]
+    with open_store(run.path / "scores.h5") as scores, open_store(run.path / "maps.h5") as maps:
+        chosen = calibrate(stored_histograms(scores, images))
+        plain = calibrate([map_histogram(maps[f"cam/{name}"][()]) for name in images])
+        auto = config.masks.threshold == "auto"
+        threshold = chosen.threshold if auto else float(config.masks.threshold)
+        job = RenderJob(
+            context.catalog,
+            scores,
+            maps,
+            config.refine.source,
+            threshold,
+            plain.threshold,
+            config.masks.ignore,
+            config.data.background,
         )
-    return {"threshold": config.threshold, "pixels": pixels}
+        workers = max(1, context.workers)
+        with track("evidence", len(images)) as advance:
+            limit = ignore_limit(job, advance, workers)
+        attributes = {
+            **context.provenance(),
+            "threshold": threshold,
+            "ignore_id": context.catalog.dataset.classes.ignore_id,
+            "ignore_limit": limit,
+        }
+        with track("masks", len(images)) as advance:
+            pixels = render_masks(job, run.path, context.key, attributes, limit, advance, workers)
+    origin = chosen.origin if auto else "set by hand"
+    run.update_metrics("threshold", {**chosen.to_json(), "used": threshold, "used_origin": origin})
+    say(_summary(threshold, origin, chosen, auto, pixels))
+    return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
+
+
+def _summary(threshold: float, origin: str, chosen: Calibration, auto: bool, pixels: Mapping[str, int]) -> str:
+    low, high = chosen.interval
+    interval = f", 90 % interval {low:.2f} to {high:.2f}" if auto else f"; without it: {chosen.threshold:.2f}"
+    share = pixels["ignored"] / max(1, sum(pixels.values()))
+    return f"masks: background level {threshold:.2f} ({origin}{interval}); {share:.1%} of the pixels withheld (ignore)"
+
+
+def run_quality(context: StageContext) -> Mapping[str, Any]:
+    """Final quality scores: the segmenter's agreement joins what the masks stage knew."""
+    run, table = context.run, context.catalog.dataset.classes
+    known = read_quality(run.path)
+    path = run.path / "segmenter.h5"
+    if context.config.segmenter.enabled:
+        with open_store(path) as file:
+            known = {name: quality.with_agreement(stored_agreement(file, name)) for name, quality in known.items()}
+    order = review_order({image.id: known[image.id] for image in context.catalog.images})
+    tree = {"order": order, "images": {name: known[name].to_json(table) for name in order}}
+    write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
+    scores = [quality.score for quality in known.values()]
+    return {"mean": round(float(np.mean(scores)), 4)}

@@ -22,14 +22,16 @@ class RecamNet(nn.Module):
 
     Args:
         classifier: The converged classifier; trained on, in place.
+        background: False where every pixel belongs to a labelled class.
         config: Where FC2 starts and how the two weights are combined.
     """
 
-    def __init__(self, classifier: ClassifierNet, config: RecamConfig) -> None:
+    def __init__(self, classifier: ClassifierNet, config: RecamConfig, background: bool = True) -> None:
         super().__init__()
         self.classifier = classifier
         classes, channels = classifier.head.weight.shape
-        self.head = ReCamHead(classes, channels, config.head_init, classifier.head.weight, config.background)
+        fc1, extra = classifier.head.weight, config.background and background
+        self.head = ReCamHead(classes, channels, config.head_init, fc1, extra)
         self.combine = config.combine
 
     def map_weight(self) -> Tensor:

@@ -1,0 +1,36 @@
+"""``recamlabel predict``: masks of new images, without any label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recamlabel.cli.options import run_argument
+
+
+@click.command()
+@run_argument
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="New or empty folder for the masks."
+)
+@click.option("--crf", is_flag=True, help="Smooth with the dense CRF (needs recamlabel[crf]).")
+@click.option("--probabilities", is_flag=True, help="Also keep class probabilities, in DIR/probabilities.h5.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the network runs.")
+def predict(run: Path, images: Path, out: Path, crf: bool, probabilities: bool, device: str) -> None:
+    """Label the image, or the folder of images, IMAGES with the segmenter of RUN.
+
+    Writes DIR/masks/<image>.png (index masks of the image's own size) and DIR/masks.h5. Scales and
+    flips are those of segmenter.predict.* in the run's settings. A file that is no image stops it
+    before any work.
+
+    \b
+    Example:
+      recamlabel predict runs/one new-photos --out new-masks
+    """
+    # Imported late: torch takes seconds, and a wrong option should not.
+    from recamlabel.inference import predict as run_predict
+
+    count = run_predict(run, images, out, crf=crf, keep_probabilities=probabilities, device=device)
+    click.echo(f"masks: {count} in {out / 'masks'} and {out / 'masks.h5'}")

@@ -1,0 +1,126 @@
+"""How well the evidence supports a mask: margins of pixels, stability and agreement of classes.
+
+Everything is computed at the scores' own size from what the run holds, never from a true mask:
+the refined scores, the class maps they were made from, and the plain CAM beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.arrays import from_uint8, resize_maps
+
+# A mask that changes little when the level moves this far is stable.
+LEVEL_STEP = 0.15
+MARGIN_BINS = 400
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for one image's mask.
+
+    Attributes:
+        margins: ``(h, w) float32`` in [-1, 1]: the map value of the mask's class less the best other
+            one (the background's is the threshold). Below 0 the maps contradict the mask.
+        stability: By class id (background 0 included) the IoU of the masks at a lower and a higher level.
+        agreement: By class id the IoU of the mask and that of the plain CAM.
+    """
+
+    margins: NDArray[np.float32]
+    stability: dict[int, float]
+    agreement: dict[int, float]
+
+    def class_scores(self) -> dict[int, float]:
+        """Quality 0..1 by class id: mean of stability and agreement."""
+        return {number: (self.stability[number] + self.agreement[number]) / 2 for number in self.stability}
+
+    def score(self) -> float:
+        """Quality 0..1 of the whole mask: mean over its classes and the background."""
+        return float(np.mean(list(self.class_scores().values())))
+
+
+def gather_evidence(
+    scores: NDArray[np.uint8],
+    maps: NDArray[np.floating],
+    cams: NDArray[np.floating],
+    class_ids: Sequence[int],
+    threshold: float,
+    cam_threshold: float,
+    background: bool = True,
+) -> Evidence:
+    """Compare the mask at a threshold with its neighbours and with the maps.
+
+    Args:
+        scores: ``(C, h, w) uint8`` refined scores, 255 = 1.0.
+        maps: ``(C, h', w')`` the maps they were made from, in [0, 1].
+        cams: ``(C, h', w')`` the plain CAM.
+        class_ids: The C class ids, 1..K; C may be 0.
+        threshold: Background level of the mask.
+        cam_threshold: Background level of the plain CAM's mask.
+        background: False where every pixel belongs to a labelled class.
+
+    Example:
+        >>> maps = np.array([[[0.9, 0.2]]])
+        >>> found = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
+        >>> found.margins.round(1).tolist(), found.agreement
+        ([[0.4, -0.3]], {0: 0.0, 3: 0.5})
+    """
+    height, width = scores.shape[1:]
+    if not len(class_ids):
+        return Evidence(np.ones((height, width), dtype=np.float32), {0: 1.0}, {0: 1.0})
+    soft, own, plain = from_uint8(scores), resize_maps(maps, height, width), resize_maps(cams, height, width)
+    level = threshold if background else -1.0
+    chosen = winners(soft, level)
+    low, high = (winners(soft, level + step) for step in (-LEVEL_STEP, LEVEL_STEP))
+    from_cam = winners(plain, cam_threshold if background else -1.0)
+    ids = [0, *class_ids] if background else list(class_ids)
+    slots = range(len(class_ids) + 1) if background else range(1, len(class_ids) + 1)
+    stability = {number: iou(low == slot, high == slot) for number, slot in zip(ids, slots, strict=True)}
+    agreement = {number: iou(chosen == slot, from_cam == slot) for number, slot in zip(ids, slots, strict=True)}
+    return Evidence(margins(own, chosen, level), stability, agreement)
+
+
+def winners(maps: NDArray[np.float32], level: float) -> NDArray[np.int64]:
+    """Slot of the strongest map ``(h, w)``: 0 where none is above ``level``, else 1..C."""
+    floor = np.full((1, *maps.shape[1:]), level, dtype=np.float32)
+    return np.asarray(np.concatenate([floor, maps]).argmax(axis=0))
+
+
+def margins(maps: NDArray[np.float32], chosen: NDArray[np.int64], level: float) -> NDArray[np.float32]:
+    """Value of the chosen slot less the best other one, ``(h, w)`` in [-1, 1]."""
+    values = np.concatenate([np.full((1, *maps.shape[1:]), level, dtype=np.float32), maps])
+    own = np.take_along_axis(values, chosen[None], axis=0)[0]
+    np.put_along_axis(values, chosen[None], -np.inf, axis=0)
+    result: NDArray[np.float32] = np.clip(own - values.max(axis=0), -1, 1).astype(np.float32)
+    return result
+
+
+def iou(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; 1 where both are empty."""
+    union = int((one | two).sum())
+    return int((one & two).sum()) / union if union else 1.0
+
+
+def margin_histogram(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Counts ``(400,)`` of margins over [-1, 1]."""
+    bins = ((values.ravel() + 1) * (MARGIN_BINS / 2)).astype(np.int64).clip(0, MARGIN_BINS - 1)
+    return np.bincount(bins, minlength=MARGIN_BINS)
+
+
+def margin_limit(histogram: NDArray[np.int64], share: float) -> float:
+    """The margin below which at most ``share`` of the pixels lie, a bin edge in [-1, 1].
+
+    Example:
+        >>> counts = np.zeros(400, dtype=np.int64)
+        >>> counts[[100, 300]] = 1, 9
+        >>> margin_limit(counts, 0.1), margin_limit(counts, 0.05)
+        (0.5, -0.5)
+    """
+    below = histogram.cumsum()
+    allowed = share * below[-1] + 1e-9
+    edge = int(np.searchsorted(below, allowed, side="right"))
+    return edge / (MARGIN_BINS / 2) - 1

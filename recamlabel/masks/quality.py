@@ -1,0 +1,103 @@
+"""Quality scores of masks, without truth, and the order in which a person should look at them.
+
+A mask is doubted where its evidence is weak: it changes with the background level, plain CAM draws it
+elsewhere, the segmenter that learnt from all masks disagrees. The score is the plain mean of what is
+there; nothing is fitted. How well it orders the masks is measured by ``benchmarks/quality.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recamlabel.classes import ClassTable
+from recamlabel.storage.hdf5 import leaf_paths, open_store
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """Scores of one mask, all in 0..1, 1 best.
+
+    Attributes:
+        score: Of the whole mask.
+        classes: By class id, background 0 included.
+        withheld: Share of its pixels that carry the ignore id.
+        withheld_classes: By class id, the share of the class's pixels that were withheld.
+    """
+
+    score: float
+    classes: Mapping[int, float]
+    withheld: float
+    withheld_classes: Mapping[int, float]
+
+    def attributes(self) -> dict[str, Any]:
+        """As attributes of the mask's HDF5 dataset."""
+        ids = sorted(self.classes)
+        return {
+            "quality": self.score,
+            "withheld": self.withheld,
+            "quality_ids": np.array(ids, dtype=np.int32),
+            "class_quality": np.array([self.classes[number] for number in ids], dtype=np.float32),
+            "class_withheld": np.array([self.withheld_classes.get(number, 0.0) for number in ids], dtype=np.float32),
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> MaskQuality:
+        """The inverse of :meth:`attributes`."""
+        ids = [int(number) for number in attributes["quality_ids"]]
+        return cls(
+            float(attributes["quality"]),
+            dict(zip(ids, map(float, attributes["class_quality"]), strict=True)),
+            float(attributes["withheld"]),
+            dict(zip(ids, map(float, attributes["class_withheld"]), strict=True)),
+        )
+
+    def with_agreement(self, agreement: Mapping[int, float]) -> MaskQuality:
+        """The segmenter's agreement counts as much as what was known before.
+
+        Args:
+            agreement: By class id the IoU of the mask and the segmenter's prediction.
+        """
+        classes = {number: (value + agreement.get(number, value)) / 2 for number, value in self.classes.items()}
+        return MaskQuality(float(np.mean(list(classes.values()))), classes, self.withheld, self.withheld_classes)
+
+    def to_json(self, table: ClassTable) -> dict[str, Any]:
+        """Plain JSON values with class names."""
+        return {
+            "score": round(self.score, 4),
+            "withheld": round(self.withheld, 4),
+            "classes": {table.name_of(number): round(value, 4) for number, value in self.classes.items()},
+            "withheld_classes": {
+                table.name_of(number): round(value, 4) for number, value in self.withheld_classes.items()
+            },
+        }
+
+
+def read_quality(run: Path) -> dict[str, MaskQuality]:
+    """The scores that the masks stage stored with the masks, by image id.
+
+    Raises:
+        StoreError: The masks are not made yet.
+    """
+    with open_store(run / "masks.h5") as file:
+        return {name: MaskQuality.from_attributes(file[name].attrs) for name in leaf_paths(file)}
+
+
+def read_scores(run: Path) -> dict[str, float]:
+    """Quality of every mask by image id, 0..1."""
+    return {name: quality.score for name, quality in read_quality(run).items()}
+
+
+def review_order(qualities: Mapping[str, MaskQuality]) -> list[str]:
+    """Image ids, the most doubtful mask first; equal scores in the order given.
+
+    Example:
+        >>> good, bad = (MaskQuality(score, {0: score}, 0.0, {}) for score in (0.9, 0.2))
+        >>> review_order({"a": good, "b": bad})
+        ['b', 'a']
+    """
+    return sorted(qualities, key=lambda name: qualities[name].score)

@@ -1,0 +1,174 @@
+"""Segmentation networks that are trained on the pseudo masks, by name (METHOD 5).
+
+DeepLab-v3+ and UPerNet come from segmentation-models-pytorch, on any timm encoder that gives a feature
+pyramid (convolutional nets and Swin). DeepLab-v2, which that library does not have, is a classifier of
+four dilated convolutions on the last features: Chen et al., "DeepLab: Semantic Image Segmentation with
+Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", TPAMI 2018, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import segmentation_models_pytorch as smp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recamlabel.errors import ConfigError, WeightsError
+from recamlabel.models.backbones import Backbone, any_size
+
+ASPP_RATES = (6, 12, 18, 24)
+# smp's encoders want sides that the deepest stride divides.
+MULTIPLE = 32
+
+
+class DeepLabV2(nn.Module):
+    """A backbone and the sum of four dilated 3x3 classifiers (ASPP-L of the paper).
+
+    Args:
+        backbone: Gives the last features.
+        classes: Output channels, background included.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.encoder = backbone
+        self.head = nn.ModuleList(
+            nn.Conv2d(backbone.channels, classes, 3, padding=rate, dilation=rate) for rate in ASPP_RATES
+        )
+        for branch in self.head:
+            nn.init.normal_(cast(nn.Conv2d, branch).weight, std=0.01)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` to logits ``(B, classes, H, W)``."""
+        features = self.encoder(images)
+        logits: Tensor = sum((branch(features) for branch in self.head), start=features.new_zeros(()))
+        return F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _deeplab_v2(backbone: Backbone, classes: int) -> nn.Module:
+    return DeepLabV2(backbone, classes)
+
+
+def _deeplab_v3_plus(backbone: Backbone, classes: int) -> nn.Module:
+    if backbone.output_stride == 32:
+        raise ConfigError("segmenter.method=deeplabv3+ needs backbone.output_stride 8 or 16, found 32")
+    net: nn.Module = smp.DeepLabV3Plus(
+        f"tu-{backbone.name}", encoder_weights=None, encoder_output_stride=backbone.output_stride, classes=classes
+    )
+    return net
+
+
+def _upernet(backbone: Backbone, classes: int) -> nn.Module:
+    net: nn.Module = smp.UPerNet(
+        f"tu-{backbone.name}", encoder_weights=None, classes=classes, **any_size(backbone.name)
+    )
+    return net
+
+
+SEGMENTERS: dict[str, Callable[[Backbone, int], nn.Module]] = {
+    "deeplabv2": _deeplab_v2,
+    "deeplabv3+": _deeplab_v3_plus,
+    "upernet": _upernet,
+}
+
+
+def check_segmenter(method: str) -> None:
+    """Refuse a segmenter that does not exist. Raises ConfigError with the list of names."""
+    if method not in SEGMENTERS:
+        raise ConfigError(f"unknown segmenter.method {method!r}; the segmenters are: {', '.join(SEGMENTERS)}")
+
+
+class Segmenter(nn.Module):
+    """A segmentation network by name; its encoder's batch-norm keeps the statistics it came with.
+
+    Args:
+        method: A name of ``SEGMENTERS``.
+        backbone: Names the encoder, gives its first weights and the input normalisation. DeepLab-v2
+            keeps it as its encoder, the others copy its weights.
+        classes: Number of foreground classes K; the network has K + 1 outputs, background first.
+
+    Attributes:
+        mean, std: Input normalisation, three numbers each for RGB in 0..1.
+
+    Raises:
+        ConfigError: Unknown method, or an encoder that the method cannot use.
+
+    Example:
+        >>> import torch
+        >>> net = Segmenter("deeplabv2", Backbone("resnet10t"), classes=2).eval()
+        >>> net(torch.zeros(1, 3, 40, 50)).shape
+        torch.Size([1, 3, 40, 50])
+    """
+
+    def __init__(self, method: str, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        check_segmenter(method)
+        self.mean, self.std = backbone.mean, backbone.std
+        try:
+            self.net = SEGMENTERS[method](backbone, classes + 1)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"segmenter.method={method} cannot use the encoder {backbone.name!r} ({reason}); "
+                "choose another segmenter.encoder, or segmenter.method=deeplabv2"
+            ) from None
+        if not isinstance(self.net, DeepLabV2):
+            copy_encoder(cast(Any, self.net).encoder.model, backbone)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that starts from ImageNet or classifier weights."""
+        return cast(nn.Module, cast(Any, self.net).encoder)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``(B, 3, H, W)`` of any size to logits ``(B, K + 1, H, W)``."""
+        height, width = images.shape[2:]
+        padded = F.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        logits: Tensor = self.net(padded)
+        return logits[:, :, :height, :width]
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """Training mode, except for the encoder's batch-norm."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def copy_encoder(target: nn.Module, backbone: Backbone) -> None:
+    """Copy a backbone's weights into timm's feature-pyramid form of the same network.
+
+    The pyramid lacks the layers behind its last depth, and some networks' names have ``_`` in the
+    place of the first ``.``; every tensor that the pyramid has must be found.
+
+    Raises:
+        WeightsError: A tensor without its like in the backbone.
+    """
+    state = backbone.net.state_dict()
+    flat = {_flat(name): value for name, value in state.items()}
+    own = target.state_dict()
+    found = {name: flat[_flat(name)] for name in own if _flat(name) in flat}
+    lost = [name for name in own if name not in found or found[name].shape != own[name].shape]
+    # Swin's relative position tables are buffers that depend on the window alone, not learnt.
+    lost = [name for name in lost if name in dict(target.named_parameters())]
+    if lost:
+        raise WeightsError(
+            f"backbone {backbone.name!r}: {len(lost)} of its pyramid's tensors are not in the backbone: "
+            f"{', '.join(lost[:3])}"
+        )
+    target.load_state_dict({name: found.get(name, value) for name, value in own.items()})
+
+
+def _flat(name: str) -> str:
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def parameter_groups(net: Segmenter, lr: float, head_factor: float) -> list[Mapping[str, Any]]:
+    """Encoder at ``lr``, everything else at ``lr * head_factor``."""
+    encoder = {id(parameter) for parameter in net.encoder.parameters()}
+    slow = [parameter for parameter in net.encoder.parameters() if parameter.requires_grad]
+    fast = [parameter for parameter in net.parameters() if id(parameter) not in encoder]
+    return [{"params": slow, "lr": lr}, {"params": fast, "lr": lr * head_factor}]

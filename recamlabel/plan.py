@@ -1,0 +1,132 @@
+"""Which stages a configuration needs, and their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recamlabel.config import Config
+from recamlabel.data.catalog import Catalog
+from recamlabel.maps.precomputed import file_identity
+from recamlabel.refine import seed_crf, walks
+from recamlabel.stages import (
+    StageContext,
+    run_affinity,
+    run_cams,
+    run_classifier,
+    run_edges,
+    run_maps,
+    run_masks,
+    run_quality,
+    run_recam,
+    run_refine,
+    run_segmentation,
+    run_segmenter,
+)
+from recamlabel.training.weights import weights_identity
+from recamlabel.workspace import stage_key
+
+WALK_SETTINGS = {"walk_radius", "floor", "beta", "log2_steps"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: what it is called, what it depends on, what it makes."""
+
+    name: str
+    key: str
+    outputs: tuple[str, ...]
+    work: Callable[[StageContext], Mapping[str, Any]]
+
+
+def plan(catalog: Catalog, config: Config) -> list[Stage]:
+    """The stages with their keys; a changed setting changes the keys of just what depends on it."""
+    training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
+    everything = catalog.fingerprint()
+    learner = [
+        config.backbone.model_dump(),
+        weights_identity(config.backbone.weights),
+        config.augment.model_dump(),
+        config.seed,
+    ]
+    classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
+    head = config.recam.model_dump(exclude={"combine"})
+    cams = _variant_stages(config, {"classifier": classifier, "training": training, "images": everything})
+    recam = stage_key(
+        "recam",
+        2,
+        [config.augment.model_dump(), config.seed, head, config.data.background],
+        {"classifier": classifier} | {stage.name: stage.key for stage in cams},
+    )
+    maps = stage_key(
+        "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
+    )
+    extra = _affinity_stages(config, learner, {"maps": maps, "images": training}, everything)
+    walk = config.affinity.model_dump(include=WALK_SETTINGS)
+    refine_settings = [config.refine.model_dump(), config.data.background]
+    refine = (
+        stage_key("refine", 2, [*refine_settings, walk], {"maps": maps, "edges": extra[-1].key})
+        if extra
+        else stage_key("refine", 2, refine_settings, {"maps": maps})
+    )
+    masks = masks_stage(config, refine)
+    inputs = {"masks": masks.key, "classifier": classifier, "images": training}
+    return [
+        Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
+        *cams,
+        Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
+        Stage("maps", maps, ("maps.h5",), run_maps),
+        *extra,
+        Stage("refine", refine, ("scores.h5",), run_refine),
+        masks,
+        *_segmenter_stages(config, learner, inputs, everything),
+    ]
+
+
+def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
+    """The stage that makes another variant's maps; plain CAM needs none."""
+    if config.maps.variant == "cam":
+        return []
+    settings = [config.maps.model_dump(), file_identity(config.maps)]
+    return [Stage("cams", stage_key("cams", 1, settings, inputs), ("cams.h5",), run_cams)]
+
+
+def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
+    """What a random walk needs before it; nothing for the other methods."""
+    if not walks(config.refine.method):
+        return []
+    crf = seed_crf(config.refine)
+    seeds = [config.refine.source, config.refine.max_side, crf and crf.model_dump()]
+    training = config.affinity.model_dump(exclude=WALK_SETTINGS)
+    affinity = stage_key("affinity", 1, [learner, training, seeds], inputs)
+    sizes = config.maps.model_dump(include={"max_side", "stored_stride"})
+    edges = stage_key("edges", 1, sizes, {"affinity": affinity, "images": everything})
+    return [
+        Stage("affinity", affinity, ("weights/affinity.safetensors", "seeds.h5"), run_affinity),
+        Stage("edges", edges, ("edges.h5",), run_edges),
+    ]
+
+
+def masks_stage(config: Config, refine: str) -> Stage:
+    """The masks, which `recamlabel masks` renders alone."""
+    settings = [config.masks.model_dump(), config.data.background, config.refine.source]
+    return Stage("masks", stage_key("masks", 2, settings, {"refine": refine}), ("masks.h5", "masks"), run_masks)
+
+
+def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
+    """The segmenter and its masks, then the quality scores, which need it where there is one."""
+    settings = config.segmenter.model_dump(exclude={"predict"})
+    segmenter = stage_key("segmenter", 1, [learner, settings], inputs)
+    asked = [config.segmenter.predict.model_dump(), config.data.background]
+    segmentation = stage_key("segmentation", 1, asked, {"segmenter": segmenter, "images": everything})
+    enabled = config.segmenter.enabled
+    last = {"masks": inputs["masks"]} | ({"segmentation": segmentation} if enabled else {})
+    quality = Stage("quality", stage_key("quality", 1, enabled, last), ("quality.json",), run_quality)
+    if not enabled:
+        return [quality]
+    return [
+        Stage("segmenter", segmenter, ("weights/segmenter.safetensors",), run_segmenter),
+        Stage("segmentation", segmentation, ("segmenter.h5",), run_segmentation),
+        quality,
+    ]

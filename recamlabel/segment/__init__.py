@@ -1,0 +1,1 @@
+"""The trained segmenter at work: probabilities over scales and flips, masks of new images."""

@@ -1,0 +1,149 @@
+"""A folder of new images to masks on disk: ``recamlabel predict``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.adapters.base import IMAGE_SUFFIXES, LabelledImage, image_id
+from recamlabel.arrays import resize_maps
+from recamlabel.classes import ClassTable
+from recamlabel.config import CrfConfig
+from recamlabel.data.catalog import Catalog
+from recamlabel.data.decode import image_size, read_image
+from recamlabel.errors import DatasetError, StoreError
+from recamlabel.progress import Advance
+from recamlabel.refine.crf import CrfInference
+from recamlabel.segment.predict import Predictor, decide
+from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.storage.png import save_mask
+
+
+def find_images(source: Path) -> tuple[LabelledImage, ...]:
+    """The image files at or below ``source``, in path order, with ids relative to it.
+
+    Raises:
+        DatasetError: No such path, no image in it, or two images of one id (``a.jpg`` and ``a.png``).
+    """
+    if source.is_file():
+        paths, root = [source], source.parent
+    elif source.is_dir():
+        paths, root = sorted(path for path in source.rglob("*") if _is_image(path)), source
+    else:
+        raise DatasetError(f"{source}: no such file or folder; expected an image or a folder of images")
+    if not paths:
+        raise DatasetError(f"{source}: no image in it; expected files such as {', '.join(sorted(IMAGE_SUFFIXES)[:4])}")
+    images: dict[str, LabelledImage] = {}
+    for path in paths:
+        name = image_id(path, root)
+        if name in images:
+            raise DatasetError(f"{path}: has the id {name!r}, which {images[name].path.name} has too; rename one")
+        images[name] = LabelledImage(name, path, frozenset(), frozenset())
+    return tuple(images.values())
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def refuse_target(out: Path, source: Path) -> None:
+    """Refuse a target that holds something, or lies among the images. Raises StoreError."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(f"{out}: not an empty folder; give --out a new or empty one, nothing was written")
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise StoreError(f"{out}: lies inside {source}, which is only read; give --out another place")
+
+
+def sized(images: Sequence[LabelledImage]) -> dict[str, tuple[int, int]]:
+    """Height and width by image id. Raises DatasetError for a file that is no image, before any work."""
+    return {image.id: image_size(image.path) for image in images}
+
+
+def smooth(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig, floor: float = 1e-4
+) -> NDArray[np.float32]:
+    """Dense CRF on the network's probabilities (Kraehenbuehl and Koltun 2011).
+
+    Args:
+        image: ``(H, W, 3) uint8``.
+        probabilities: ``(K + 1, h, w)``; classes below 1 % everywhere are left out.
+        config: Kernels and iterations.
+        floor: Smallest probability of the unary term.
+
+    Returns:
+        ``(K + 1, H, W) float32``.
+
+    Raises:
+        MissingExtraError: ``pydensecrf`` is not installed.
+    """
+    height, width = image.shape[:2]
+    kept = [number for number, plane in enumerate(probabilities) if number == 0 or plane.max() >= 0.01]
+    result = np.zeros((len(probabilities), height, width), dtype=np.float32)
+    if len(kept) == 1:
+        result[0] = 1
+        return result
+    own = np.clip(resize_maps(probabilities[kept], height, width), floor, 1)
+    result[kept] = CrfInference(image, len(kept), config).run(-np.log(own / own.sum(axis=0)))
+    return result
+
+
+def predict_folder(
+    catalog: Catalog,
+    predictor: Predictor,
+    table: ClassTable,
+    out: Path,
+    attributes: dict[str, Any],
+    advance: Advance,
+    *,
+    crf: CrfConfig | None = None,
+    keep_probabilities: bool = False,
+    background: bool = True,
+) -> None:
+    """Write ``out/masks/<id>.png``, ``out/masks.h5`` and, if asked for, ``out/probabilities.h5``.
+
+    Everything is made in a hidden folder beside ``out`` and put in place at the end.
+
+    Args:
+        catalog: Images and their sizes; labels are not used.
+        predictor: The segmenter.
+        table: The classes of the masks.
+        out: New or empty folder.
+        attributes: Root attributes of the HDF5 files.
+        advance: Progress, in images.
+        crf: Smooth the probabilities first.
+        background: Whether the background may occur.
+        keep_probabilities: Store ``(K + 1, h, w) float16`` an image as well.
+    """
+    fresh = out.parent / f".{out.name}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        with (
+            ShardedWriter(fresh / "masks.h5", "predict", attributes, resume=False) as masks,
+            ShardedWriter(fresh / "probabilities.h5", "predict", attributes, resume=False) as soft,
+        ):
+            for image in catalog.images:
+                pixels = read_image(image.path)
+                found = predictor.probabilities([pixels])[0]
+                if keep_probabilities:
+                    soft.add(image.id, {image.id: (found.astype(np.float16), {})})
+                shape = (pixels.shape[0], pixels.shape[1])
+                soft_or_crf = found if crf is None else smooth(pixels, found, crf)
+                mask = decide(soft_or_crf, shape, table.mask_dtype, background=background)
+                masks.add(image.id, {image.id: (mask, {})})
+                save_mask(fresh / "masks" / f"{image.id}.png", mask)
+                advance()
+            masks.finish()
+            if keep_probabilities:
+                soft.finish()
+        shutil.rmtree(fresh / ".probabilities.h5.parts", ignore_errors=True)
+        if out.exists():
+            out.rmdir()
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""Class probabilities and masks of single images from a trained segmenter (METHOD 5, inference)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recamlabel.arrays import resize_maps
+from recamlabel.classes import BACKGROUND_ID
+from recamlabel.config import PredictConfig
+from recamlabel.data.batches import Normalisation
+from recamlabel.devices import autocast
+from recamlabel.errors import RecamlabelError
+from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A segmenter in eval mode on its device, and how it is asked.
+
+    Args:
+        net: The segmenter.
+        config: Scales, flip, sizes.
+        device: Where it runs.
+        amp: bf16 autocast on CUDA.
+    """
+
+    net: Segmenter
+    config: PredictConfig
+    device: torch.device
+    amp: bool = False
+
+    @torch.no_grad()
+    def probabilities(self, images: Sequence[np.ndarray]) -> NDArray[np.float32]:
+        """Mean class probabilities over scales and flips.
+
+        Args:
+            images: B images ``(H, W, 3) uint8`` of one size.
+
+        Returns:
+            ``(B, K + 1, h, w) float32``, summing to 1 over the second axis, at half the working
+            size (the image's, at most ``max_side`` long).
+
+        Raises:
+            RecamlabelError: The network's output is not finite.
+        """
+        height, width = working_size(images[0].shape[0], images[0].shape[1], self.config.max_side)
+        target = (max(1, height // 2), max(1, width // 2))
+        normalisation = Normalisation(self.net.mean, self.net.std)
+        total: Tensor | None = None
+        for scale in self.config.scales:
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
+            inputs = scaled_inputs(list(images), *size, normalisation).to(self.device)
+            total = self._add(total, self._softmax(inputs, target))
+            if self.config.flip:
+                total = self._add(total, self._softmax(inputs.flip(-1), target).flip(-1))
+        assert total is not None
+        mean: NDArray[np.float32] = (total / total.sum(dim=1, keepdim=True)).cpu().numpy()
+        if not np.isfinite(mean).all():
+            raise RecamlabelError("the segmenter's output is not finite; train it again with a lower segmenter.lr")
+        return mean
+
+    @staticmethod
+    def _add(total: Tensor | None, more: Tensor) -> Tensor:
+        return more if total is None else total + more
+
+    def _softmax(self, inputs: Tensor, target: tuple[int, int]) -> Tensor:
+        with autocast(self.device, self.amp):
+            logits = self.net(inputs.contiguous(memory_format=torch.channels_last))
+        return F.interpolate(logits.float().softmax(dim=1), target, mode="bilinear", align_corners=False)
+
+
+def stored_agreement(file: h5py.File, image_id: str) -> dict[int, float]:
+    """By class id the IoU of the pseudo mask and the segmenter's prediction within the image's labels."""
+    attributes = file[image_id].attrs
+    return dict(zip(map(int, attributes["agreement_ids"]), map(float, attributes["agreement"]), strict=True))
+
+
+def decide(
+    probabilities: NDArray[np.float32],
+    shape: tuple[int, int],
+    dtype: np.dtype[np.generic],
+    labels: Sequence[int] = (),
+    *,
+    background: bool = True,
+) -> NDArray[np.generic]:
+    """The most probable class of every pixel.
+
+    Args:
+        probabilities: ``(K + 1, h, w)``, background first.
+        shape: Height and width of the mask.
+        dtype: Of the mask.
+        labels: Class ids that may occur beside the background; empty: all.
+        background: Whether the background may occur.
+
+    Returns:
+        ``(H, W)`` class ids.
+
+    Example:
+        >>> p = np.array([[[0.2, 0.6]], [[0.5, 0.1]], [[0.3, 0.3]]], dtype=np.float32)
+        >>> decide(p, (1, 2), np.dtype(np.uint8)).tolist(), decide(p, (1, 2), np.dtype(np.uint8), [2]).tolist()
+        ([[1, 0]], [[2, 0]])
+    """
+    ids = [*([BACKGROUND_ID] if background else []), *(labels or range(1, len(probabilities)))]
+    mask = np.full(shape, BACKGROUND_ID, dtype=dtype)
+    best = np.full(shape, -1.0, dtype=np.float32)
+    # One class at a time: a photograph of 12 megapixels takes 50 MB a class.
+    for number in ids:
+        score = resize_maps(probabilities[number][None], *shape)[0]
+        above = score > best
+        mask[above] = number
+        best[above] = score[above]
+    return mask

@@ -1,0 +1,122 @@
+"""Stages ``segmenter`` (training) and ``segmentation`` (its masks of all images)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.classes import BACKGROUND_ID
+from recamlabel.config import BackboneConfig
+from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.masks.evidence import iou
+from recamlabel.masks.quality import read_scores
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.segmenter import Segmenter
+from recamlabel.progress import track
+from recamlabel.segment.predict import Predictor, decide
+from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.training.loop import to_device
+from recamlabel.training.objectives.segmenter import SegmenterObjective
+from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
+
+SEGMENTER_WEIGHTS = "weights/segmenter.safetensors"
+# Its own stream of chance, as the affinity net has.
+SEGMENTER_OFFSET = 1 << 33
+
+
+@dataclass(frozen=True)
+class MaskStore:
+    """Reads masks by image id; opened anew each time, so that any worker process may."""
+
+    path: Path
+
+    def __call__(self, image_id: str) -> NDArray[np.integer[Any]]:
+        with open_store(self.path) as file:
+            mask: NDArray[np.integer[Any]] = file[image_id][()]
+            return mask
+
+
+def run_segmenter(context: StageContext) -> Mapping[str, Any]:
+    """Train the segmenter on the masks of the training images."""
+    config, run = context.config.segmenter, context.run
+    torch.manual_seed(context.config.seed + 3)
+    backbone = _encoder(context)
+    if config.encoder_weights == "classifier":
+        backbone.load_state_dict(load_classifier(context).backbone.state_dict())
+    else:
+        load_backbone_weights(backbone, config.encoder_weights)
+    table = context.catalog.dataset.classes
+    net = Segmenter(config.method, backbone, len(table))
+    images = context.catalog.training_images(context.config.data.train_splits)
+    weights = None
+    if config.quality_weights:
+        scores = read_scores(run.path)
+        weights = np.array([scores[image.id] for image in images], dtype=np.float32)
+    batches = make_batches(
+        context, config, backbone, SEGMENTER_OFFSET, seeds=MaskStore(run.path / "masks.h5"), weights=weights
+    )
+    objective = SegmenterObjective(net, config, table.ignore_id, len(batches))
+    last = run_training(context, objective, batches, config)
+    save_trained(context, SEGMENTER_WEIGHTS, net)
+    return last
+
+
+def run_segmentation(context: StageContext) -> Mapping[str, Any]:
+    """The segmenter's own masks of all images, which know nothing of an image's labels."""
+    predictor = load_predictor(context)
+    catalog, table = context.catalog, context.catalog.dataset.classes
+    pseudo = MaskStore(context.run.path / "masks.h5")
+    attributes = {**context.provenance(), "model_keys": {"segmenter": context.run.key_of("segmenter")}}
+    with ShardedWriter(context.run.path / "segmenter.h5", context.key, attributes) as writer:
+        todo = [image for image in catalog.images if image.id not in writer.done]
+        with track("segmentation", len(catalog.images), start=len(writer.done)) as advance:
+            for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
+                for image, found in zip(group, predictor.probabilities(pixels), strict=True):
+                    shape = catalog.shapes[image.id]
+                    mask = decide(found, shape, table.mask_dtype, background=context.config.data.background)
+                    agreement = _agreement(context, found, shape, image, pseudo(image.id))
+                    writer.add(image.id, {image.id: (mask, agreement)})
+                advance(len(group))
+        writer.finish()
+    return {}
+
+
+def _agreement(
+    context: StageContext,
+    found: NDArray[np.float32],
+    shape: tuple[int, int],
+    image: LabelledImage,
+    pseudo: NDArray[np.integer[Any]],
+) -> dict[str, Any]:
+    """IoU of the pseudo mask and the prediction within the image's labels, class by class."""
+    table, background = context.catalog.dataset.classes, context.config.data.background
+    own = table.ids_of(image.present)
+    ids = [BACKGROUND_ID, *own] if background else own
+    restricted = decide(found, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
+    known = pseudo != table.ignore_id
+    scores = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
+    return {"agreement_ids": np.array(ids, dtype=np.int32), "agreement": np.array(scores, dtype=np.float32)}
+
+
+def load_predictor(context: StageContext) -> Predictor:
+    """The run's trained segmenter, ready to be asked."""
+    config = context.config.segmenter
+    net = Segmenter(config.method, _encoder(context), len(context.catalog.dataset.classes))
+    path = context.run.path / SEGMENTER_WEIGHTS
+    load_strict(net, read_weights(path), origin=str(path))
+    to_device(net, context.device).eval()
+    return Predictor(net, config.predict, context.device, context.config.runtime.amp)
+
+
+def _encoder(context: StageContext) -> Backbone:
+    base, config = context.config.backbone, context.config.segmenter
+    settings: BackboneConfig = base.model_copy(update={"name": config.encoder or base.name})
+    return Backbone(settings.name, settings.output_stride, settings.frozen_stages)
