@@ -116,6 +116,11 @@ def options_from(data: DataConfig) -> AdapterOptions:
         labels_column=data.labels_column,
         split_column=data.split_column,
         label_separator=data.label_separator,
+        image_root=Path(data.image_root) if data.image_root else None,
+        coco_exhaustive=data.coco_exhaustive,
+        voc_difficult=data.voc_difficult,
+        split_lists=tuple(map(Path, data.split_lists)),
+        image_cache=Path(data.image_cache) if data.image_cache else None,
     )
 
 
