@@ -26,6 +26,7 @@ class FolderListing:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: dict[str, frozenset[str]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
 
     def names(self, folder: str = "") -> frozenset[str]:
         """Names of the files (not folders) in ``root/folder``; empty where it cannot be listed."""
@@ -37,6 +38,21 @@ class FolderListing:
                 found = frozenset()
             self._folders[folder] = found
         return self._folders[folder]
+
+    def stems(self, folder: str = "") -> dict[str, list[str]]:
+        """File names of ``root/folder`` by their names without extension."""
+        if folder not in self._stems:
+            grouped: dict[str, list[str]] = {}
+            for name in self.names(folder):
+                grouped.setdefault(PurePosixPath(name).stem, []).append(name)
+            self._stems[folder] = grouped
+        return self._stems[folder]
+
+    def with_extension(self, name: str) -> str | None:
+        """The first image file that ``name`` (a path without extension) stands for; None if there is none."""
+        folder, _, stem = name.rpartition("/")
+        found = sorted(other for other in self.stems(folder).get(stem, ()) if is_image_name(other))
+        return (f"{folder}/" if folder else "") + found[0] if found else None
 
     def has(self, path: PurePosixPath) -> bool:
         """Whether ``root/path`` is a file."""
