@@ -22,6 +22,8 @@ from recamlabel.adapters.base import (
 from recamlabel.adapters.class_folders import ClassFoldersAdapter
 from recamlabel.adapters.coco import CocoAdapter
 from recamlabel.adapters.csv_file import CsvAdapter
+from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
+from recamlabel.adapters.huggingface import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
 from recamlabel.adapters.openimages import OpenImagesAdapter
 from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
@@ -52,9 +54,11 @@ ADAPTERS: dict[str, Adapter] = {
     for adapter in (
         VocAdapter(),
         YoloAdapter(),
+        HuggingFaceAdapter(),
         CocoAdapter(),
         JsonLabelsAdapter(),
         OpenImagesAdapter(),
+        FiftyOneAdapter(),
         CsvAdapter(),
         ClassFoldersAdapter(),
     )

@@ -108,7 +108,7 @@ def find_json_files(source: Path, accepts: Callable[[Path], bool]) -> list[tuple
         files = [path for path in _json_files(folder) if accepts(path)]
         if files:
             return [(path, split_of(path.stem)) for path in files]
-    found = []
+    found: list[tuple[Path, str | None]] = []
     for folder in sorted(path for path in source.iterdir() if path.name.casefold() in SPLIT_FOLDERS):
         found += [(path, folder.name) for path in _json_files(folder) if accepts(path)]
     return found

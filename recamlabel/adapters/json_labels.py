@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -106,7 +107,8 @@ def _kind(file: Path) -> str | None:
     text = peek_json(file)
     if has_key(text, "data_list", "["):
         return "mmpretrain's data_list"
-    if has_key(text, "labels", "{") and not has_key(text, "annotations", "["):
+    # Other files have 'labels' somewhere; FiftyOne's begin with it or with 'classes'.
+    if has_key(text, "labels", "{") and re.match(r'\s*\{\s*"(classes|labels)"', text):
         return "FiftyOne's labels"
     return None
 
@@ -146,7 +148,7 @@ def _of_fiftyone(labels: dict[str, Any], path: Path, problems: list[Problem]) ->
         place = f"labels[{name!r}]"
         values = value if isinstance(value, list) else [] if value is None else [value]
         # With confidences or attributes every label is an object around the label.
-        plain = [item.get("label") if isinstance(item, dict) else item for item in values]
+        plain: list[Any] = [item.get("label") if isinstance(item, dict) else item for item in values]
         wrong = [item for item in plain if isinstance(item, bool) or not isinstance(item, int | str)]
         if wrong:
             message = f"{place}: {wrong[0]!r} is no label; expected a class name, the number of a class, or a list"
