@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
-from recamlabel.adapters.class_names import LabelSets, make_table, unknown_class
+from recamlabel.adapters.class_names import LabelSets, known_classes, make_table, unknown_class
 from recamlabel.adapters.ids import NearFiles, assign_ids, find_clashes
 from recamlabel.adapters.listing import FolderListing
 from recamlabel.classes import ClassTable
 
 _SHOWN = 3
-# Fewer images than this, all missing, are named one by one.
-_ALL_MISSING = 10
+# So many missing images, and no other, are in another place rather than lost one by one.
+_MANY = 10
 SETTING_ORIGIN = "the setting data.classes"
 
 
@@ -61,6 +61,7 @@ class Draft:
         source: The file that messages about the whole are about.
         entries: One for every image, in order; repeats are found here.
         names: Class names that the format lists itself, in its order; empty: those found, sorted.
+        classes_folder: Where ``classes.txt`` may give the classes and their order; None: the format has its own list.
         problems, notes: As in :class:`Dataset`; added to.
     """
 
@@ -71,6 +72,7 @@ class Draft:
     names: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    classes_folder: Path | None = None
 
 
 def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | None = None) -> Dataset:
@@ -84,12 +86,14 @@ def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | 
     Raises:
         DatasetError: There is no class at all.
     """
-    known = tuple(options.classes)
+    known, origin = tuple(options.classes), SETTING_ORIGIN
+    if draft.classes_folder is not None:
+        known, origin = known_classes(options, draft.classes_folder)
     found = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
     classes, case_problems = make_table(known or tuple(draft.names), found, draft.source)
     draft.problems += case_problems
     if known:
-        draft.problems += _unknown_classes(draft, known)
+        draft.problems += _unknown_classes(draft, known, origin)
     listing = listing or FolderListing(draft.root)
     entries = without_repeats(draft.entries, draft.problems)
     images = make_images(draft.root, entries, classes, draft.problems, listing)
@@ -158,14 +162,9 @@ def _missing(
     root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing
 ) -> Iterator[Problem]:
     missing = [i for i, entry in enumerate(entries) if i not in clashing and not listing.has(entry.path)]
-    if len(missing) >= _ALL_MISSING and len(missing) == len(entries) - len(clashing):
-        first = entries[missing[0]]
-        message = (
-            f"not one of its {len(missing)} images is there (first: '{first.path}' below {root}); "
-            "put them there, or name their folder with --set data.image_root=FOLDER"
-        )
-        yield Problem(message, first.file)
-        return
+    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing):
+        message = f"not one of the {len(missing)} images is below {root}; name their folder with data.image_root"
+        yield Problem(message, entries[missing[0]].file, fatal=False)
     near = NearFiles(root)
     for index in missing:
         path = entries[index].path
@@ -173,14 +172,14 @@ def _missing(
         yield entries[index].problem(message, image_id=ids[index])
 
 
-def _unknown_classes(draft: Draft, known: tuple[str, ...]) -> Iterator[Problem]:
+def _unknown_classes(draft: Draft, known: tuple[str, ...], origin: str) -> Iterator[Problem]:
     """One problem for each class outside of the given ones, however many images have it."""
     allowed, homes = frozenset(known), dict[str, list[Entry]]()
     for entry in draft.entries:
         for name in (entry.present | (entry.absent or frozenset())) - allowed:
             homes.setdefault(name, []).append(entry)
     for name in sorted(homes):
-        message = f"{unknown_class(name, known, SETTING_ORIGIN)}; images labelled with it: {len(homes[name])}"
+        message = f"{unknown_class(name, known, origin)}; images labelled with it: {len(homes[name])}"
         yield homes[name][0].problem(message)
 
 

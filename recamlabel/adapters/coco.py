@@ -28,6 +28,7 @@ class _Image(msgspec.Struct, gc=False):
     id: Id | None = None
     file_name: str | None = None
     coco_url: str | None = None
+    split: str | None = None  # as `recamlabel convert` writes it; a file name may not hold every split's name
     neg_category_ids: list[Id] | None = None
 
 
@@ -255,7 +256,7 @@ def _entries(file: _File, draft: Draft) -> Iterator[Entry]:
         absent = None
         if not file.exhaustive:
             absent = frozenset(all_names[id_] for id_ in image.neg_category_ids or () if id_ in all_names)
-        yield Entry(path, file.path, None, place, shared[key], absent=absent, split=file.split)
+        yield Entry(path, file.path, None, place, shared[key], absent=absent, split=image.split or file.split)
 
 
 def _notes(files: list[_File]) -> Iterator[str]:

@@ -61,7 +61,7 @@ class HuggingFaceAdapter:
         files = find_metadata(top) if top is not None and not is_saved(top) else []
         if not files or top is None:
             return read_arrow(name, top, options)
-        draft = Draft(self.name, top, files[0])
+        draft = Draft(self.name, top, files[0], classes_folder=top)
         for file in files:
             draft.entries += _entries(file, draft, options)
         draft.notes.append(f"labels from {', '.join(str(file.relative_to(top)) for file in files)}")

@@ -26,6 +26,7 @@ class _Image:
     file: Path
     row: int
     split: str | None
+    listed: bool  # by an image list
     present: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
 
@@ -64,7 +65,7 @@ class OpenImagesAdapter:
         if not files:
             raise DatasetError(f"{top}: no CSV with ImageID, LabelName and Confidence; expected {self.description}")
         folder = top if top.is_dir() else top.parent
-        draft = Draft(self.name, folder, files[0])
+        draft = Draft(self.name, folder, files[0], classes_folder=folder)
         names = ClassNames.find(folder, draft.problems)
         draft.notes.append(names.note)
         images = _read(files, _files(folder, Kind.IMAGES) if top.is_dir() else [], names, draft)
@@ -88,7 +89,8 @@ def _read(files: Sequence[Path], lists: Sequence[Path], names: ClassNames, draft
     images: dict[str, _Image] = {}
     for file in lists:
         for row, (image_id, subset) in rows_of(file, ("ImageID", "Subset"), draft.problems):
-            _image(images, image_id, file, row, subset or split_of(file.stem), draft.problems)
+            split = subset or split_of(file.stem)
+            _image(images, image_id, file, row, split, draft.problems, listed=True)
     counts = {"machine": 0, "background": 0}
     for file in files:
         split = split_of(file.stem)
@@ -107,15 +109,22 @@ def _read(files: Sequence[Path], lists: Sequence[Path], names: ClassNames, draft
 
 
 def _image(
-    images: dict[str, _Image], image_id: str, file: Path, row: int, split: str | None, problems: list[Problem]
+    images: dict[str, _Image],
+    image_id: str,
+    file: Path,
+    row: int,
+    split: str | None,
+    problems: list[Problem],
+    *,
+    listed: bool = False,
 ) -> _Image:
-    """The image of an ImageID; one that is in two splits is a problem."""
+    """The image of an ImageID; one that is in two splits is a problem. The split of an image list counts."""
     image = images.get(image_id)
     if image is None:
-        image = images[image_id] = _Image(file, row, split)
+        image = images[image_id] = _Image(file, row, split, listed)
     elif image.split is None:
         image.split = split
-    elif split is not None and split != image.split:
+    elif split is not None and split != image.split and (listed or not image.listed):
         message = f"ImageID {image_id!r} is of split {split} here and of {image.split} in {image.file.name}"
         problems.append(Problem(f"{message}, row {image.row}; an image is in one split", file, row))
     return image
@@ -185,6 +194,7 @@ def _entries(
             draft.problems.append(Problem(f"ImageID: {error}", image.file, image.row))
             continue
         # ImageIDs have no extension; the file has one.
-        path = PurePosixPath(listing.with_extension(str(path)) or path)
+        found = listing.with_extension(str(path)) or (str(path) if listing.has(path) else f"{path}.jpg")
+        path = PurePosixPath(found)
         present, absent = frozenset(image.present), frozenset(image.absent)
         yield Entry(path, image.file, image.row, "", present, absent=absent, split=image.split)

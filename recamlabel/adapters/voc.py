@@ -65,7 +65,7 @@ class VocAdapter:
         if top is None:
             raise DatasetError(f"{given}: not a VOC folder; expected {self.description}")
         root = absolute_source(options.image_root) if options.image_root else top / _IMAGES
-        draft = Draft(self.name, root, top)
+        draft = Draft(self.name, root, top, classes_folder=top)
         listing = FolderListing(root)
         listed = _listed(top, options, draft)
         source_of = _Labels.find(top, draft)
