@@ -11,6 +11,7 @@ from recamlabel.adapters.class_names import LabelSets, known_classes, make_table
 from recamlabel.adapters.ids import NearFiles, assign_ids, find_clashes
 from recamlabel.adapters.listing import FolderListing
 from recamlabel.classes import ClassTable
+from recamlabel.errors import DatasetError
 
 _SHOWN = 3
 # So many missing images, and no other, are in another place rather than lost one by one.
@@ -90,6 +91,9 @@ def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | 
     if draft.classes_folder is not None:
         known, origin = known_classes(options, draft.classes_folder)
     found = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
+    if not (known or draft.names or found) and draft.problems:
+        many = len(draft.problems)
+        raise DatasetError(f"{draft.problems[0]} (no entry with a label can be read; problems: {many})")
     classes, case_problems = make_table(known or tuple(draft.names), found, draft.source)
     draft.problems += case_problems
     if known:

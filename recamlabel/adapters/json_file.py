@@ -145,10 +145,11 @@ def _malformed(error: Exception, data: bytes, file: Path, expected: str, first_r
     if at is None:
         where = _position(data, len(data), first_row)
         return f"{file}, {where}: truncated: the file ends in the middle of a value; get it again, whole"
-    where, text = _position(data, int(at.group(1)), first_row), text.replace(at.group(0), "").strip()
-    return f"{file}, {where}: {text[0].lower()}{text[1:]}; expected {expected}"
+    where, what = _position(data, int(at.group(1)), first_row), text.replace(at.group(0), "").strip()
+    return f"{file}, {where}: not valid JSON: {what.removeprefix('JSON is malformed: ')}; expected {expected}"
 
 
 def _position(data: bytes, offset: int, first_row: int) -> str:
+    # Columns count from 1, and the offset is that of the byte itself.
     row, column = data.count(b"\n", 0, offset) + first_row, offset - data.rfind(b"\n", 0, offset)
     return f"row {row}, column {column}"
