@@ -21,7 +21,7 @@ from recamlabel.adapters.base import (
 )
 from recamlabel.adapters.class_folders import ClassFoldersAdapter
 from recamlabel.adapters.coco import CocoAdapter
-from recamlabel.adapters.csv_file import CsvAdapter
+from recamlabel.adapters.csv_file import CsvAdapter, has_labels_file
 from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
 from recamlabel.adapters.huggingface import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
@@ -91,7 +91,7 @@ def detect(source: Path) -> tuple[Adapter, str]:
     named = _named(source)
     if named is None:
         _check_exists(source)
-    for adapter in ADAPTERS.values() if named is None else (named,):
+    for adapter in _in_order(source) if named is None else (named,):
         reason = adapter.detect(source)
         if reason is not None:
             return adapter, reason
@@ -101,6 +101,12 @@ def detect(source: Path) -> tuple[Adapter, str]:
         if reason is not None:
             return adapter, reason
     raise DatasetError(_not_recognised(source, [*ADAPTERS.values(), *others], broken))
+
+
+def _in_order(source: Path) -> list[Adapter]:
+    """All adapters; csv first where there is a labels.csv, which is written for nothing else."""
+    first = [ADAPTERS["csv"]] if has_labels_file(source) else []
+    return [*first, *(adapter for adapter in ADAPTERS.values() if adapter not in first)]
 
 
 def _not_recognised(source: Path, adapters: Sequence[Adapter], broken: Sequence[str]) -> str:
@@ -174,4 +180,7 @@ def _named(source: Path) -> Adapter | None:
 
 def _check_exists(source: Path) -> None:
     if not source.exists():
-        raise DatasetError(f"{source}: no such file or folder; expected a label file or a folder with labelled images")
+        names = " or ".join(f"{name}:NAME" for name, one in ADAPTERS.items() if getattr(one, "accepts_names", False))
+        raise DatasetError(
+            f"{source}: no such file or folder; expected a label file or a folder with labelled images, or {names}"
+        )

@@ -13,6 +13,7 @@ from recamlabel.adapters.csv_columns import STATES, Columns, find_columns
 from recamlabel.adapters.csv_table import Row, Table, read_table
 from recamlabel.adapters.ids import absolute_source, relative_path
 from recamlabel.adapters.listing import FolderListing
+from recamlabel.adapters.openimages_csv import kind_of
 from recamlabel.adapters.separators import Separator, find_separator
 from recamlabel.adapters.settings import COLUMN_SETTINGS, refuse_foreign_settings
 from recamlabel.errors import DatasetError
@@ -97,6 +98,15 @@ def read_entries(file: Path, root: Path, options: AdapterOptions, known: tuple[s
     entries, notes = _read_rows(table, root, columns, options, known, problems)
     notes += _column_notes(table, columns)
     return CsvContent(entries, tuple(columns.classes), problems, notes)
+
+
+def has_labels_file(folder: Path) -> bool:
+    """Whether a folder has a labels.csv that is not one of Open Images. Never raises."""
+    try:
+        file = _file_in(folder) if folder.is_dir() else None
+        return file is not None and file.name.lower() in _PREFERRED and kind_of(file) is None
+    except OSError:
+        return False
 
 
 def _file_in(folder: Path) -> Path | None:

@@ -86,6 +86,7 @@ class _Labels:
     def __init__(self, top: Path, main: Mapping[str, VocLabels] | None, problems: list[Problem]) -> None:
         self._top, self._main, self._problems = top, main, problems
         self.notes: list[str] = []
+        self.broken: set[str] = set()
 
     @classmethod
     def find(cls, top: Path, draft: Draft) -> _Labels:
@@ -117,6 +118,7 @@ class _Labels:
             # The message begins with the file, which a problem has of its own.
             text = str(error).removeprefix(str(self.file(name))).lstrip(":, ")
             self._problems.append(Problem(text, self.file(name), image_id=name))
+            self.broken.add(name)
             return None
 
 
@@ -190,7 +192,7 @@ def _entries(
             continue
         split = item.split or None
         if found is None:
-            without.append(item.name)
+            without += [] if item.name in labels.broken else [item.name]
             nothing = frozenset[str]()
             yield Entry(path, item.file, row, "", nothing, absent=nothing, split=split)
             continue

@@ -48,9 +48,20 @@ def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
     """
     if target not in WRITERS:
         raise ConfigError(f"unknown target {target!r}; expected one of {', '.join(WRITERS)}")
+    _check_place(out)
+    _check_labels(dataset)
+    check_names(dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    return WRITERS[target](dataset, out)
+
+
+def _check_place(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "not empty" if out.is_dir() else "a file"
         raise StoreError(f"{out}: {what}; nothing was written. Give --out a folder that is new or empty")
+
+
+def _check_labels(dataset: Dataset) -> None:
     fatal = [problem for problem in dataset.problems if problem.fatal and problem.image_id is None]
     if fatal:
         lines = [f"problems with the labels: {len(fatal)}; nothing was written", *map(str, fatal[:_SHOWN])]
@@ -58,6 +69,3 @@ def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
         raise DatasetError("\n  ".join([*lines, *more]))
     if not dataset.images:
         raise DatasetError(f"{dataset.root}: no image in the data set; nothing was written")
-    check_names(dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    return WRITERS[target](dataset, out)

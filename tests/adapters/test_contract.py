@@ -352,3 +352,12 @@ def test_importing_adapters_is_cheap() -> None:
     heavy = ("torch", "datasets", "pyarrow", "pandas", "fiftyone", "h5py", "PIL")
     code = f"import sys, recamlabel.adapters; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_labels_csv_wins_over_other_label_files(tmp_path: Path) -> None:
+    source = TestCocoContract().build(tmp_path)
+    assert detect(source)[0].name == "coco"
+    write(source / "labels.csv", "ImageID,LabelName,Confidence\na,cat,1\n")
+    assert detect(source)[0].name == "coco"
+    write(source / "labels.csv", "image,labels\ntrain2017/a.png,cat\n")
+    assert detect(source)[0].name == "csv"
