@@ -25,6 +25,7 @@ from recamlabel.adapters.csv_file import CsvAdapter, has_labels_file
 from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
 from recamlabel.adapters.huggingface import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
+from recamlabel.adapters.listing import is_there
 from recamlabel.adapters.openimages import OpenImagesAdapter
 from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
 from recamlabel.adapters.voc import VocAdapter
@@ -173,13 +174,13 @@ def _named(source: Path) -> Adapter | None:
     """The adapter that ``fiftyone:NAME`` or ``huggingface:NAME`` names, unless there is a file so called."""
     prefix, colon, name = str(source).partition(":")
     adapter = ADAPTERS.get(prefix)
-    if colon and name and getattr(adapter, "accepts_names", False) and not source.exists():
+    if colon and name and getattr(adapter, "accepts_names", False) and not is_there(source):
         return adapter
     return None
 
 
 def _check_exists(source: Path) -> None:
-    if not source.exists():
+    if not is_there(source):
         names = " or ".join(f"{name}:NAME" for name, one in ADAPTERS.items() if getattr(one, "accepts_names", False))
         raise DatasetError(
             f"{source}: no such file or folder; expected a label file or a folder with labelled images, or {names}"

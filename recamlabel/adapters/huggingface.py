@@ -14,6 +14,7 @@ from recamlabel.adapters.folder_scan import SPLIT_FOLDERS
 from recamlabel.adapters.huggingface_arrow import is_saved, read_arrow
 from recamlabel.adapters.huggingface_rows import RowReader, find_metadata, json_rows, parquet_rows
 from recamlabel.adapters.ids import absolute_source, relative_path
+from recamlabel.adapters.listing import is_there
 from recamlabel.adapters.settings import COLUMN_SETTINGS, refuse_foreign_settings
 from recamlabel.errors import DatasetError
 
@@ -55,7 +56,7 @@ class HuggingFaceAdapter:
         """
         refuse_foreign_settings(self.name, options, *COLUMN_SETTINGS, "image_cache")
         name = str(source).removeprefix(_PREFIX)
-        top = absolute_source(Path(name)) if Path(name).exists() else None
+        top = absolute_source(Path(name)) if is_there(Path(name)) else None
         if top is None and str(source) == name and (len(source.parts) > 2 or source.is_absolute()):
             raise DatasetError(f"{source}: no such file or folder; expected {self.description}")
         files = find_metadata(top) if top is not None and not is_saved(top) else []

@@ -31,7 +31,7 @@ def find_metadata(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     below = sorted(path for path in folder.iterdir() if path.name.casefold() in SPLIT_FOLDERS and path.is_dir())
-    return [p for place in (folder, *below) for name in _NAMES if (p := place / name).is_file() and _has_names(p)][:64]
+    return [p for place in (folder, *below) for name in _NAMES if (p := place / name).is_file() and _has_names(p)]
 
 
 def json_rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,6 +6,7 @@ import os
 import uuid
 from pathlib import Path, PurePosixPath
 
+from recamlabel.adapters.listing import is_file
 from recamlabel.errors import DatasetError
 
 _MAGIC = (
@@ -44,7 +45,7 @@ def store_image(root: Path, path: PurePosixPath, suffix: str, data: bytes | None
     Raises:
         DatasetError: ``origin`` is not there, or the cache cannot be written.
     """
-    if data is None and (origin is None or not origin.is_file()):
+    if data is None and (origin is None or not is_file(origin)):
         raise DatasetError(f"no image file {origin}; the data set names it and does not hold its bytes")
     suffix = suffix or next((s for magic, s in _MAGIC if data is not None and data.startswith(magic)), ".jpg")
     target = root / path.parent / f"{path.name}{suffix}"

@@ -92,14 +92,17 @@ def find_image_folder(candidates: Sequence[Path], names: Sequence[str]) -> Path 
     some = [name.replace("\\", "/") for name in names[:: max(1, len(names) // 20)][:20]]
     best, most = None, 0
     for folder in dict.fromkeys(candidates):
-        there = sum(_is_file(folder / name) for name in some)
+        there = sum(is_file(folder / name) for name in some)
         if there > most:
             best, most = folder, there
     return best
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False, not an error, for a name that no file can have (too long, NUL)."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for these)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; False for a name that nothing can have."""
+    return os.path.exists(path)  # noqa: PTH110 (as above)

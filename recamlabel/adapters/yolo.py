@@ -14,7 +14,7 @@ from recamlabel.adapters.assemble import Draft, Entry, assemble, some
 from recamlabel.adapters.base import AdapterOptions, Dataset, Problem
 from recamlabel.adapters.class_names import is_background
 from recamlabel.adapters.ids import absolute_source, relative_path
-from recamlabel.adapters.listing import FolderListing, is_image_name
+from recamlabel.adapters.listing import FolderListing, is_file, is_image_name, is_there
 from recamlabel.adapters.settings import refuse_foreign_settings
 from recamlabel.adapters.text import read_text
 from recamlabel.errors import DatasetError
@@ -133,7 +133,7 @@ def _base(tree: dict[str, Any], file: Path) -> Path:
     """``path`` where it is a folder here (it often names a folder of another machine), else the file's folder."""
     given = tree.get("path")
     for folder in (file.parent / str(given), Path.cwd() / str(given)) if given else ():
-        if folder.is_dir():
+        if is_there(folder) and folder.is_dir():
             return folder.resolve()
     return file.parent
 
@@ -160,7 +160,7 @@ def _resolve(text: str, base: Path, beside: Path) -> Path | None:
     text = text.replace("\\", "/")
     # Exports of Roboflow write '../train/images' for what lies beside the file.
     for candidate in (base / text, beside / text, beside / text.removeprefix("../")):
-        if candidate.exists():
+        if is_there(candidate):
             return candidate.resolve()
     return None
 
@@ -180,7 +180,7 @@ def _entries(place: _Place, base: Path, names: dict[int, str], draft: Draft, lis
             continue
         labels = _label_file(path)
         nothing = frozenset[str]()
-        if labels.is_file():
+        if is_file(labels):
             # Messages about the image name the label file, but for those of a list.
             yield Entry(
                 relative,

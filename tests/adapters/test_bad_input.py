@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import random
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from recamlabel.adapters import AdapterOptions, Dataset, detect, load_dataset
 from recamlabel.adapters.json_file import split_of
-from recamlabel.errors import ConfigError, DatasetError
+from recamlabel.errors import ConfigError, DatasetError, RecamlabelError
 
 ODD = ("a b.jpg", "c,d.jpg", "žluť é.jpg", "🐎.jpg", "sub folder/100%.jpg")
 NEEDS_ARROW = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed (extra huggingface)")
@@ -611,3 +613,53 @@ def test_settings_of_another_format_are_refused(adapter: str, setting: str, valu
         ConfigError, match=rf"^data\.{setting} is about (COCO files|VOC data sets); the adapter '{adapter}'"
     ):
         load_dataset(tmp_path, adapter, AdapterOptions(**{setting: value}))  # type: ignore[arg-type]
+
+
+# ---- damage at random
+
+
+@pytest.mark.parametrize("adapter", ["coco", "json", "voc", "yolo", "openimages", "huggingface"])
+def test_damaged_files_never_end_in_a_traceback(adapter: str, tmp_path: Path) -> None:
+    source = odd_source(adapter, tmp_path)
+    files = [path for path in source.rglob("*") if path.suffix != ".jpg" and path.is_file()]
+    chance = random.Random(adapter)
+    pieces = [
+        b"null",
+        b"-1",
+        b"[]",
+        b"{}",
+        b"../",
+        b"/",
+        b"\\",
+        b"\0",
+        b"\xff",
+        b"\n",
+        b",",
+        b'"',
+        b"<",
+        b"9" * 400,
+        b"NaN",
+    ]
+    for _ in range(60):
+        file = chance.choice(files)
+        whole = file.read_bytes()
+        place = chance.randrange(len(whole) + 1)
+        damaged = [
+            whole[:place],
+            whole[:place] + chance.choice(pieces) + whole[place + chance.randint(0, 6) :],
+            whole[:place] + whole[place + chance.randint(1, 10) :],
+        ]
+        file.write_bytes(chance.choice(damaged))
+        for how in ("auto", adapter):
+            with contextlib.suppress(RecamlabelError):
+                load_dataset(source, how).labels()
+        file.write_bytes(whole)
+
+
+def test_paths_that_are_too_long(tmp_path: Path) -> None:
+    name = "9" * 400
+    for source in (tmp_path / name, Path(f"fiftyone:{name}/{name}")):
+        with pytest.raises(RecamlabelError):
+            load_dataset(source, "csv")
+    put(tmp_path, {"c.json": coco([{"id": 1, "file_name": f"{name}.jpg"}], [{"image_id": 1, "category_id": 3}])})
+    assert "no image '9999" in fatal(load_dataset(tmp_path))[0]
