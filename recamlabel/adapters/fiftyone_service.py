@@ -26,7 +26,8 @@ def check_fiftyone() -> None:
         DatasetError: A database that is configured does not answer.
     """
     spec = find_spec("fiftyone")
-    if spec is None or not spec.submodule_search_locations:
+    # A folder called 'fiftyone' passes for a package without a file.
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
         raise MissingExtraError(f"FiftyOne is not installed: {_INSTALL}")
     uri = _configured_uri()
     if uri:

@@ -70,7 +70,8 @@ def read_arrow(name: str, folder: Path | None, options: AdapterOptions) -> Datas
 
 def _load(name: str, folder: Path | None) -> Mapping[str, Any]:
     """Data sets by split; one without splits has the name ``""``."""
-    if find_spec("datasets") is None:
+    spec = find_spec("datasets")
+    if spec is None or spec.origin is None:  # a folder called 'datasets' passes for a package without a file
         raise MissingExtraError(
             f"{name}: a Hugging Face data set needs the library datasets: pip install 'recamlabel[huggingface]' "
             "(an image folder with metadata.csv or metadata.jsonl does not)"

@@ -81,8 +81,9 @@ def check(
     set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
     FiftyOne, or fiftyone:NAME or huggingface:NAME.
 
-    Prints what is there and every problem with file and row. Nothing is written. The exit code
-    is 1 if `recamlabel fit` would refuse the data set with the same settings, else 0.
+    Prints what is there and every problem with file and row. Nothing is written, but for images
+    inside the files of a Hugging Face data set (data.image_cache says where). The exit code is 1 if `recamlabel fit`
+    would refuse the data set with the same settings, else 0.
     """
     config = resolve_settings(
         preset,

@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from recamlabel.adapters import ADAPTERS, Adapter, AdapterOptions, detect, get_adapter, load_dataset
+from recamlabel.adapters import ADAPTERS, IMAGE_SUFFIXES, Adapter, AdapterOptions, detect, get_adapter, load_dataset
 from recamlabel.classes import ClassTable
 from recamlabel.errors import DatasetError
 
@@ -40,6 +41,7 @@ class AdapterContract(ABC):
     """Four pictures in splits train and val: cat; cat and dog; none; dog."""
 
     name: str
+    compares_pictures = False  # whether image files are read, as bytes
     unmentioned = 0  # label of a class that the data set never names: 0 absent, -1 unknown
 
     @abstractmethod
@@ -83,6 +85,21 @@ class AdapterContract(ABC):
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         load_dataset(source, self.name)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+    def test_opens_no_image_and_no_mask(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened: list[str] = []
+        original = Path.open
+
+        def spy(self: Path, mode: str = "r", *rest: Any, **named: Any) -> IO[Any]:
+            opened.append(self.suffix.lower() if "r" in mode else "")
+            return original(self, mode, *rest, **named)
+
+        if source.is_dir() and not self.compares_pictures:
+            for folder in ("SegmentationClass", "SegmentationObject", "masks"):
+                save_image(source / folder / "a.png", 0)
+        monkeypatch.setattr(Path, "open", spy)
+        load_dataset(source, self.name)
+        assert self.compares_pictures or not IMAGE_SUFFIXES & set(opened)
 
     def test_is_detected_with_a_reason(self, source: Path) -> None:
         adapter, reason = detect(source)
@@ -128,6 +145,7 @@ class TestCsvContract(AdapterContract):
 
 class TestClassFoldersContract(AdapterContract):
     name = "folder"
+    compares_pictures = True
 
     def build(self, root: Path) -> Path:
         for seed, names in enumerate((["cat/a"], ["cat/b", "dog/b"], ["background/c"])):

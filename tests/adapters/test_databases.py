@@ -37,7 +37,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A FiftyOne package without anything in it, and no configuration."""
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "none.json"))
-    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    spec = types.SimpleNamespace(origin="__init__.py", submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr("recamlabel.adapters.fiftyone_service.find_spec", lambda name: spec)
     return tmp_path
 
@@ -144,6 +144,15 @@ def save(root: Path, labels: list[object], feature: object, images: list[object]
     features = datasets.Features({"image": datasets.Image(), "tags": feature})
     datasets.Dataset.from_dict({"image": stored, "tags": labels}, features=features).save_to_disk(str(root))
     return root
+
+
+def test_folders_with_the_names_of_packages_are_no_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = types.SimpleNamespace(origin=None, submodule_search_locations=[str(tmp_path)])
+    for module in ("huggingface_arrow", "fiftyone_service"):
+        monkeypatch.setattr(f"recamlabel.adapters.{module}.find_spec", lambda name: spec)
+    for source in ("huggingface:beans", "fiftyone:photos"):
+        with pytest.raises(MissingExtraError):
+            read(source)
 
 
 def test_without_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
