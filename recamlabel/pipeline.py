@@ -121,7 +121,8 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
         run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], **facts)
     run.state.config = config.model_dump()
     run.state.dataset = {
-        "source": str(source.resolve()),
+        # 'fiftyone:NAME' is no path.
+        "source": str(source.resolve() if source.exists() else source),
         "adapter": catalog.dataset.adapter,
         "fingerprint": catalog.fingerprint(),
         "images": len(catalog.images),

@@ -21,11 +21,31 @@ class DataConfig(Section):
     classes: list[str] = Field(
         [], description="class names in id order; empty: classes.txt beside the labels, else sorted"
     )
-    image_column: str | None = Field(None, description="CSV column with the image path")
-    labels_column: str | None = Field(None, description="CSV column with the labels")
-    split_column: str | None = Field(None, description="CSV column with the split")
+    image_column: str | None = Field(None, description="column with the image path (csv, huggingface)")
+    labels_column: str | None = Field(
+        None, description="column with the labels (csv, huggingface), or field of a FiftyOne data set, or its 'tags'"
+    )
+    split_column: str | None = Field(None, description="column with the split (csv, huggingface)")
     label_separator: Literal[" ", ",", ";", "|"] | None = Field(
-        None, description="what stands between two labels of a CSV cell"
+        None, description="what stands between two labels of a cell (csv, huggingface)"
+    )
+    image_root: str | None = Field(
+        None, description="folder that the image paths of a label file are relative to; not set: found out"
+    )
+    coco_exhaustive: bool | None = Field(
+        None,
+        description="coco: a class without an annotation is absent (true) or unknown (false); "
+        "not set: absent, unless the file has LVIS's neg_category_ids",
+    )
+    voc_difficult: Literal["unknown", "present", "absent"] = Field(
+        "unknown", description="voc: state of a class that has difficult objects only"
+    )
+    split_lists: list[str] = Field(
+        [], description="voc: list files with one image name a line, instead of ImageSets; TRAIN.txt gives split TRAIN"
+    )
+    image_cache: str | None = Field(
+        None,
+        description="folder for images that a Hugging Face data set holds inside its files; not set: the user's cache",
     )
     train_splits: list[str] = Field(
         ["train"], description="splits the networks are trained on, where the data set has splits"

@@ -1,11 +1,13 @@
 """Labels on disk to a :class:`Dataset`, one adapter per format.
 
 A new format is one module with a class that follows :class:`Adapter`, a line in ``ADAPTERS``,
-and a subclass of the contract test.
+and a subclass of the contract test. Another package adds its own by an entry point of the group
+``recamlabel.adapters`` whose name is the adapter's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,16 @@ from recamlabel.adapters.base import (
     Problem,
 )
 from recamlabel.adapters.class_folders import ClassFoldersAdapter
-from recamlabel.adapters.csv_file import CsvAdapter
+from recamlabel.adapters.coco import CocoAdapter
+from recamlabel.adapters.csv_file import CsvAdapter, has_labels_file
+from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
+from recamlabel.adapters.huggingface import HuggingFaceAdapter
+from recamlabel.adapters.json_labels import JsonLabelsAdapter
+from recamlabel.adapters.listing import is_there
+from recamlabel.adapters.openimages import OpenImagesAdapter
+from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
+from recamlabel.adapters.voc import VocAdapter
+from recamlabel.adapters.yolo import YoloAdapter
 from recamlabel.config import DataConfig
 from recamlabel.errors import DatasetError
 
@@ -36,44 +47,78 @@ __all__ = [
     "options_from",
 ]
 
-# In the order in which 'auto' asks them: a label file says more than the names of folders.
-ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (CsvAdapter(), ClassFoldersAdapter())}
+_PICKLES = frozenset({".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib"})
+
+# In the order in which 'auto' asks them: what has a layout of its own first, names of folders last.
+ADAPTERS: dict[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        VocAdapter(),
+        YoloAdapter(),
+        HuggingFaceAdapter(),
+        CocoAdapter(),
+        JsonLabelsAdapter(),
+        OpenImagesAdapter(),
+        FiftyOneAdapter(),
+        CsvAdapter(),
+        ClassFoldersAdapter(),
+    )
+}
 
 
 def get_adapter(name: str) -> Adapter:
-    """The adapter of that name.
+    """The adapter of that name, built in or of another package (entry point group ``recamlabel.adapters``).
 
     Raises:
-        DatasetError: There is none; the message lists all names.
+        DatasetError: There is none, or that package's adapter is broken; the message lists all names.
 
     Example:
         >>> get_adapter("csv").name
         'csv'
     """
-    try:
+    if name in ADAPTERS:
         return ADAPTERS[name]
-    except KeyError:
-        raise DatasetError(f"unknown adapter {name!r}; the adapters are: auto, {', '.join(ADAPTERS)}") from None
+    if name in (others := plugin_names(ADAPTERS)):
+        return load_plugin(name)
+    raise DatasetError(f"unknown adapter {name!r}; the adapters are: {', '.join(('auto', *ADAPTERS, *others))}")
 
 
 def detect(source: Path) -> tuple[Adapter, str]:
-    """The first adapter that recognises ``source``, and why it does.
+    """The first adapter that recognises ``source``, and why it does; those of other packages are asked last.
 
     Raises:
         DatasetError: No such path, or no adapter recognises it; the message lists what would be.
     """
-    _check_exists(source)
-    for adapter in ADAPTERS.values():
+    named = _named(source)
+    if named is None:
+        _check_exists(source)
+    for adapter in _in_order(source) if named is None else (named,):
         reason = adapter.detect(source)
         if reason is not None:
             return adapter, reason
+    others, broken = load_plugins(ADAPTERS)
+    for adapter in others:
+        reason = adapter.detect(source)
+        if reason is not None:
+            return adapter, reason
+    raise DatasetError(_not_recognised(source, [*ADAPTERS.values(), *others], broken))
+
+
+def _in_order(source: Path) -> list[Adapter]:
+    """All adapters; csv first where there is a labels.csv, which is written for nothing else."""
+    first = [ADAPTERS["csv"]] if has_labels_file(source) else []
+    return [*first, *(adapter for adapter in ADAPTERS.values() if adapter not in first)]
+
+
+def _not_recognised(source: Path, adapters: Sequence[Adapter], broken: Sequence[str]) -> str:
     if source.suffix.lower() in IMAGE_SUFFIXES and source.is_file():
-        raise DatasetError(f"{source}: a single image; give the label file, or the folder that holds it")
+        return f"{source}: a single image; give the label file, or the folder that holds it"
     what = "folder" if source.is_dir() else "file"
-    accepted = "".join(f"\n  {adapter.name}: {adapter.description}" for adapter in ADAPTERS.values())
-    raise DatasetError(
-        f"{source}: a {what} that no adapter recognises; name one with --adapter, or give one of:{accepted}"
-    )
+    if source.is_file() and source.suffix.lower() in _PICKLES:
+        what = "Python pickle, which is never loaded, for loading one can run any program; a file"
+    accepted = "".join(f"\n  {adapter.name}: {adapter.description}" for adapter in adapters)
+    failed = "".join(f"\nnot asked: {message}" for message in broken)
+    return f"{source}: a {what} that no adapter recognises; name one with --adapter, or give one of:{accepted}{failed}"
 
 
 def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | None = None) -> Dataset:
@@ -82,7 +127,7 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
     The first entry of ``notes`` says what the source was taken for and why.
 
     Args:
-        source: A label file or a folder.
+        source: A label file or a folder; also a name such as ``fiftyone:NAME`` for adapters that take names.
         adapter: A name of ``ADAPTERS``, or ``"auto"``.
         options: What is declared instead of found out.
 
@@ -99,11 +144,12 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
         (('cat', 'dog'), 3, 3)
     """
     source = Path(source)
-    _check_exists(source)
     if adapter == "auto":
         chosen, reason = detect(source)
     else:
         chosen, reason = get_adapter(adapter), "as asked"
+        if not getattr(chosen, "accepts_names", False):
+            _check_exists(source)
     dataset = chosen.read(source, options or AdapterOptions())
     return replace(dataset, notes=(f"read as '{chosen.name}': {reason}", *dataset.notes))
 
@@ -116,9 +162,26 @@ def options_from(data: DataConfig) -> AdapterOptions:
         labels_column=data.labels_column,
         split_column=data.split_column,
         label_separator=data.label_separator,
+        image_root=Path(data.image_root) if data.image_root else None,
+        coco_exhaustive=data.coco_exhaustive,
+        voc_difficult=data.voc_difficult,
+        split_lists=tuple(map(Path, data.split_lists)),
+        image_cache=Path(data.image_cache) if data.image_cache else None,
     )
 
 
+def _named(source: Path) -> Adapter | None:
+    """The adapter that ``fiftyone:NAME`` or ``huggingface:NAME`` names, unless there is a file so called."""
+    prefix, colon, name = str(source).partition(":")
+    adapter = ADAPTERS.get(prefix)
+    if colon and name and getattr(adapter, "accepts_names", False) and not is_there(source):
+        return adapter
+    return None
+
+
 def _check_exists(source: Path) -> None:
-    if not source.exists():
-        raise DatasetError(f"{source}: no such file or folder; expected a label file or a folder with labelled images")
+    if not is_there(source):
+        names = " or ".join(f"{name}:NAME" for name, one in ADAPTERS.items() if getattr(one, "accepts_names", False))
+        raise DatasetError(
+            f"{source}: no such file or folder; expected a label file or a folder with labelled images, or {names}"
+        )

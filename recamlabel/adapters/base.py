@@ -98,7 +98,11 @@ class Dataset:
 
 
 class Adapter(Protocol):
-    """Reads one label format. A new format is one file, a registry line and a contract test."""
+    """Reads one label format. A new format is one file, a registry line and a contract test.
+
+    An adapter whose source may be a name instead of a path (``fiftyone:NAME``) also sets
+    ``accepts_names = True``.
+    """
 
     name: str
     description: str
@@ -122,8 +126,14 @@ class AdapterOptions:
 
     Args:
         classes: Class names in id order; a label outside them is then a problem.
-        image_column, labels_column, split_column: CSV column names.
+        image_column, labels_column, split_column: Column names; ``labels_column`` is also the
+            field (or ``"tags"``) of a FiftyOne data set.
         label_separator: One of ``" "``, ``","``, ``";"``, ``"|"``.
+        image_root: Folder that the image paths of a label file are relative to.
+        coco_exhaustive: Whether a COCO class without an annotation is absent, or else unknown.
+        voc_difficult: State of a VOC class with difficult objects only.
+        split_lists: VOC list files, one image name a line; a file's stem is the split's name.
+        image_cache: Folder for images that a data set holds inside its own files.
     """
 
     classes: tuple[str, ...] = ()
@@ -131,6 +141,11 @@ class AdapterOptions:
     labels_column: str | None = None
     split_column: str | None = None
     label_separator: str | None = None
+    image_root: Path | None = None
+    coco_exhaustive: bool | None = None
+    voc_difficult: str = "unknown"
+    split_lists: tuple[Path, ...] = ()
+    image_cache: Path | None = None
 
 
 def check_image_id(image_id: str) -> None:

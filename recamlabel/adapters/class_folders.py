@@ -12,8 +12,9 @@ from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Pro
 from recamlabel.adapters.class_names import LabelSets, is_background, known_classes, make_table, unknown_class
 from recamlabel.adapters.folder_scan import Found, recognise, scan_folders, scan_problems
 from recamlabel.adapters.ids import absolute_source, assign_ids, find_clashes
+from recamlabel.adapters.settings import refuse_foreign_settings
 from recamlabel.classes import ClassTable
-from recamlabel.errors import ConfigError, DatasetError
+from recamlabel.errors import DatasetError
 
 
 @dataclass(slots=True)
@@ -50,10 +51,10 @@ class ClassFoldersAdapter:
 
         Raises:
             DatasetError: A file instead of a folder, no class folder, splits beside classes.
-            ConfigError: A setting that is about CSV files is set.
+            ConfigError: A setting that is about another format is set.
         """
         root = absolute_source(source)
-        _check_options(options)
+        refuse_foreign_settings(self.name, options)
         if not root.is_dir():
             raise DatasetError(f"{root}: a file; the adapter 'folder' reads a folder with a folder of images per class")
         scan = scan_folders(root)
@@ -69,12 +70,6 @@ class ClassFoldersAdapter:
         problems += _in_two_splits(root, pictures)
         images = _images(root, pictures, classes, problems)
         return Dataset(root, self.name, classes, images, tuple(problems), tuple(_merge_notes(pictures)))
-
-
-def _check_options(options: AdapterOptions) -> None:
-    for setting in ("image_column", "labels_column", "split_column", "label_separator"):
-        if getattr(options, setting) is not None:
-            raise ConfigError(f"data.{setting} is about CSV files; the adapter 'folder' cannot use it, leave it out")
 
 
 def _merge(root: Path, files: Sequence[Found]) -> list[_Picture]:

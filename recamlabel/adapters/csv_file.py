@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from recamlabel.adapters.base import IMAGE_SUFFIXES, AdapterOptions, Dataset, LabelledImage, Problem
-from recamlabel.adapters.class_names import LabelSets, is_background, known_classes, make_table, unknown_class
+from recamlabel.adapters.assemble import Entry, make_images, without_repeats
+from recamlabel.adapters.base import IMAGE_SUFFIXES, AdapterOptions, Dataset, Problem
+from recamlabel.adapters.class_names import is_background, known_classes, make_table, unknown_class
 from recamlabel.adapters.csv_columns import STATES, Columns, find_columns
 from recamlabel.adapters.csv_table import Row, Table, read_table
-from recamlabel.adapters.ids import NearFiles, absolute_source, assign_ids, find_clashes, relative_path
+from recamlabel.adapters.ids import absolute_source, relative_path
+from recamlabel.adapters.listing import FolderListing
+from recamlabel.adapters.openimages_csv import kind_of
 from recamlabel.adapters.separators import Separator, find_separator
-from recamlabel.classes import ClassTable
+from recamlabel.adapters.settings import COLUMN_SETTINGS, refuse_foreign_settings
 from recamlabel.errors import DatasetError
 
 _SUFFIXES = {".csv", ".tsv"}
 _PREFERRED = ("labels.csv", "labels.tsv")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What one row says of one image."""
-
-    line: int
-    path: PurePosixPath
-    present: frozenset[str]
-    unknown: frozenset[str]
-    split: str | None
-
-
 class CsvAdapter:
-    """Reads a CSV file; the data root is its folder.
+    """Reads a CSV file; the data root is its folder, or ``options.image_root``.
 
     A row without a label is an image in which every class is absent. The label ``background``
     says the same, for id 0 has that name already.
@@ -59,23 +51,62 @@ class CsvAdapter:
             DatasetError: No such file, not readable as CSV, no image or labels column, or no
                 class at all. What is wrong with single rows is in ``problems``.
         """
+        refuse_foreign_settings(self.name, options, *COLUMN_SETTINGS, "image_root")
         file = _find_file(absolute_source(source))
-        table = read_table(file)
+        root = absolute_source(options.image_root) if options.image_root else file.parent
         known, origin = known_classes(options, file.parent)
-        columns = find_columns(table, options, known)
-        problems = list(table.problems)
-        entries, notes = _read_entries(table, columns, options, known, problems)
-        found = columns.classes or {name for entry in entries for name in entry.present}
+        content = read_entries(file, root, options, known)
+        problems, entries = content.problems, content.entries
+        found = content.classes or {name for entry in entries for name in entry.present}
         if not known and not found and problems:
             raise DatasetError(f"{problems[0]} (no row with a label can be read; problems: {len(problems)})")
         classes, case_problems = make_table(known, found, file)
         problems += case_problems
         if known:
             problems += _unknown_labels(file, entries, known, origin)
-        images = _images(file, _without_repeats(file, entries, problems), classes, problems)
+        kept = without_repeats(entries, problems)
+        images = make_images(root, kept, classes, problems, FolderListing(root))
         problems.sort(key=lambda problem: problem.row or 0)
-        notes += _column_notes(table, columns)
-        return Dataset(file.parent, self.name, classes, images, tuple(problems), tuple(notes))
+        return Dataset(root, self.name, classes, images, tuple(problems), tuple(content.notes))
+
+
+@dataclass(frozen=True)
+class CsvContent:
+    """The rows of a CSV file with a usable path; ``classes`` has the names of 0/1 columns, if there are any."""
+
+    entries: list[Entry]
+    classes: tuple[str, ...]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def read_entries(file: Path, root: Path, options: AdapterOptions, known: tuple[str, ...]) -> CsvContent:
+    """What every row says; images are not looked for.
+
+    Args:
+        file: The CSV file.
+        root: What image paths are relative to.
+        options: Declared columns and separator.
+        known: Class names, if they are given.
+
+    Raises:
+        DatasetError: Not readable as CSV, or no image or labels column.
+    """
+    table = read_table(file)
+    columns = find_columns(table, options, known)
+    problems = list(table.problems)
+    entries, notes = _read_rows(table, root, columns, options, known, problems)
+    notes += _column_notes(table, columns)
+    return CsvContent(entries, tuple(columns.classes), problems, notes)
+
+
+def has_labels_file(folder: Path) -> bool:
+    """Whether a folder has a labels.csv that is not one of Open Images. Never raises."""
+    try:
+        file = _file_in(folder) if folder.is_dir() else None
+        return file is not None and file.name.lower() in _PREFERRED and kind_of(file) is None
+    except OSError:
+        return False
 
 
 def _file_in(folder: Path) -> Path | None:
@@ -102,9 +133,14 @@ def _find_file(source: Path) -> Path:
     return file
 
 
-def _read_entries(
-    table: Table, columns: Columns, options: AdapterOptions, known: tuple[str, ...], problems: list[Problem]
-) -> tuple[list[_Entry], list[str]]:
+def _read_rows(
+    table: Table,
+    root: Path,
+    columns: Columns,
+    options: AdapterOptions,
+    known: tuple[str, ...],
+    problems: list[Problem],
+) -> tuple[list[Entry], list[str]]:
     """Every row with a usable path, and what was found out on the way."""
     notes: list[str] = []
     separator = Separator(None, "")
@@ -120,12 +156,13 @@ def _read_entries(
     entries = []
     for row in table.rows:
         try:
-            path = relative_path(row.cells[columns.image], table.file.parent)
+            path = relative_path(row.cells[columns.image], root)
         except DatasetError as error:
             problems.append(Problem(str(error), table.file, row.line))
             continue
         split = row.cells[columns.split] or None if columns.split is not None else None
-        entries.append(_Entry(row.line, path, *_labels(row, columns, separator, table, problems), split))
+        present, unknown = _labels(row, columns, separator, table, problems)
+        entries.append(Entry(path, table.file, row.line, "", present, unknown, split=split))
     if columns.labels is not None:
         reserved = sum(any(map(is_background, separator.split(cell))) for cell in table.column(columns.labels))
         if reserved:
@@ -154,66 +191,14 @@ def _labels(
     return frozenset(present), frozenset(unknown)
 
 
-def _unknown_labels(file: Path, entries: list[_Entry], known: tuple[str, ...], origin: str) -> Iterator[Problem]:
+def _unknown_labels(file: Path, entries: list[Entry], known: tuple[str, ...], origin: str) -> Iterator[Problem]:
     allowed = frozenset(known)
     messages: dict[str, str] = {}
     for entry in entries:
         for name in sorted(entry.present - allowed):
             if name not in messages:
                 messages[name] = unknown_class(name, known, origin)
-            yield Problem(messages[name], file, entry.line)
-
-
-def _without_repeats(file: Path, entries: list[_Entry], problems: list[Problem]) -> list[_Entry]:
-    """The first row of every image; later ones are notes where they agree and fatal where not."""
-    first: dict[PurePosixPath, _Entry] = {}
-    for entry in entries:
-        before = first.setdefault(entry.path, entry)
-        if before is entry:
-            continue
-        if (before.present, before.unknown, before.split) == (entry.present, entry.unknown, entry.split):
-            message = f"the same as row {before.line} ('{entry.path}'); read once"
-            problems.append(Problem(message, file, entry.line, fatal=False))
-            continue
-        message = (
-            f"'{entry.path}' has {_shown(entry)} here but {_shown(before)} in row {before.line}; "
-            "expected one row an image, with all its labels"
-        )
-        problems.append(Problem(message, file, entry.line))
-    return list(first.values())
-
-
-def _shown(entry: _Entry) -> str:
-    labels = f"labels {', '.join(sorted(entry.present))}" if entry.present else "no label"
-    unknown = f", unknown {', '.join(sorted(entry.unknown))}" if entry.unknown else ""
-    return labels + unknown + (f", split {entry.split}" if entry.split is not None else "")
-
-
-def _images(
-    file: Path, entries: list[_Entry], classes: ClassTable, problems: list[Problem]
-) -> tuple[LabelledImage, ...]:
-    root = file.parent
-    ids = assign_ids([entry.path for entry in entries])
-    clashing = set()
-    for first, later in find_clashes(ids):
-        clashing.add(later)
-        message = (
-            f"'{entries[later].path}' and '{entries[first].path}' (row {entries[first].line}) would both have the id "
-            f"{ids[later]!r}, which is the path without extension; rename one of the files"
-        )
-        problems.append(Problem(message, file, entries[later].line))
-    sets, near, names, images = LabelSets(classes), NearFiles(root), frozenset(classes.names), []
-    for index, entry in enumerate(entries):
-        if index in clashing:
-            continue
-        path = root / entry.path
-        if not path.is_file():
-            hint = near.hint(entry.path)
-            message = f"no image '{entry.path}' below {root}{hint}; mend the path or put the image there"
-            problems.append(Problem(message, file, entry.line, image_id=ids[index]))
-        present, absent = sets.make(entry.present & names, entry.unknown)
-        images.append(LabelledImage(ids[index], path, present, absent, entry.split))
-    return tuple(images)
+            yield Problem(messages[name], file, entry.row)
 
 
 def _column_notes(table: Table, columns: Columns) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ def absolute_source(source: Path) -> Path:
     Raises:
         DatasetError: No such path.
     """
-    if not source.exists():
+    if not os.path.exists(source):  # noqa: PTH110 (Path.exists raises if it is too long)
         raise DatasetError(f"{source}: no such file or folder")
     return source.resolve() if source.is_dir() else source.parent.resolve() / source.name
 
@@ -90,7 +91,7 @@ class NearFiles:
 
     def hint(self, relative: PurePosixPath) -> str:
         """What there is instead of ``relative``, as the end of a message; empty if nothing is near."""
-        if (self.root / relative).is_dir():
+        if os.path.isdir(self.root / relative):  # noqa: PTH112 (Path.is_dir raises if it is too long)
             return "; that is a folder"
         folder = self.root / relative.parent
         names = self._names(folder)

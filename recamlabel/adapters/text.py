@@ -31,7 +31,7 @@ def read_text(file: Path) -> str:
         >>> read_text(file)
         'cat\\n'
     """
-    data = _read_bytes(file)
+    data = read_bytes(file)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
@@ -46,15 +46,27 @@ def read_text(file: Path) -> str:
     return text
 
 
-def _read_bytes(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
+    """The bytes of a label file.
+
+    Raises:
+        DatasetError: No such file, a folder, no permission, or a Python pickle, which is never loaded.
+    """
     if file.is_dir():
         raise DatasetError(f"{file}: a folder; expected a text file")
     try:
-        return file.read_bytes()
+        data = file.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"{file}: no such file") from None
     except OSError as error:
         raise DatasetError(f"{file}: cannot be read: {error.strerror or error}") from None
+    # Protocol 2 and later begin so; no text in any encoding that is read does.
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise DatasetError(
+            f"{file}: a Python pickle; it is not loaded, for loading one can run any program. "
+            "Expected text; write the labels as CSV or JSON instead"
+        )
+    return data
 
 
 def _not_decodable(file: Path, data: bytes, encoding: str, error: UnicodeDecodeError) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from recamlabel.adapters import load_dataset, options_from
 from recamlabel.adapters.base import Dataset
-from recamlabel.cli.options import resolve_settings, settings_options
+from recamlabel.cli.options import coco_option, resolve_settings, settings_options
 from recamlabel.config import Config
 from recamlabel.data.inspect import (
     inspect_images,
@@ -60,6 +60,7 @@ class Report:
 @click.command("check", short_help="Read all labels, decode all images, list every problem.")
 @click.argument("source", type=click.Path(path_type=Path))
 @settings_options
+@coco_option
 @click.option("--on-bad-image", type=click.Choice(["stop", "skip"]), default=None, help="As for fit.  [default: stop]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
@@ -70,15 +71,28 @@ def check(
     config_file: Path | None,
     assignments: tuple[str, ...],
     adapter: str | None,
+    coco_exhaustive: bool | None,
     on_bad_image: str | None,
     as_json: bool,
 ) -> None:
-    """Read the labels of SOURCE (a CSV file, or a folder) and decode every image.
+    """Read the labels of SOURCE and decode every image.
 
-    Prints what is there and every problem with file and row. Nothing is written. The exit code
-    is 1 if `recamlabel fit` would refuse the data set with the same settings, else 0.
+    SOURCE is a CSV file, a folder with labels.csv, a folder with one sub-folder per class, a data
+    set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
+    FiftyOne, or fiftyone:NAME or huggingface:NAME.
+
+    Prints what is there and every problem with file and row. Nothing is written, but for images
+    inside the files of a Hugging Face data set (data.image_cache says where). The exit code is 1 if `recamlabel fit`
+    would refuse the data set with the same settings, else 0.
     """
-    config = resolve_settings(preset, config_file, assignments, adapter, data__on_bad_image=on_bad_image)
+    config = resolve_settings(
+        preset,
+        config_file,
+        assignments,
+        adapter,
+        data__on_bad_image=on_bad_image,
+        data__coco_exhaustive=coco_exhaustive,
+    )
     report = examine(source, config)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recamlabel.cli.options import resolve_settings, settings_options
+from recamlabel.cli.options import coco_option, resolve_settings, settings_options
 
 
 @click.command()
@@ -19,6 +19,7 @@ from recamlabel.cli.options import resolve_settings, settings_options
     help="Run folder: new, empty, or an earlier run, which continues.",
 )
 @settings_options
+@coco_option
 @click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
 @click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
@@ -35,6 +36,7 @@ def fit(
     config_file: Path | None,
     assignments: tuple[str, ...],
     adapter: str | None,
+    coco_exhaustive: bool | None,
     weights: str | None,
     device: str | None,
     seed: int | None,
@@ -42,7 +44,9 @@ def fit(
 ) -> None:
     """Turn the image labels of SOURCE into pixel masks in the folder RUN.
 
-    SOURCE is a CSV file, a folder with labels.csv, or a folder with one sub-folder per class.
+    SOURCE is a CSV file, a folder with labels.csv, a folder with one sub-folder per class, a data
+    set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
+    FiftyOne, or fiftyone:NAME or huggingface:NAME; `recamlabel check SOURCE` says what it takes it for.
 
     The stages are classifier, recam, maps, refine and masks; affinity and edges come before refine
     where refine.method has a random walk. Each is skipped while nothing it depends on has changed,
@@ -63,6 +67,7 @@ def fit(
         runtime__device=device,
         seed=seed,
         data__on_bad_image=on_bad_image,
+        data__coco_exhaustive=coco_exhaustive,
     )
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.pipeline import fit as run_fit

@@ -15,6 +15,7 @@ from recamlabel.errors import RecamlabelError
 COMMANDS = {
     "fit": ("recamlabel.cli.fit:fit", "Image labels to pixel masks: train, map, refine, write masks."),
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
+    "convert": ("recamlabel.cli.convert:convert", "Write image labels in another format."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
     "predict": ("recamlabel.cli.predict:predict", "Label new images with the segmenter of a run."),

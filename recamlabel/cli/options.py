@@ -18,7 +18,12 @@ run_argument = click.argument("run", type=click.Path(path_type=Path))
 def settings_options(function: F) -> F:
     """``--preset``, ``--config``, ``--set``, ``--adapter``: everything that makes a configuration."""
     for option in (
-        click.option("--adapter", metavar="NAME", help="Label format instead of detecting it (csv, folder)."),
+        click.option(
+            "--adapter",
+            metavar="NAME",
+            help="Label format instead of detecting it: csv, folder, voc, coco, openimages, huggingface, fiftyone, "
+            "yolo, json, or one of another package.",
+        ),
         click.option(
             "--set",
             "assignments",
@@ -43,6 +48,14 @@ def settings_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+coco_option = click.option(
+    "--coco-exhaustive/--no-coco-exhaustive",
+    "coco_exhaustive",
+    default=None,
+    help="COCO: a class without an annotation is absent, or unknown.  [default: absent, but LVIS as its files say]",
+)
 
 
 def resolve_settings(

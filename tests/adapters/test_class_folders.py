@@ -193,9 +193,9 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", ["image_column", "labels_column", "split_column", "label_separator"])
-def test_settings_of_csv_files_are_refused(tmp_path: Path, setting: str) -> None:
+def test_settings_of_tables_are_refused(tmp_path: Path, setting: str) -> None:
     write(tmp_path, {"cat/a.jpg": b"1"})
-    message = rf"^data\.{setting} is about CSV files; the adapter 'folder' cannot use it, leave it out$"
+    message = rf"^data\.{setting} is about tables such as CSV files; the adapter 'folder' cannot use it, leave it out$"
     with pytest.raises(ConfigError, match=message):
         read(tmp_path, **{setting: ";"})
 

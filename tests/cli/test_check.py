@@ -144,3 +144,25 @@ def test_folders(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "read as 'folder': folders with images: cat, dog" in result.stdout
     assert run(tmp_path, "--adapter", "csv").exit_code == 1
+
+
+def test_coco_and_its_option(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
+    tree = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "category_id": 2}],
+        "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "dog"}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(tree))
+    for option, absent in (((), 1), (("--no-coco-exhaustive",), 0), (("--coco-exhaustive",), 1)):
+        report = json.loads(run(tmp_path, "--json", *option).stdout)
+        assert report["adapter"] == "coco"
+        assert report["classes"][1] == {
+            "name": "dog",
+            "present": 0,
+            "absent": absent,
+            "unknown": 1 - absent,
+            "alone": 0,
+        }
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,cat\n")
+    assert isinstance(run(tmp_path / "labels.csv", "--coco-exhaustive").exception, ConfigError)

@@ -1,0 +1,201 @@
+"""From what the entries of a label file say to a :class:`Dataset` with every problem in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
+from recamlabel.adapters.class_names import LabelSets, known_classes, make_table, unknown_class
+from recamlabel.adapters.ids import NearFiles, assign_ids, find_clashes
+from recamlabel.adapters.listing import FolderListing
+from recamlabel.classes import ClassTable
+from recamlabel.errors import DatasetError
+
+_SHOWN = 3
+# So many missing images, and no other, are in another place rather than lost one by one.
+_MANY = 10
+SETTING_ORIGIN = "the setting data.classes"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one entry of a label file says of one image.
+
+    Args:
+        path: Image path relative to the data root.
+        file: The label file, for messages.
+        row: Its 1-based line, where the format has lines.
+        place: Where else in the file, such as ``images[3]``; ``""`` where the file says it all.
+        present: Classes that are in the image.
+        unknown: Classes that nothing is known of; all others are absent, unless ``absent`` is given.
+        absent: Classes that are not in the image; all others are then unknown.
+        split: Its split, or None.
+    """
+
+    path: PurePosixPath
+    file: Path
+    row: int | None
+    place: str
+    present: frozenset[str]
+    unknown: frozenset[str] = frozenset()
+    absent: frozenset[str] | None = None
+    split: str | None = None
+
+    def problem(self, message: str, *, fatal: bool = True, image_id: str | None = None) -> Problem:
+        """A problem at this entry's place."""
+        return Problem(f"{self.place}: {message}" if self.place else message, self.file, self.row, fatal, image_id)
+
+    def says(self) -> tuple[object, ...]:
+        """All but the place: two entries that say the same are one."""
+        return (self.present, self.unknown, self.absent, self.split)
+
+
+@dataclass
+class Draft:
+    """A data set in the making: what an adapter has collected.
+
+    Args:
+        adapter: Its name.
+        root: Absolute data root.
+        source: The file that messages about the whole are about.
+        entries: One for every image, in order; repeats are found here.
+        names: Class names that the format lists itself, in its order; empty: those found, sorted.
+        classes_folder: Where ``classes.txt`` may give the classes and their order; None: the format has its own list.
+        problems, notes: As in :class:`Dataset`; added to.
+    """
+
+    adapter: str
+    root: Path
+    source: Path
+    entries: list[Entry] = field(default_factory=list)
+    names: Sequence[str] = ()
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    classes_folder: Path | None = None
+
+
+def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | None = None) -> Dataset:
+    """Check all entries and make the data set.
+
+    Args:
+        draft: What was collected.
+        options: ``classes`` win over the format's own list.
+        listing: Folder listings made so far; image files in these folders that no entry names are noted.
+
+    Raises:
+        DatasetError: There is no class at all.
+    """
+    known, origin = tuple(options.classes), SETTING_ORIGIN
+    if draft.classes_folder is not None:
+        known, origin = known_classes(options, draft.classes_folder)
+    found = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
+    if not (known or draft.names or found) and draft.problems:
+        many = len(draft.problems)
+        raise DatasetError(f"{draft.problems[0]} (no entry with a label can be read; problems: {many})")
+    classes, case_problems = make_table(known or tuple(draft.names), found, draft.source)
+    draft.problems += case_problems
+    if known:
+        draft.problems += _unknown_classes(draft, known, origin)
+    listing = listing or FolderListing(draft.root)
+    entries = without_repeats(draft.entries, draft.problems)
+    images = make_images(draft.root, entries, classes, draft.problems, listing)
+    unlisted = listing.unlisted(entry.path for entry in entries)
+    if unlisted:
+        draft.notes.append(f"images beside these without an entry: {len(unlisted)} ({some(unlisted)}); not read")
+    return Dataset(draft.root, draft.adapter, classes, images, tuple(draft.problems), tuple(draft.notes))
+
+
+def without_repeats(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
+    """The first entry of every image; later ones are notes where they agree and fatal where not."""
+    first: dict[PurePosixPath, Entry] = {}
+    for entry in entries:
+        before = first.setdefault(entry.path, entry)
+        if before is entry:
+            continue
+        where = _where(before, entry)
+        if before.says() == entry.says():
+            problems.append(entry.problem(f"the same as {where} ('{entry.path}'); read once", fatal=False))
+            continue
+        message = (
+            f"'{entry.path}' has {_shown(entry)} here but {_shown(before)} in {where}; "
+            f"expected one {'row' if entry.row is not None else 'entry'} an image, with all its labels"
+        )
+        problems.append(entry.problem(message))
+    return list(first.values())
+
+
+def make_images(
+    root: Path, entries: Sequence[Entry], classes: ClassTable, problems: list[Problem], listing: FolderListing
+) -> tuple[LabelledImage, ...]:
+    """Images with ids and label sets; clashing ids and missing files become problems."""
+    ids = assign_ids([entry.path for entry in entries])
+    clashing = set()
+    for first, later in find_clashes(ids):
+        clashing.add(later)
+        message = (
+            f"'{entries[later].path}' and '{entries[first].path}' ({_where(entries[first], entries[later])}) would "
+            f"both have the id {ids[later]!r}, which is the path without extension; rename one of the files"
+        )
+        problems.append(entries[later].problem(message))
+    problems += _missing(root, entries, ids, clashing, listing)
+    sets, names, images = LabelSets(classes), frozenset(classes.names), []
+    for index, entry in enumerate(entries):
+        if index in clashing:
+            continue
+        if entry.absent is None:
+            present, absent = sets.make(entry.present & names, entry.unknown)
+        else:
+            present, absent = entry.present & names, (entry.absent - entry.present) & names
+        images.append(LabelledImage(ids[index], root / entry.path, present, absent, entry.split))
+    return tuple(images)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names and how many more.
+
+    Example:
+        >>> some(["a", "b", "c", "d"])
+        'a, b, c and 1 more'
+    """
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _missing(
+    root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing
+) -> Iterator[Problem]:
+    missing = [i for i, entry in enumerate(entries) if i not in clashing and not listing.has(entry.path)]
+    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing):
+        message = f"not one of the {len(missing)} images is below {root}; name their folder with data.image_root"
+        yield Problem(message, entries[missing[0]].file, fatal=False)
+    near = NearFiles(root)
+    for index in missing:
+        path = entries[index].path
+        message = f"no image '{path}' below {root}{near.hint(path)}; mend the path or put the image there"
+        yield entries[index].problem(message, image_id=ids[index])
+
+
+def _unknown_classes(draft: Draft, known: tuple[str, ...], origin: str) -> Iterator[Problem]:
+    """One problem for each class outside of the given ones, however many images have it."""
+    allowed, homes = frozenset(known), dict[str, list[Entry]]()
+    for entry in draft.entries:
+        for name in (entry.present | (entry.absent or frozenset())) - allowed:
+            homes.setdefault(name, []).append(entry)
+    for name in sorted(homes):
+        message = f"{unknown_class(name, known, origin)}; images labelled with it: {len(homes[name])}"
+        yield homes[name][0].problem(message)
+
+
+def _where(entry: Entry, seen_from: Entry) -> str:
+    place = f"row {entry.row}" if entry.row is not None else entry.place
+    if entry.file != seen_from.file:
+        return f"{entry.file}, {place}" if place else str(entry.file)
+    return place
+
+
+def _shown(entry: Entry) -> str:
+    labels = f"labels {', '.join(sorted(entry.present))}" if entry.present else "no label"
+    unknown = f", unknown {', '.join(sorted(entry.unknown))}" if entry.unknown else ""
+    absent = f", absent {', '.join(sorted(entry.absent))}" if entry.absent else ""
+    return labels + absent + unknown + (f", split {entry.split}" if entry.split is not None else "")

@@ -1,0 +1,1 @@
+"""What trainers and other tools read, written from masks and labels."""
