@@ -17,6 +17,7 @@ COMMANDS = {
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
+    "export": ("recamlabel.cli.export:export", "Masks to VOC, MMSegmentation, COCO, YOLO, CVAT and others."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),
