@@ -6,8 +6,6 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from recamlabel.errors import DatasetError
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
 from recamlabel.export.names import refuse_names
 from recamlabel.export.pngs import PALETTE, colour_png
+from recamlabel.export.readers import installed
 
 FILE = "annotations.zip"
 
@@ -75,8 +74,7 @@ class CvatFormat:
                 for kind in ("SegmentationClass", "SegmentationObject"):
                     if f"{kind}/{item.name}.png" not in there:
                         raise LookupError(f"{FILE}: no {kind}/{item.name}.png in it")
-        if find_spec("datumaro") is not None:
-            reader = f"Datumaro {version('datumaro')}"
+        if reader := installed("datumaro"):
             yield Reading(FILE, reader, _read_datumaro(folder / FILE, items, plan), without_ignore(plan.classes))
         yield Reading(FILE, f"zipfile and Pillow {pillow_version}", _read(folder / FILE, items, plan))
 

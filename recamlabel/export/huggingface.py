@@ -6,7 +6,6 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.errors import DatasetError
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
 from recamlabel.export.pngs import pillow_reading
+from recamlabel.export.readers import installed
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.png import save_mask
 
@@ -86,13 +86,12 @@ class HuggingFaceFormat:
 
     def readings(self, plan: Plan, folder: Path, items: Sequence[Item]) -> Iterator[Reading]:
         """With ``datasets.load_dataset`` where it is installed, else with Pillow by the metadata."""
-        if find_spec("datasets") is None:
+        reader = installed("datasets")
+        if reader is None:
             yield pillow_reading("labels", folder, items, self._mask_path)
             return
-        import datasets
-
         with tempfile.TemporaryDirectory() as cache:
-            yield Reading("all", f"datasets {datasets.__version__}", _loaded(plan, folder, items, cache))
+            yield Reading("all", reader, _loaded(plan, folder, items, cache))
 
     def _mask_path(self, item: Item) -> str:
         return f"data/{item.subset}/labels/{item.name}.png"

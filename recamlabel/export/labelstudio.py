@@ -6,8 +6,6 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +21,7 @@ from recamlabel.export.cvat import ignore_label
 from recamlabel.export.json_rows import json_rows, read_rows
 from recamlabel.export.names import refuse_names
 from recamlabel.export.pngs import PALETTE
+from recamlabel.export.readers import installed
 from recamlabel.storage.atomic import write_text
 
 FILE = "tasks.json"
@@ -77,7 +76,8 @@ class LabelStudioFormat:
 def decoders() -> Iterator[tuple[str, Decoder]]:
     """Decoders of the brush encoding that are installed; recamlabel's own, written apart from the encoder, is last."""
     for package, module in READERS.items():
-        if find_spec(module.partition(".")[0]) is None:
+        reader = installed(package)
+        if reader is None:
             continue
         try:
             with redirect_stdout(io.StringIO()):  # it prints what it misses
@@ -89,7 +89,7 @@ def decoders() -> Iterator[tuple[str, Decoder]]:
             values: NDArray[np.uint8] = np.asarray(read(list(data))).reshape(*shape, 4)
             return values[..., 3] > 0
 
-        yield f"{package} {version(package)}", decoder
+        yield reader, decoder
         break
     yield "recamlabel's own decoder", decode
 

@@ -84,7 +84,8 @@ def coco_rle(segment: Segment, shape: tuple[int, int]) -> dict[str, Any]:
     starts = np.concatenate([places[:1], places[cuts + 1]])
     ends = np.concatenate([places[cuts], places[-1:]]) + 1
     edges = np.stack([starts, ends], axis=1).ravel()
-    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    end = [] if edges[-1] == height * width else [height * width]
+    counts = np.diff(np.concatenate([[0], edges, end])).astype(int).tolist()
     packed = tools.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
 

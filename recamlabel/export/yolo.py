@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
 from recamlabel.export.pngs import opencv_readings, pillow_reading
 from recamlabel.export.polygons import Polygon, fill, opencv, polygons
+from recamlabel.export.readers import installed
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.png import save_mask
 
@@ -69,11 +69,12 @@ class YoloFormat:
         def as_polygons(mask: Mask) -> Mask:
             return fill(list(polygons(mask, plan.classes)), (mask.shape[0], mask.shape[1]), mask.dtype)
 
-        installed = find_spec("ultralytics") is not None
-        loaded = _with_ultralytics if installed else _with_opencv
-        reader = f"Ultralytics {_ultralytics().__version__}" if installed else f"OpenCV {opencv().__version__}"
         paths = [(item, folder / self._text_path(item)) for item in items]
-        yield Reading("labels", reader, loaded(paths, plan), as_polygons)
+        if reader := installed("ultralytics"):
+            yield Reading("labels", reader, _with_ultralytics(paths, plan), as_polygons)
+        else:
+            reader = f"an own parser and OpenCV {opencv().__version__}"
+            yield Reading("labels", reader, _with_opencv(paths, plan), as_polygons)
         yield pillow_reading(MASKS, folder, items, self._mask_path)
         yield from opencv_readings(MASKS, folder, items, self._mask_path)
 

@@ -118,7 +118,11 @@ def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -
 def test_coco_one_annotation_per_class(run: RunFolder, tmp_path: Path) -> None:
     out = export_run(run, "coco", tmp_path / "out").path
     assert files(out) == {
-        *(f"{kind}/{name}.png" for kind in ("images/train", "semantic_train", "panoptic_train") for name in ["images/a"]),
+        *(
+            f"{kind}/{name}.png"
+            for kind in ("images/train", "semantic_train", "panoptic_train")
+            for name in ["images/a"]
+        ),
         *(f"{kind}/{name}.png" for kind in ("images/val", "semantic_val", "panoptic_val") for name in ["images/b"]),
         *(f"annotations/{kind}_{split}.json" for kind in ("instances", "panoptic") for split in ("train", "val")),
         "recamlabel-export.json",

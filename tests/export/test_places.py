@@ -71,7 +71,7 @@ def test_hard_links_where_there_are_no_symbolic_ones(
     linked = tmp_path / "out/JPEGImages/images/a.png"
     assert linked.samefile(tmp_path / "run-data/images/a.png") and not linked.is_symlink()
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    with pytest.raises(StoreError, match="cannot be linked to .*; use --images copy"):
+    with pytest.raises(StoreError, match=r"cannot be linked to .*; use --images copy"):
         export_run(run, "voc", tmp_path / "never")
 
 
