@@ -23,7 +23,7 @@ def encode(chosen: NDArray[np.bool_]) -> list[int]:
 
     Example:
         >>> encode(np.array([[True]]))
-        [0, 0, 0, 4, 57, 27, 252, 207, 248]
+        [0, 0, 0, 4, 57, 27, 252, 127, 224]
     """
     flat = chosen.ravel()
     header = f"{flat.size * CHANNELS:032b}{WORD_BITS - 1:05b}" + "".join(f"{bits - 1:04b}" for bits in RUN_BITS)
