@@ -126,7 +126,7 @@ def _loss(counts: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
         return ["polygons: no foreground in any mask"]
     iou = 100 * both[used] / union[used]
     return [
-        f"polygons: IoU with the masks {iou.mean():.3f} % (mean over {used.sum()} classes), "
+        f"polygons, at the images' own size: IoU with the masks {iou.mean():.3f} % (mean over {used.sum()} classes), "
         f"so {100 - iou.mean():.3f} points are lost by polygonising, {100 - iou.min():.3f} for the worst class; "
         f"{MASKS} loses nothing"
     ]
