@@ -14,6 +14,7 @@ import numpy as np
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.errors import DatasetError
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.names import refuse_hidden
 from recamlabel.export.pngs import pillow_reading
 from recamlabel.export.readers import installed
 from recamlabel.storage.atomic import write_text
@@ -33,7 +34,7 @@ configs:
 ```python
 from datasets import load_dataset
 
-data = load_dataset("path/to/this/folder")
+data = load_dataset("path/to/this/folder")  # a path without [ ] * ?, which are patterns there
 data["{split}"][0]["image"], data["{split}"][0]["label"]  # label: 0 background, 1..{classes} classes, 255 ignore
 ```
 
@@ -51,7 +52,8 @@ class HuggingFaceFormat:
     image_modes: tuple[ImageMode, ...] = ("link", "copy")
 
     def check(self, plan: Plan) -> None:
-        """Split names are identifiers there."""
+        """Split names are identifiers there; hidden files are left out."""
+        refuse_hidden(self.name, (item.name for item in plan.items), (".", "__"))
         for subset in plan.subsets:
             if not re.fullmatch(r"\w+(\.\w+)*", subset) or subset == "all":
                 raise DatasetError(
@@ -85,9 +87,10 @@ class HuggingFaceFormat:
         return [self._mask_path(item)]
 
     def readings(self, plan: Plan, folder: Path, items: Sequence[Item]) -> Iterator[Reading]:
-        """With ``datasets.load_dataset`` where it is installed, else with Pillow by the metadata."""
+        """With ``datasets.load_dataset`` where it is installed and takes the path, else with Pillow."""
         reader = installed("datasets")
-        if reader is None:
+        # datasets takes such characters of a path for patterns, and finds nothing.
+        if reader is None or set("[]*?") & set(str(folder)):
             yield pillow_reading("labels", folder, items, self._mask_path)
             return
         with tempfile.TemporaryDirectory() as cache:

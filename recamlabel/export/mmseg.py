@@ -8,6 +8,7 @@ from pathlib import Path
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.errors import StoreError
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.names import refuse_hidden
 from recamlabel.export.pngs import PALETTE, opencv_readings, pillow_reading
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.png import save_mask
@@ -85,7 +86,8 @@ class MmsegFormat:
     image_modes: tuple[ImageMode, ...] = ("link", "copy", "none")
 
     def check(self, plan: Plan) -> None:
-        """Everything fits: names are file names and Python strings. MMSegmentation finds images by extension."""
+        """MMSegmentation finds images by extension and leaves out hidden ones."""
+        refuse_hidden(self.name, (item.name for item in plan.items))
         bare = next((item for item in plan.items if not item.path.suffix), None)
         if bare is not None:
             raise StoreError(f"{bare.path}: no extension, by which MMSegmentation finds images; add one such as .jpg")

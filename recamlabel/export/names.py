@@ -43,6 +43,8 @@ def flat_name(image_id: str) -> str:
         'images__val__a b'
     """
     name = image_id.replace("/", "__")
+    if name.startswith("."):
+        name = f"_{name}"  # readers leave out hidden files
     data = name.encode()
     if len(data) <= LONGEST:
         return name
@@ -94,4 +96,24 @@ def refuse_names(
         if reason:
             raise DatasetError(
                 f"{format_name} cannot hold the {kind} {name!r}: it has {reason}; rename it, or choose another --format"
+            )
+
+
+def refuse_hidden(format_name: str, names: Iterable[str], marks: tuple[str, ...] = (".",)) -> None:
+    """Refuse names with a part that the format's readers take for hidden and leave out in silence.
+
+    Raises:
+        DatasetError: The first such name.
+
+    Example:
+        >>> refuse_hidden("mmseg", ["a/.b"])
+        Traceback (most recent call last):
+        ...
+        recamlabel.errors.DatasetError: mmseg cannot hold the image id 'a/.b': ...
+    """
+    for name in names:
+        if any(part.startswith(marks) for part in name.split("/")):
+            raise DatasetError(
+                f"{format_name} cannot hold the image id {name!r}: its readers leave out files and folders that begin "
+                f"with {' or '.join(map(repr, marks))}; rename it, or choose another --format"
             )

@@ -62,6 +62,12 @@ class FormatContract(ABC):
     name: str
     sixteen_bit = False
     pictures = True
+    needs: tuple[str, ...] = ()
+
+    @pytest.fixture(autouse=True)
+    def _needed_packages(self) -> None:
+        for package in self.needs:
+            pytest.importorskip(package, reason=f"--format {self.name} needs {package} (extra export)")
 
     @abstractmethod
     def read(self, folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -169,6 +175,7 @@ class TestMmseg(FormatContract):
 class TestCoco(FormatContract):
     name = "coco"
     sixteen_bit = True
+    needs = ("pycocotools",)
 
     def read(self, folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
         files = {path.relative_to(folder): path for path in folder.glob("semantic_*/**/*.png")}
@@ -179,6 +186,7 @@ class TestCoco(FormatContract):
 
 class TestYolo(FormatContract):
     name = "yolo"
+    needs = ("cv2",)
 
     def read(self, folder: Path, ids: Sequence[str]) -> dict[str, np.ndarray]:
         splits = dict(zip(IDS, SPLITS, strict=True))

@@ -116,6 +116,7 @@ def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -
 
 
 def test_coco_one_annotation_per_class(run: RunFolder, tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="needs the extra export")
     out = export_run(run, "coco", tmp_path / "out").path
     assert files(out) == {
         *(
@@ -161,6 +162,7 @@ def test_coco_one_annotation_per_class(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_coco_one_annotation_per_component(run: RunFolder, tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="needs the extra export")
     out = export_run(run, "coco", tmp_path / "out", options=ExportOptions("component")).path
     rows = json.loads((out / "annotations/instances_train.json").read_text())["annotations"]
     assert [(row["category_id"], row["area"], row["bbox"]) for row in rows] == [
@@ -172,6 +174,7 @@ def test_coco_one_annotation_per_component(run: RunFolder, tmp_path: Path) -> No
 
 
 def test_yolo(run: RunFolder, tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs the extra export")
     result = export_run(run, "yolo", tmp_path / "out")
     out = result.path
     assert files(out) == {
@@ -200,6 +203,7 @@ def test_yolo(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_yolo_names_survive_yaml(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs the extra export")
     names = ("yes", "a: b # c", "\x7f\x85tab\t", "🙂 'q\"", "1.0", "- x")
     none = np.zeros((1, 2, 2))
     run = make_run(tmp_path, names, [TinyImage("a", ("yes",), none, none, [[0, 1], [2, 6]], None)])
@@ -314,6 +318,13 @@ def test_hdf5(run: RunFolder, tmp_path: Path) -> None:
         ("cvat", "#1", "a", r"cvat cannot hold the class name '#1': it has a '#' at its start"),
         ("cvat", "a", "#1", r"cvat cannot hold the image id '#1'"),
         ("cvat", "background", "a", r"cvat has a label 'background' of its own"),
+        (
+            "mmseg",
+            "a",
+            "x/.a",
+            r"mmseg cannot hold the image id 'x/\.a': its readers leave out files .* begin with '\.'; ",
+        ),
+        ("huggingface", "a", "__x/a", r"huggingface cannot hold the image id '__x/a'"),
         ("labelstudio", "a\nb", "a", r"labelstudio cannot hold the class name"),
     ],
 )

@@ -12,7 +12,7 @@ from export_by_hand import tiny_run
 from PIL import Image
 
 from recamlabel.errors import ConfigError, MissingExtraError, StoreError
-from recamlabel.export import SOURCES, export_run
+from recamlabel.export import FORMATS, SOURCES, export_run
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
 from recamlabel.workspace import RunFolder
 
@@ -50,6 +50,15 @@ def test_an_empty_folder_and_missing_parents_are_fine(run: RunFolder, tmp_path: 
     for place in (tmp_path / "empty", tmp_path / "new" / "er" / "place"):
         assert export_run(run, "hdf5", place).path == place
         assert (place / "dataset.h5").is_file()
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_places_with_awkward_names(tmp_path: Path, name: str) -> None:
+    for package in {"coco": ("pycocotools",), "yolo": ("cv2",)}.get(name, ()):
+        pytest.importorskip(package, reason="needs the extra export")
+    home = tmp_path / "my [x] {y} *'é 🙂"
+    home.mkdir()
+    assert export_run(tiny_run(home), name, home / "out [1]").checks
 
 
 def test_a_missing_image_is_named_before_anything_is_left(run: RunFolder, tmp_path: Path) -> None:
@@ -145,7 +154,7 @@ def test_a_missing_package_is_named(
 
 def test_names() -> None:
     assert [folder_name(name) for name in ("train", "a/b", ".", "", "é 🙂")] == ["train", "a_b", "_.", "_", "é 🙂"]
-    assert flat_name("a/b/c d") == "a__b__c d"
+    assert [flat_name(name) for name in ("a/b/c d", ".a/b")] == ["a__b__c d", "_.a__b"]
     long = flat_name("é" * 200)
     assert len(long.encode()) <= 200 and long != flat_name("é" * 201)
     names = UniqueNames()
@@ -153,5 +162,6 @@ def test_names() -> None:
 
 
 def test_the_data_set_may_be_gone_without_images(run: RunFolder, tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools", reason="needs the extra export")
     shutil.rmtree(tmp_path / "run-data")
     assert export_run(run, "coco", tmp_path / "out", images="none").images == 2

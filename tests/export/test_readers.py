@@ -39,6 +39,7 @@ def readers(checks: tuple[object, ...]) -> str:
 @pytest.mark.parametrize("instances", ["class", "component"])
 @pytest.mark.parametrize("package", ["pycocotools", "faster_coco_eval"])
 def test_coco_api(made: Made, tmp_path: Path, instances: str, package: str) -> None:
+    pytest.importorskip("pycocotools", reason="needs the extra export")
     module = pytest.importorskip(f"{package}.coco" if package == "pycocotools" else package, reason=f"needs {package}")
     run, masks = made
     out = export_run(run, "coco", tmp_path / "out", options=ExportOptions(instances), images="none").path
@@ -174,6 +175,7 @@ def test_datumaro_reads_the_cvat_archive(made: Made, tmp_path: Path) -> None:
 def test_readers_that_are_missing_are_replaced_and_said(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("cv2", reason="needs the extra export")
     for module in ("yolo", "huggingface", "labelstudio", "cvat"):
         monkeypatch.setattr(f"recamlabel.export.{module}.installed", lambda package: None)
     expected = {
