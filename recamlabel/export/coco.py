@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from recamlabel.classes import BACKGROUND_NAME, MAX_CLASSES
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
+from recamlabel.errors import ConfigError
+from recamlabel.export.base import INSTANCES, ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
 from recamlabel.export.json_rows import WHOLE_BYTES, AddRow, json_rows, read_rows
 from recamlabel.export.pngs import opencv_readings, pillow_reading
 from recamlabel.export.rle import Segment, coco_mask_tools, coco_rle, segments
@@ -31,6 +32,8 @@ class CocoFormat:
 
     def check(self, plan: Plan) -> None:
         """Everything fits; pycocotools must be there."""
+        if plan.options.coco_instances not in INSTANCES:
+            raise ConfigError(f"unknown {plan.options.coco_instances!r}; an instance is one of: {', '.join(INSTANCES)}")
         coco_mask_tools()
 
     def write(self, plan: Plan, folder: Path, masks: Iterator[tuple[Item, Mask]]) -> list[str]:

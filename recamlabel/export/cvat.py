@@ -15,7 +15,7 @@ from PIL import __version__ as pillow_version
 from recamlabel.classes import BACKGROUND_NAME, MAX_CLASSES_8BIT, ClassTable
 from recamlabel.errors import DatasetError
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
-from recamlabel.export.names import refuse_names
+from recamlabel.export.names import ignore_label, refuse_names
 from recamlabel.export.pngs import PALETTE, colour_png
 from recamlabel.export.readers import installed
 
@@ -77,19 +77,6 @@ class CvatFormat:
         if reader := installed("datumaro"):
             yield Reading(FILE, reader, _read_datumaro(folder / FILE, items, plan), without_ignore(plan.classes))
         yield Reading(FILE, f"zipfile and Pillow {pillow_version}", _read(folder / FILE, items, plan))
-
-
-def ignore_label(table: ClassTable) -> str:
-    """A name for ignored pixels that no class has.
-
-    Example:
-        >>> ignore_label(ClassTable(("dent",))), ignore_label(ClassTable(("ignore",)))
-        ('ignore', 'ignore_')
-    """
-    name = "ignore"
-    while name in table.names:
-        name += "_"
-    return name
 
 
 def _label_map(table: ClassTable) -> str:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from recamlabel.classes import MAX_CLASSES, ClassTable
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
 from recamlabel.export.brush_rle import decode, encode
-from recamlabel.export.cvat import ignore_label
 from recamlabel.export.json_rows import json_rows, read_rows
-from recamlabel.export.names import refuse_names
+from recamlabel.export.names import ignore_label, refuse_names
 from recamlabel.export.pngs import PALETTE
 from recamlabel.export.readers import installed
 from recamlabel.storage.atomic import write_text

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from recamlabel.classes import ClassTable
 from recamlabel.errors import DatasetError
 
 LONGEST = 200
@@ -60,6 +61,19 @@ def folder_name(split: str) -> str:
     """
     name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", split).strip(" ")
     return f"_{name}" if not name or name.startswith(".") else name
+
+
+def ignore_label(table: ClassTable) -> str:
+    """A name for ignored pixels that no class has.
+
+    Example:
+        >>> ignore_label(ClassTable(("dent",))), ignore_label(ClassTable(("ignore",)))
+        ('ignore', 'ignore_')
+    """
+    name = "ignore"
+    while name in table.names:
+        name += "_"
+    return name
 
 
 def refuse_names(

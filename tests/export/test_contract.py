@@ -273,6 +273,14 @@ def test_readings_are_only_asked_for_the_first_hundred(tmp_path: Path, monkeypat
     assert {check.images for check in checks} == {2}
 
 
+def test_unknown_options_are_refused(tmp_path: Path) -> None:
+    run, _ = hostile_run(tmp_path)
+    with pytest.raises(ConfigError, match="unknown 'object'; an instance is one of: class, component"):
+        export_run(run, "coco", tmp_path / "out", options=ExportOptions("object"))
+    with pytest.raises(ConfigError, match="unknown --images 'move'; the ways are: link, copy, none"):
+        export_run(run, "voc", tmp_path / "out", images="move")
+
+
 def test_options_reach_the_format(tmp_path: Path) -> None:
     run, _ = hostile_run(tmp_path)
     options = ExportOptions(image_url="https://example.org/")

@@ -6,8 +6,10 @@ pycocotools, faster-coco-eval and OpenCV are in the dev extra, so CI runs theirs
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +172,51 @@ def test_label_studio_decodes_its_brushes(made: Made, tmp_path: Path, package: s
 def test_datumaro_reads_the_cvat_archive(made: Made, tmp_path: Path) -> None:
     pytest.importorskip("datumaro", reason="needs datumaro")
     assert "datumaro" in readers(export_run(made[0], "cvat", tmp_path / "out").checks)
+
+
+def test_fiftyone_importers(made: Made, tmp_path: Path) -> None:
+    """Needs a database of its own: FiftyOne would otherwise join any that runs on the machine."""
+    if not os.environ.get("FIFTYONE_DATABASE_URI") or not installed("fiftyone"):
+        pytest.skip("needs fiftyone, and FIFTYONE_DATABASE_URI of a database for tests")
+    pytest.importorskip("pycocotools", reason="needs the extra export")
+    import fiftyone
+    import fiftyone.types
+
+    run, masks = made
+    coco, mmseg = (export_run(run, name, tmp_path / name).path for name in ("coco", "mmseg"))
+    instances = fiftyone.Dataset.from_dir(
+        dataset_type=fiftyone.types.COCODetectionDataset,
+        data_path=str(coco / "images" / "train"),
+        labels_path=str(coco / "annotations" / "instances_train.json"),
+        label_types=["segmentations"],
+    )
+    directory = fiftyone.Dataset.from_dir(
+        dataset_type=fiftyone.types.ImageSegmentationDirectory,
+        data_path=str(mmseg / "img_dir" / "train"),
+        labels_path=str(mmseg / "ann_dir" / "train"),
+    )
+    try:
+        assert len(instances) == len(directory) == 4
+        for sample in directory:
+            name = Path(sample.filepath).relative_to(mmseg / "img_dir" / "train").with_suffix("").as_posix()
+            assert np.array_equal(sample.ground_truth.get_mask(), masks[name])
+        for sample in instances:
+            name = Path(sample.filepath).relative_to(coco / "images" / "train").with_suffix("").as_posix()
+            label = next(field for field in ("segmentations", "ground_truth") if field in sample.field_names)
+            assert np.array_equal(painted(sample[label].detections, masks[name].shape), without_ignore(masks[name]))
+    finally:
+        instances.delete()
+        directory.delete()
+
+
+def painted(detections: list[Any], shape: tuple[int, int]) -> np.ndarray:
+    """FiftyOne's detections, boxes in fractions of the image, as one mask."""
+    mask = np.zeros(shape, np.uint8)
+    for detection in detections:
+        left, top = round(detection.bounding_box[0] * shape[1]), round(detection.bounding_box[1] * shape[0])
+        height, width = detection.mask.shape
+        mask[top : top + height, left : left + width][detection.mask > 0] = CLASSES.index(detection.label) + 1
+    return mask
 
 
 def test_readers_that_are_missing_are_replaced_and_said(
