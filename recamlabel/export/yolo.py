@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
 from recamlabel.export.pngs import opencv_readings, pillow_reading
 from recamlabel.export.polygons import Polygon, fill, opencv, polygons
 from recamlabel.export.readers import installed
+from recamlabel.export.ultralytics_worker import read_labels
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.png import save_mask
 
@@ -159,45 +157,7 @@ def _with_opencv(paths: Sequence[tuple[Item, Path]], plan: Plan) -> Iterator[tup
         yield item, fill(_parse(path, item, len(plan.classes)), item.shape, plan.classes.mask_dtype)
 
 
-def _ultralytics() -> Any:
-    """The package, imported without a look at the network and without a settings file in the user's home."""
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as settings:
-        os.environ.setdefault("YOLO_CONFIG_DIR", settings)
-        os.environ.setdefault("YOLO_OFFLINE", "true")
-        os.environ.setdefault("YOLO_VERBOSE", "false")
-        try:
-            import ultralytics
-            import ultralytics.data.utils
-        finally:
-            for name in ("YOLO_CONFIG_DIR", "YOLO_OFFLINE", "YOLO_VERBOSE"):
-                if name not in before:
-                    del os.environ[name]
-    return ultralytics
-
-
 def _with_ultralytics(paths: Sequence[tuple[Item, Path]], plan: Plan) -> Iterator[tuple[Item, Mask]]:
-    """Rows by Ultralytics' own loader, drawn by its own function."""
-    tools = _ultralytics().data.utils
-    with tempfile.TemporaryDirectory() as folder:
-        # A stand-in of the image's shape: the loader may rewrite a JPEG, which would be the user's.
-        stand_in = Path(folder) / "image.png"
-        for item, path in paths:
-            height, width = item.shape
-            Image.new("L", (max(width, 10), max(height, 10))).save(stand_in)
-            row = tools.verify_image_label((str(stand_in), str(path), "", False, len(plan.classes), 0, 0, False))
-            if row[0] is None:
-                raise LookupError(f"{path}: Ultralytics refuses it: {row[-1]}")
-            yield item, _drawn(tools, row[1], row[3], item.shape, plan)
-
-
-def _drawn(tools: Any, boxes: Any, segments: Any, shape: tuple[int, int], plan: Plan) -> Mask:
-    height, width = shape
-    layers = []
-    for box, segment in zip(boxes, segments, strict=True):
-        layer = tools.polygon2mask(shape, [(segment * (width, height)).reshape(-1)])
-        layers.append((int(layer.sum()), int(box[0]) + 1, layer > 0))
-    mask = np.zeros(shape, dtype=plan.classes.mask_dtype)
-    for _, class_id, layer in sorted(layers, key=lambda entry: -entry[0]):
-        mask[layer] = class_id
-    return mask
+    files = [(path, item.shape) for item, path in paths]
+    masks = read_labels(files, len(plan.classes))
+    return zip((item for item, _ in paths), masks, strict=True)

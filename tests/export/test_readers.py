@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -130,27 +131,50 @@ def test_datasets_loads_images_and_labels(made: Made, tmp_path: Path) -> None:
             assert np.array_equal(np.array(row["label"]), masks[row["id"]])
 
 
-def test_ultralytics_reads_polygons_and_semantic_masks(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
-    monkeypatch.setenv("YOLO_OFFLINE", "true")
-    pytest.importorskip("ultralytics", reason="needs ultralytics (AGPL, never a dependency)")
-    from ultralytics.data.dataset import SemanticDataset
-    from ultralytics.data.utils import check_det_dataset
+SEMANTIC = """
+import sys
+import numpy as np
+from pathlib import Path
+from ultralytics.data.dataset import SemanticDataset
+from ultralytics.data.utils import check_det_dataset
 
+out = Path(sys.argv[1])
+data = check_det_dataset(str(out / "data.yaml"), autodownload=False)
+assert not data.get("masks_dir"), data
+semantic = check_det_dataset(str(out / "semantic.yaml"), autodownload=False)
+loader = SemanticDataset(img_path=semantic["train"], data=semantic, imgsz=64, augment=False)
+masks = {Path(label["im_file"]).stem: loader.load_mask(number) for number, label in enumerate(loader.labels)}
+np.savez(sys.argv[2], names=np.array(list(data["names"].values())), **masks)
+"""
+
+
+def test_ultralytics_reads_polygons_and_semantic_masks(made: Made, tmp_path: Path) -> None:
+    """In a process of its own: importing Ultralytics replaces functions of Pillow and OpenCV."""
+    if not installed("ultralytics"):
+        pytest.skip("needs ultralytics (AGPL, never a dependency)")
     run, masks = made
     result = export_run(run, "yolo", tmp_path / "out", images="copy")
     assert "ultralytics" in readers(result.checks)
-    data = check_det_dataset(str(result.path / "data.yaml"), autodownload=False)
-    assert list(data["names"].values()) == list(CLASSES) and not data.get("masks_dir")
-    semantic = check_det_dataset(str(result.path / "semantic.yaml"), autodownload=False)
-    loader = SemanticDataset(img_path=semantic["train"], data=semantic, imgsz=64, augment=False)
-    assert len(loader) == 4
-    flat = {name.replace("/", "__"): mask for name, mask in masks.items()}
-    flat["images__a"], flat["images__a~2"] = masks["images/a"], masks["images__a"]
-    for number, label in enumerate(loader.labels):
-        assert np.array_equal(loader.load_mask(number), flat[Path(label["im_file"]).stem])
+    assert "ultralytics" not in sys.modules
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path / "settings"), "YOLO_OFFLINE": "true"}
+    command = [sys.executable, "-c", SEMANTIC, str(result.path), str(tmp_path / "found.npz")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    with np.load(tmp_path / "found.npz") as found:
+        assert found["names"].tolist() == list(CLASSES)
+        flat = {name.replace("/", "__"): mask for name, mask in masks.items()}
+        flat["images__a"], flat["images__a~2"] = masks["images/a"], masks["images__a"]
+        assert len(found.files) == 1 + 4
+        assert all(np.array_equal(found[name], flat[name]) for name in found.files if name != "names")
+
+
+def test_ultralytics_that_does_not_run_is_no_traceback(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2", reason="needs the extra export")
+    monkeypatch.setattr("recamlabel.export.yolo.installed", lambda package: f"{package} 0")
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(StoreError, match=r"does not read back \(LookupError: Ultralytics: no message\)"):
+        export_run(made[0], "yolo", tmp_path / "out")
 
 
 @pytest.mark.parametrize("package", ["label_studio_sdk.converter", "label_studio_converter"])
