@@ -21,6 +21,7 @@ from recamlabel.export.base import Mask
 
 Points = NDArray[np.float64]
 QUARTER = 0.25
+NEIGHBOURS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,63 @@ def _siblings(tree: NDArray[np.int32], first: int) -> Iterator[int]:
 
 def _bridged(outline: NDArray[np.int32], holes: list[NDArray[np.int32]]) -> Points:
     """Outline and holes as one closed walk; every hole is entered where it is nearest to what is walked already."""
-    path = outline
-    waiting = list(holes)
-    while waiting:
-        reach = cKDTree(path)
-        distances = [reach.query(hole) for hole in waiting]
-        nearest = min(range(len(waiting)), key=lambda number: float(distances[number][0].min()))
-        hole = waiting.pop(nearest)
-        enter = int(distances[nearest][0].argmin())
-        leave = int(distances[nearest][1][enter])
-        around = np.concatenate([hole[enter:], hole[: enter + 1]])
-        path = np.concatenate([path[: leave + 1], around, path[leave:]])
-    return path.astype(np.float64) + 0.5
+    bridges = _Bridges(outline, holes)
+    return bridges.points[bridges.walk()].astype(np.float64) + 0.5
+
+
+class _Bridges:
+    """Prim's algorithm over rings: the next hole is the one nearest to the rings that are joined already."""
+
+    def __init__(self, outline: NDArray[np.int32], holes: list[NDArray[np.int32]]) -> None:
+        self.points = np.concatenate([outline, *holes])
+        ends = np.cumsum([len(outline), *map(len, holes)])
+        self.rings = np.split(np.arange(ends[-1]), ends[:-1])
+        self.low = np.array([hole.min(axis=0) for hole in holes]).reshape(-1, 2)
+        self.high = np.array([hole.max(axis=0) for hole in holes]).reshape(-1, 2)
+        self.distance = np.full(len(holes), np.inf)
+        self.enter = np.zeros(len(holes), dtype=np.int64)
+        self.leave = np.zeros(len(holes), dtype=np.int64)
+
+    def walk(self) -> NDArray[np.int64]:
+        """Numbers of the points in the order of the walk."""
+        path = self.rings[0]
+        waiting = np.ones(len(self.distance), dtype=bool)
+        self._reach(path, np.flatnonzero(waiting))
+        while waiting.any():
+            hole = int(np.where(waiting, self.distance, np.inf).argmin())
+            waiting[hole] = False
+            ring = self.rings[hole + 1]
+            around = np.roll(ring, int(ring[0] - self.enter[hole]))
+            place = int((path == self.leave[hole]).argmax())
+            path = np.concatenate([path[: place + 1], around, around[:1], path[place:]])
+            self._reach(ring, self._neighbours(hole, waiting))
+        return path
+
+    def _neighbours(self, hole: int, waiting: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The few waiting holes that may be nearer to ``hole`` than to anything before.
+
+        A few are enough: any bridge is right, and the next of these brings its own neighbours.
+        """
+        gaps = self._gaps(hole)
+        near = np.flatnonzero(waiting & (gaps < self.distance))
+        return near if len(near) <= NEIGHBOURS else near[np.argpartition(gaps[near], NEIGHBOURS)[:NEIGHBOURS]]
+
+    def _gaps(self, hole: int) -> Points:
+        """At least how far each hole is from one, by their boxes."""
+        apart = np.maximum(self.low - self.high[hole], self.low[hole] - self.high).clip(min=0)
+        gaps: Points = np.hypot(apart[:, 0], apart[:, 1])
+        return gaps
+
+    def _reach(self, ring: NDArray[np.int64], holes: NDArray[np.int64]) -> None:
+        """Note where ``holes`` are nearer to ``ring`` than to any ring before."""
+        tree = cKDTree(self.points[ring])
+        for hole in holes.tolist():
+            own = self.rings[hole + 1]
+            distances, nearest = tree.query(self.points[own])
+            closest = int(distances.argmin())
+            if distances[closest] < self.distance[hole]:
+                self.distance[hole] = distances[closest]
+                self.enter[hole], self.leave[hole] = own[closest], ring[nearest[closest]]
 
 
 def _with_area(points: Points) -> Points:
