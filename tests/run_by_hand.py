@@ -45,7 +45,7 @@ def make_run(folder: Path, classes: Sequence[str], images: Sequence[TinyImage], 
         arrays = {group: np.asarray(getattr(image, group), dtype=np.float16) for group in ("cam", "recam")}
         maps.add(image.id, {f"{group}/{image.id}": (array, ids) for group, array in arrays.items()})
         masks.add(image.id, {image.id: (np.asarray(image.mask, dtype=table.mask_dtype), {})})
-        counts += np.bincount(np.ravel(image.mask), minlength=256)[: len(counts)]
+        counts += np.bincount(np.ravel(image.mask), minlength=max(256, len(counts)))[: len(counts)]
     maps.finish()
     masks.finish()
     pixels = {table.name_of(index): int(count) for index, count in enumerate(counts)}

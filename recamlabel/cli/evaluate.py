@@ -33,13 +33,27 @@ from recamlabel.workspace import RunFolder
 )
 @click.option("--split", metavar="NAME", help="Score the images of this split alone.")
 @click.option(
+    "--ids",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Score the images that this text file names, one id a line, such as ImageSets/Segmentation/val.txt.",
+)
+@click.option(
     "--truth-classes",
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="For masks with class ids of their own: their class names, one a line, in id order from 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def evaluate(run: Path, truth: Path, what: str, split: str | None, truth_classes: Path | None, as_json: bool) -> None:
+def evaluate(
+    run: Path,
+    truth: Path,
+    what: str,
+    split: str | None,
+    ids: Path | None,
+    truth_classes: Path | None,
+    as_json: bool,
+) -> None:
     """Score the masks or seeds of RUN against true masks.
 
     One confusion matrix over all images, background included; true pixels with the ignore id
@@ -55,7 +69,7 @@ def evaluate(run: Path, truth: Path, what: str, split: str | None, truth_classes
     """
     folder = RunFolder.open(run)
     with folder.lock():
-        result = evaluate_run(folder, truth, what, split, truth_classes)  # type: ignore[arg-type]
+        result = evaluate_run(folder, truth, what, split, truth_classes, ids)  # type: ignore[arg-type]
         record(folder, result)
     for note in _notes(result):
         say(note)

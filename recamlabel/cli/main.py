@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
     "predict": ("recamlabel.cli.predict:predict", "Label new images with the segmenter of a run."),
     "export-model": ("recamlabel.cli.export_model:export_model", "Write the segmenter as ONNX or TorchScript."),
+    "export": ("recamlabel.cli.export:export", "Masks to VOC, MMSegmentation, COCO, YOLO, CVAT and others."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),

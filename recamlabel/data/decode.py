@@ -111,6 +111,24 @@ def image_size(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def image_orientation(path: Path) -> int:
+    """EXIF orientation of an image file, 1 (upright) to 8, from its header. Raises DatasetError as :func:`image_size`.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.png"
+        >>> Image.new("L", (3, 2)).save(path)
+        >>> image_orientation(path)
+        1
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise _not_readable(path, error) from None
+    with stream, _opened(stream, path) as image:
+        return _orientation(image)
+
+
 @contextmanager
 def _opened(stream: BinaryIO, path: Path) -> Iterator[Image.Image]:
     """An image whose every trouble comes out as a DatasetError."""

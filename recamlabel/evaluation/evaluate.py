@@ -16,6 +16,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.arrays import resize_maps
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog, load_catalog
+from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix, Scores
 from recamlabel.evaluation.seeds import SeedSweep
@@ -36,7 +37,7 @@ class EvaluationResult:
 
     Args:
         what: ``"cam-seeds"``, ``"recam-seeds"`` or ``"masks"``.
-        split: The split that was scored, or None for all images.
+        split: The split that was scored, the name of the list of ids, or None for all images.
         classes: Class names with the background, in id order.
         scores: Fractions 0..1; :meth:`to_json` gives percent.
         counts: The pixel counts behind them.
@@ -48,6 +49,7 @@ class EvaluationResult:
         stage_key: Key of the stage that made what was scored.
         truth: The folder of the true masks.
         notes: What else a reader of the numbers must know.
+        ids: The list of ids that was scored, or None.
     """
 
     what: What
@@ -63,6 +65,7 @@ class EvaluationResult:
     stage_key: str
     truth: Path
     notes: tuple[str, ...] = ()
+    ids: Path | None = None
 
     @property
     def key(self) -> str:
@@ -80,6 +83,7 @@ class EvaluationResult:
         return {
             "what": self.what,
             "split": self.split,
+            "ids": None if self.ids is None else str(self.ids),
             "unit": "percent",
             "miou": _percent(scores.miou),
             "pixel_accuracy": _percent(scores.pixel_accuracy),
@@ -115,6 +119,7 @@ def evaluate_run(
     what: What = "masks",
     split: str | None = None,
     truth_classes: Path | None = None,
+    ids: Path | None = None,
 ) -> EvaluationResult:
     """Score a run against true masks, one image at a time.
 
@@ -124,11 +129,12 @@ def evaluate_run(
         what: ``"masks"`` as they are, or the seeds of the CAM or ReCAM maps at their best threshold.
         split: Score the images of this split alone.
         truth_classes: Names file of masks with ids of their own.
+        ids: Score the images that this text file names, one a line; its name stands for a split in the result.
 
     Raises:
-        ConfigError: Unknown ``what`` or ``split``.
+        ConfigError: Unknown ``what`` or ``split``, or both ``split`` and ``ids``.
         StoreError: The stage is not finished, an image is missing in its file, or the true masks do not fit.
-        DatasetError: The names file cannot be used.
+        DatasetError: The names file or the list of ids cannot be used.
 
     Example:
         >>> evaluate_run(RunFolder.open(Path("run")), Path("truth")).miou  # doctest: +SKIP
@@ -138,13 +144,14 @@ def evaluate_run(
         raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
     stage_key = run.key_of("masks" if what == "masks" else "maps")
     catalog = load_catalog(run.path / "dataset.json")
-    images = images_of_split(catalog, split)
+    images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)
     score = _score_masks if what == "masks" else _score_seeds
     return replace(
         score(run, what, catalog, _Pairs(truth, matched, catalog.shapes, what)),
-        split=split,
+        split=split if ids is None else ids.name,
+        ids=None if ids is None else ids.resolve(),
         images=len(matched),
         images_without_truth=len(images) - len(matched),
         stage_key=stage_key,
@@ -162,6 +169,13 @@ def images_of_split(catalog: Catalog, split: str | None) -> list[LabelledImage]:
         known = f"the splits are: {', '.join(dataset.splits)}" if dataset.splits else "the data set has no splits"
         raise ConfigError(f"unknown split {split!r}; {known}")
     return [image for image in dataset.images if image.split == split]
+
+
+def _listed(catalog: Catalog, ids: Path, split: str | None) -> list[LabelledImage]:
+    if split is not None:
+        raise ConfigError(f"--split {split} and --ids {ids}: give one of the two")
+    wanted = set(read_id_list(ids, [image.id for image in catalog.images]))
+    return [image for image in catalog.images if image.id in wanted]
 
 
 def record(run: RunFolder, result: EvaluationResult) -> None:

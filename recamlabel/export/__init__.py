@@ -1,1 +1,106 @@
-"""What trainers and other tools read, written from masks and labels."""
+"""Masks of a run to what trainers and labelling tools read, one module per format.
+
+A new format is one module with a class that follows :class:`Format`, a line in ``FORMATS``,
+and a subclass of the contract test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recamlabel.errors import ConfigError
+from recamlabel.export.base import IMAGE_MODES, INSTANCES, ExportOptions, Format, ImageMode
+from recamlabel.export.coco import CocoFormat
+from recamlabel.export.cvat import CvatFormat
+from recamlabel.export.hdf5 import Hdf5Format
+from recamlabel.export.huggingface import HuggingFaceFormat
+from recamlabel.export.labelstudio import LabelStudioFormat
+from recamlabel.export.mmseg import MmsegFormat
+from recamlabel.export.run import ExportResult, export_with
+from recamlabel.export.source import SOURCES
+from recamlabel.export.voc import VocFormat
+from recamlabel.export.yolo import YoloFormat
+from recamlabel.workspace import RunFolder
+
+__all__ = [
+    "FORMATS",
+    "IMAGE_MODES",
+    "INSTANCES",
+    "SOURCES",
+    "ExportOptions",
+    "ExportResult",
+    "Format",
+    "ImageMode",
+    "export_run",
+    "get_format",
+]
+
+FORMATS: dict[str, Format] = {
+    format_.name: format_
+    for format_ in (
+        VocFormat(),
+        MmsegFormat(),
+        CocoFormat(),
+        YoloFormat(),
+        HuggingFaceFormat(),
+        CvatFormat(),
+        LabelStudioFormat(),
+        Hdf5Format(),
+    )
+}
+
+
+def get_format(name: str) -> Format:
+    """The export format of that name.
+
+    Raises:
+        ConfigError: There is none; the message lists all names.
+
+    Example:
+        >>> get_format("voc").name
+        'voc'
+    """
+    try:
+        return FORMATS[name]
+    except KeyError:
+        raise ConfigError(f"unknown format {name!r}; the formats are: {', '.join(FORMATS)}") from None
+
+
+def export_run(
+    run: RunFolder,
+    format_name: str,
+    out: Path,
+    *,
+    what: str = "masks",
+    splits: Sequence[str] = (),
+    images: ImageMode | None = None,
+    options: ExportOptions | None = None,
+    check: bool = True,
+) -> ExportResult:
+    """Write the masks of a run in another format; the same as ``recamlabel export``.
+
+    The folder appears whole or not at all. Image files are linked or copied, never changed.
+
+    Args:
+        run: A run with finished masks.
+        format_name: A name of ``FORMATS``.
+        out: A new or empty folder, outside of the run and of the data set.
+        what: A name of ``SOURCES``: ``"masks"``, ``"segmenter"`` or ``"reviewed"``.
+        splits: Export these splits alone; empty: all images.
+        images: ``"link"``, ``"copy"`` or ``"none"``; None: the format's own default.
+        options: What single formats are asked for.
+        check: Read the export back and compare it with the masks before it is put in place.
+
+    Raises:
+        ConfigError: An unknown name, or settings that do not go together.
+        DatasetError: Names or a number of classes that the format cannot hold.
+        StoreError: The masks are not there, ``out`` cannot be used, or the export does not read back.
+        MissingExtraError: The format needs a package that is not installed.
+
+    Example:
+        >>> export_run(RunFolder.open(Path("run")), "voc", Path("run-voc")).images  # doctest: +SKIP
+        400
+    """
+    format_ = get_format(format_name)
+    return export_with(format_, run, out, what=what, splits=splits, images=images, options=options, check=check)

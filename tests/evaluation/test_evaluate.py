@@ -62,6 +62,7 @@ def test_masks_full_result(run: RunFolder, truth: Path) -> None:
     assert result == {
         "what": "masks",
         "split": None,
+        "ids": None,
         "unit": "percent",
         "miou": round((100 * 10 / 11 + 100 * 7 / 8 + 75) / 3, 4),
         "pixel_accuracy": round(100 * 20 / 22, 4),

@@ -1,0 +1,102 @@
+"""``recamlabel export``: masks in the formats that trainers and labelling tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recamlabel.cli.options import run_argument
+from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, SOURCES, ExportOptions, export_run
+from recamlabel.progress import say
+from recamlabel.workspace import RunFolder
+
+_LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {format_.description}" for name, format_ in FORMATS.items())])
+
+
+@click.command(epilog=_LIST)
+@run_argument
+@click.option("--format", "format_name", required=True, metavar="|".join(FORMATS), help="See the list below.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A new or empty folder, outside of the data set and of RUN.",
+)
+@click.option(
+    "--what",
+    type=click.Choice(list(SOURCES)),
+    default="masks",
+    show_default=True,
+    help="The masks that fit made, the predictions of a trained segmenter, or the masks after review.",
+)
+@click.option("--split", "splits", multiple=True, metavar="NAME", help="Export this split alone; may be repeated.")
+@click.option(
+    "--images",
+    type=click.Choice(IMAGE_MODES),
+    help="Link the image files (symbolic, else hard links), copy them, or leave them out.  [default: link; "
+    "none for formats without images]",
+)
+@click.option(
+    "--coco-instances",
+    type=click.Choice(INSTANCES),
+    default="class",
+    show_default=True,
+    help="coco: one annotation per class of an image, or per connected component.",
+)
+@click.option(
+    "--image-url",
+    default=ExportOptions().image_url,
+    show_default=True,
+    metavar="URL",
+    help="labelstudio: what stands before an image's path below the data root.",
+)
+@click.option(
+    "--verify/--no-verify",
+    "check",
+    default=True,
+    show_default=True,
+    help="Read the export back before it is put in place: all label files, and the pixels of the first 100 images.",
+)
+def export(
+    run: Path,
+    format_name: str,
+    out: Path,
+    what: str,
+    splits: tuple[str, ...],
+    images: str | None,
+    coco_instances: str,
+    image_url: str,
+    check: bool,
+) -> None:
+    """Write the masks of RUN in a format that a trainer or labelling tool reads.
+
+    The folder appears whole or not at all; nothing else is written, and image files are never
+    changed. 0 is background, 255 ignore and 1..K are the classes wherever the format has pixel values.
+
+    \b
+    Examples:
+      recamlabel export run --format mmseg --out run-mmseg
+      recamlabel export run --format coco --coco-instances component --out run-coco --images none
+    """
+    folder = RunFolder.open(run)
+    options = ExportOptions(coco_instances=coco_instances, image_url=image_url)  # type: ignore[arg-type]
+    with folder.lock():
+        result = export_run(
+            folder,
+            format_name,
+            out,
+            what=what,
+            splits=splits,
+            images=images,  # type: ignore[arg-type]
+            options=options,
+            check=check,
+        )
+    for note in result.notes:
+        say(f"note: {note}")
+    for line in result.checks:
+        say(f"verified: {line}")
+    if not check:
+        say("not verified, as asked")
+    click.echo(f"{format_name}: {result.images} images in {result.path}")
