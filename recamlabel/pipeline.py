@@ -27,13 +27,15 @@ from recamlabel.stages import (
     run_cams,
     run_classifier,
     run_edges,
+    run_gate,
     run_maps,
     run_masks,
     run_recam,
     run_refine,
 )
+from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.training.weights import check_reachable, weights_identity
-from recamlabel.workspace import RUN_FILE, RunFolder, stage_key
+from recamlabel.workspace import INDEPENDENT_STAGES, RUN_FILE, RunFolder, stage_key
 
 WALK_SETTINGS = {"walk_radius", "floor", "beta", "log2_steps"}
 
@@ -135,6 +137,7 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     )
     return [
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
+        _gate_stage(config, {"images": everything, "training": training}),
         *cams,
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),
@@ -142,6 +145,12 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         Stage("refine", refine, ("scores.h5",), run_refine),
         masks_stage(config, refine),
     ]
+
+
+def _gate_stage(config: Config, inputs: dict[str, str]) -> Stage:
+    """The report on the labels. It takes nothing from the classifier, whose weights have seen them."""
+    key = stage_key("gate", 1, [gate_features(config), config.gate.model_dump()], inputs)
+    return Stage("gate", key, (GATE_FILE,), run_gate)
 
 
 def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
@@ -197,10 +206,10 @@ def _invalidate(run: RunFolder, stages: list[Stage]) -> None:
 
     Otherwise an interrupted redo would leave old results beside new labels.
     """
-    for stage in stages:
-        if not run.is_current(stage.name, stage.key):
-            run.begin(stage.name)
-            return
+    stale = [stage.name for stage in stages if not run.is_current(stage.name, stage.key)]
+    dependent = [name for name in stale if name not in INDEPENDENT_STAGES]
+    for name in [*dependent[:1], *(name for name in stale if name in INDEPENDENT_STAGES)]:
+        run.begin(name)
 
 
 def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> None:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: scores, pictures, curves, settings."""
+"""One self-contained HTML page about a run: labels, scores, pictures, curves, settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from recamlabel.errors import ConfigError
 from recamlabel.evaluation.evaluate import METRICS_SECTION, WHAT
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.review.curves import charts
+from recamlabel.review.findings import read_findings
 from recamlabel.review.gallery import Card, Gallery
 from recamlabel.review.pictures import class_colours
 from recamlabel.storage.atomic import write_text
@@ -65,6 +66,7 @@ def _page(run: RunFolder, catalog: Catalog, gallery: Gallery, cards: list[Card])
     page: str = _template().render(
         title="/".join(run.path.resolve().parts[-2:]).lstrip("/"),
         summary=_summary(run, catalog),
+        gate=read_findings(run),
         scores=scores,
         headline=next((row for row in scores if row["key"] == "masks"), None),
         classes=list(_classes(run, catalog)),
@@ -89,7 +91,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "percent": _percent, "duration": _duration}
+    environment.filters |= {"number": _number, "percent": _percent, "fraction": _fraction, "duration": _duration}
     return environment.from_string(_file("report.html.j2"))
 
 
@@ -198,6 +200,10 @@ def _number(value: int) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
+
+
+def _fraction(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _duration(seconds: float | None) -> str:
