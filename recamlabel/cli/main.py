@@ -18,6 +18,7 @@ COMMANDS = {
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
+    "compare": ("recamlabel.cli.compare:compare", "What differs between two runs: settings, masks, scores."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),
     "demo": ("recamlabel.cli.demo:demo", "Draw a small data set and run everything on it."),
