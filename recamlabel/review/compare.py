@@ -256,7 +256,7 @@ def _facts(run: RunFolder) -> Mapping[str, Any]:
 
 
 def _keys(run: RunFolder) -> Mapping[str, Any]:
-    return {name: run.state.stages[name].get("key") for name in STAGES if name in run.state.stages}
+    return {name: run.state.stages.get(name, {}).get("key") for name in STAGES}
 
 
 def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:
