@@ -136,8 +136,9 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         else stage_key("refine", 1, config.refine.model_dump(), {"maps": maps})
     )
     return [
-        Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
+        # First, so that what is wrong with the labels is said before hours of training.
         _gate_stage(config, {"images": everything, "training": training}),
+        Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
         *cams,
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),

@@ -26,7 +26,7 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 RUN_FILE = "run.toml"
-STAGES = ("dataset", "classifier", "gate", "cams", "recam", "maps", "affinity", "edges", "refine", "masks")
+STAGES = ("dataset", "gate", "classifier", "cams", "recam", "maps", "affinity", "edges", "refine", "masks")
 OPTIONAL_STAGES = ("cams", "affinity", "edges")
 # Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
 INDEPENDENT_STAGES = ("gate",)

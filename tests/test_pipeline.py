@@ -21,7 +21,7 @@ from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, Stor
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
-STAGES = ["classifier", "gate", "recam", "maps", "refine", "masks"]
+STAGES = ["gate", "classifier", "recam", "maps", "refine", "masks"]
 
 
 def config(*lines: str):

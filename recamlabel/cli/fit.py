@@ -44,7 +44,7 @@ def fit(
 
     SOURCE is a CSV file, a folder with labels.csv, or a folder with one sub-folder per class.
 
-    The stages are classifier, gate, recam, maps, refine and masks; affinity and edges come before refine
+    The stages are gate, classifier, recam, maps, refine and masks; affinity and edges come before refine
     where refine.method has a random walk. The gate judges the labels without any mask, and names the
     classes whose masks deserve no trust. Each is skipped while nothing it depends on has changed,
     so the same command continues after an interruption, and a changed setting redoes just what

@@ -145,9 +145,7 @@ def test_nothing_is_written_into_the_runs(runs: tuple[RunFolder, RunFolder], tru
 
 def test_other_classes_are_named(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
     other = make_run(tmp_path, ("cat", "dog"), [tiny("images/a", [[0]], ("cat",))], "cats")
-    with pytest.raises(
-        DatasetError, match=r"other classes: .*one alone has <script>.*cats alone has cat; compare runs"
-    ):
+    with pytest.raises(DatasetError, match=r"other classes: .*one alone has <script>.*cats alone has cat; "):
         compare_runs(runs[0], other)
     turned = make_run(tmp_path, CLASSES[::-1], [tiny("images/a", [[0]], ("dog",))], "turned")
     with pytest.raises(DatasetError, match=r"the same classes in another order.*turned has dog, <script>"):
