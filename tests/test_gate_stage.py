@@ -122,11 +122,11 @@ def test_an_interrupted_redo_forgets_the_gate_of_the_old_labels(
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.stages.base.train", stop)
+    monkeypatch.setattr(stage, "assess", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(source, out, config())
     again = RunFolder.open(out)
-    assert again.stage_state("gate") == "not run"
+    assert again.stage_state("gate") == again.stage_state("classifier") == again.stage_state("masks") == "not run"
     assert "Not judged yet" in write_report(again).read_text(encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
-from recamlabel.errors import DatasetError
+from recamlabel.errors import DatasetError, StoreError
 from recamlabel.evaluation.confusion import ConfusionMatrix, Scores
 from recamlabel.evaluation.evaluate import stored
 from recamlabel.evaluation.truth import TruthFolder
@@ -220,6 +220,11 @@ class _Tally:
             pixels += [*counts[: len(self.table) + 1], counts[self.table.ignore_id]]
         if self.truth is not None and image_id in self.matched:
             true = self.truth.read(self.matched[image_id], self.catalog.shapes[image_id])
+            if true.shape != first.shape:
+                raise StoreError(
+                    f"mask of {image_id!r} has shape {first.shape} in both runs, its image {true.shape}; "
+                    "run `recamlabel masks` again"
+                )
             for confusion, mask in zip(self.confusions, (first, second), strict=True):
                 confusion.update(true, mask)
             self.scored += 1
