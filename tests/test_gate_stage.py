@@ -12,6 +12,7 @@ from helpers import TINY, make_tiny_csv
 
 import recamlabel.stages.gate as stage
 from recamlabel.config import Config, load_config
+from recamlabel.errors import StoreError
 from recamlabel.pipeline import fit
 from recamlabel.review.report import write_report
 from recamlabel.workspace import RunFolder
@@ -144,6 +145,20 @@ def test_without_weights_it_runs_and_warns(tiny_csv: Path, tmp_path: Path, capsy
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gate: ") and "done" not in line]
     assert lines == ["gate: backbone.weights=none: the features are random, so these verdicts are not to be used"]
     assert "the features are random" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_the_report_lists_and_shows_suspects(run: tuple[Path, Path]) -> None:
+    out = run[1]
+    tree = json.loads((out / "gate.json").read_text())
+    one = {"image": "images/2", "name": "red", "probability": 0.0123, "typical": 0.5}
+    (out / "gate.json").write_text(json.dumps({**tree, "doubtful": [one] * 60, "missing": []}))
+    page = write_report(RunFolder.open(out)).read_text(encoding="utf-8")
+    assert "Labels that never fire (60)" in page and "Probably missing labels" not in page
+    assert page.count("<td>red</td>") == 50 and "The first 50" in page and "0.012" in page
+    assert page.count("<figcaption>red? images/2</figcaption>") == 8
+    (out / "gate.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"gate\.json: damaged .*; delete it and run `recamlabel fit` again"):
+        write_report(RunFolder.open(out))
 
 
 def test_the_report_shows_it(finished: RunFolder) -> None:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from recamlabel.data.catalog import Catalog
+from recamlabel.data.decode import read_image
 from recamlabel.errors import StoreError
+from recamlabel.review.gallery import Tile, tile
+from recamlabel.review.pictures import thumbnail
 from recamlabel.workspace import RunFolder
 
 GATE_STAGE, GATE_FILE = "gate", "gate.json"
-LISTED = 50
+LISTED, PICTURED, SIDE = 50, 8, 176
 
 
 @dataclass(frozen=True)
 class SuspectList:
-    """Suspected labels of one kind: the first of them, and how many there are."""
+    """Suspected labels of one kind: the first of them, pictures of the very first, and how many there are."""
 
     title: str
     meaning: str
     rows: tuple[Mapping[str, Any], ...]
+    tiles: tuple[Tile, ...]
     total: int
 
 
@@ -43,15 +49,16 @@ class Findings:
     suspects: tuple[SuspectList, ...]
 
 
-def read_findings(run: RunFolder) -> Findings | None:
+def read_findings(run: RunFolder, catalog: Catalog) -> Findings | None:
     """The findings of a run, or None where the gate was not run for its present labels.
 
     Raises:
         StoreError: ``gate.json`` is damaged.
+        DatasetError: An image cannot be read.
     """
     if run.stage_state(GATE_STAGE) != "finished":
         return None
-    path = run.path / GATE_FILE
+    path, paths = run.path / GATE_FILE, {image.id: image.path for image in catalog.images}
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         order = ("do not trust", "weak", "ok")
@@ -64,12 +71,14 @@ def read_findings(run: RunFolder) -> Findings | None:
             (
                 _listed(
                     tree["doubtful"],
+                    paths,
                     "Labels that never fire",
                     "Labelled, but the model sees no more of the class than in images without it: a wrong label, or an "
                     "object that is small, hidden or unusual.",
                 ),
                 _listed(
                     tree["missing"],
+                    paths,
                     "Probably missing labels",
                     "Not labelled, but the model is as sure of the class as in images with it.",
                 ),
@@ -79,5 +88,11 @@ def read_findings(run: RunFolder) -> Findings | None:
         raise StoreError(f"{path}: damaged ({error!r}); delete it and run `recamlabel fit` again") from None
 
 
-def _listed(rows: list[Mapping[str, Any]], title: str, meaning: str) -> SuspectList:
-    return SuspectList(title, meaning, tuple(rows[:LISTED]), len(rows))
+def _listed(rows: list[Mapping[str, Any]], paths: Mapping[str, Path], title: str, meaning: str) -> SuspectList:
+    tiles = [
+        tile(
+            f"{row['name']}? {row['image']}", f"Image {row['image']}", thumbnail(read_image(paths[row["image"]]), SIDE)
+        )
+        for row in rows[:PICTURED]
+    ]
+    return SuspectList(title, meaning, tuple(rows[:LISTED]), tuple(tiles), len(rows))

@@ -66,7 +66,7 @@ def _page(run: RunFolder, catalog: Catalog, gallery: Gallery, cards: list[Card])
     page: str = template("report.html.j2").render(
         title="/".join(run.path.resolve().parts[-2:]).lstrip("/"),
         summary=_summary(run, catalog),
-        gate=read_findings(run),
+        gate=read_findings(run, catalog),
         scores=scores,
         headline=next((row for row in scores if row["key"] == "masks"), None),
         classes=list(_classes(run, catalog)),
