@@ -228,7 +228,7 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
         "images": len(catalog.images),
         "classes": list(catalog.dataset.classes.names),
     }
-    packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow")
+    packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn")
     run.state.versions = {
         "recamlabel": __version__,
         "python": platform.python_version(),
