@@ -30,6 +30,7 @@ def commands(msrc: Path | None, out: Path) -> list[list[str]]:
         [python, "-m", "recamlabel", "demo", "--out", str(out / "demo")],
     ]
     if msrc is not None:
+        lines.append([python, str(HERE / "gate.py"), str(msrc), "--out", str(out / "gate")])
         lines.append([python, str(HERE / "msrc.py"), str(msrc), "--out", str(out / "msrc"), "--seeds", "0", "1", "2"])
     return lines
 

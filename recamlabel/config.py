@@ -23,6 +23,7 @@ from recamlabel.sections import (
     ClassifierConfig,
     CrfConfig,
     DataConfig,
+    GateConfig,
     MapsConfig,
     MasksConfig,
     PredictConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "Config",
     "CrfConfig",
     "DataConfig",
+    "GateConfig",
     "MapsConfig",
     "MasksConfig",
     "PredictConfig",
@@ -69,6 +71,7 @@ class Config(Section):
     backbone: BackboneConfig = BackboneConfig()
     augment: AugmentConfig = AugmentConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    gate: GateConfig = GateConfig()
     recam: RecamConfig = RecamConfig()
     maps: MapsConfig = MapsConfig()
     affinity: AffinityConfig = AffinityConfig()

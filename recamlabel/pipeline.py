@@ -23,7 +23,7 @@ from recamlabel.progress import say
 from recamlabel.refine import resolve_method, walks
 from recamlabel.stages import StageContext
 from recamlabel.training.weights import check_reachable, weights_identity
-from recamlabel.workspace import RUN_FILE, RunFolder
+from recamlabel.workspace import INDEPENDENT_STAGES, RUN_FILE, RunFolder
 
 
 def fit(source: Path, out: Path, config: Config, until: str | None = None) -> RunFolder:
@@ -106,10 +106,10 @@ def _invalidate(run: RunFolder, stages: list[Stage]) -> None:
 
     Otherwise an interrupted redo would leave old results beside new labels.
     """
-    for stage in stages:
-        if not run.is_current(stage.name, stage.key):
-            run.begin(stage.name)
-            return
+    stale = [stage.name for stage in stages if not run.is_current(stage.name, stage.key)]
+    dependent = [name for name in stale if name not in INDEPENDENT_STAGES]
+    for name in [*dependent[:1], *(name for name in stale if name in INDEPENDENT_STAGES)]:
+        run.begin(name)
 
 
 def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> None:
@@ -128,7 +128,7 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
         "images": len(catalog.images),
         "classes": list(catalog.dataset.classes.names),
     }
-    packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow")
+    packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn")
     run.state.versions = {
         "recamlabel": __version__,
         "python": platform.python_version(),

@@ -16,6 +16,7 @@ from recamlabel.stages import (
     run_cams,
     run_classifier,
     run_edges,
+    run_gate,
     run_maps,
     run_masks,
     run_quality,
@@ -24,6 +25,7 @@ from recamlabel.stages import (
     run_segmentation,
     run_segmenter,
 )
+from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.training.weights import weights_identity
 from recamlabel.workspace import stage_key
 
@@ -73,6 +75,8 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
     masks = masks_stage(config, refine)
     inputs = {"masks": masks.key, "classifier": classifier, "images": training}
     return [
+        # First, so that what is wrong with the labels is said before hours of training.
+        _gate_stage(config, {"images": everything, "training": training}),
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
         *cams,
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
@@ -82,6 +86,12 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         masks,
         *_segmenter_stages(config, learner, inputs, everything),
     ]
+
+
+def _gate_stage(config: Config, inputs: dict[str, str]) -> Stage:
+    """The report on the labels. It takes nothing from the classifier, whose weights have seen them."""
+    key = stage_key("gate", 1, [gate_features(config), config.gate.model_dump()], inputs)
+    return Stage("gate", key, (GATE_FILE,), run_gate)
 
 
 def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:

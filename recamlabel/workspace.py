@@ -28,6 +28,7 @@ from recamlabel.storage.atomic import write_text
 RUN_FILE = "run.toml"
 STAGES = (
     "dataset",
+    "gate",
     "classifier",
     "cams",
     "recam",
@@ -41,6 +42,8 @@ STAGES = (
     "quality",
 )
 OPTIONAL_STAGES = ("cams", "affinity", "edges", "segmenter", "segmentation")
+# Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
+INDEPENDENT_STAGES = ("gate",)
 FORMAT = 1
 
 
@@ -157,8 +160,13 @@ class RunFolder:
         return record.get("key") == key and all((self.path / name).exists() for name in record.get("outputs", []))
 
     def begin(self, stage: str) -> None:
-        """Forget a stage that is about to be redone, and every later one: they stand on its outputs."""
-        known = [name for name in STAGES[STAGES.index(stage) :] if self.state.stages.pop(name, None) is not None]
+        """Forget a stage that is about to be redone, and every later one: they stand on its outputs.
+
+        Independent stages are forgotten alone, and by nobody else.
+        """
+        later = () if stage in INDEPENDENT_STAGES else STAGES[STAGES.index(stage) + 1 :]
+        forgotten = [stage, *(name for name in later if name not in INDEPENDENT_STAGES)]
+        known = [name for name in forgotten if self.state.stages.pop(name, None) is not None]
         if known:
             self.save()
 

@@ -21,7 +21,7 @@ from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, Stor
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
-STAGES = ["classifier", "recam", "maps", "refine", "masks"]
+STAGES = ["gate", "classifier", "recam", "maps", "refine", "masks"]
 
 
 def config(*lines: str):
@@ -82,7 +82,7 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny
     assert ran(capsys) == STAGES
     fit(tiny_csv, out, config())
     text = capsys.readouterr().err
-    assert text.count("up to date, skipped") == 5 and "decode" not in text
+    assert text.count("up to date, skipped") == 6 and "decode" not in text
     fit(tiny_csv, out, config("masks.threshold=0.3"))
     assert ran(capsys) == ["masks"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum"))
@@ -98,7 +98,7 @@ def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
     table = tiny_csv / "labels.csv"
     table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
     fit(tiny_csv, out, config())
-    assert ran(capsys) == ["maps", "refine", "masks"]  # a val image trains nothing
+    assert ran(capsys) == ["gate", "maps", "refine", "masks"]  # a val image trains nothing
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(tiny_csv, out, config())
     assert ran(capsys) == STAGES
@@ -216,7 +216,8 @@ def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(tiny_csv, tmp
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_csv, run.path, config())
     states = {name: RunFolder.open(run.path).stage_state(name) for name in STAGES}
-    assert set(states.values()) == {"not run"}
+    # The gate comes before the training, and is that of the new labels.
+    assert states.pop("gate") == "finished" and set(states.values()) == {"not run"}
     with pytest.raises(StoreError, match="stage 'refine' is not finished"):
         render(run.path, 0.3)
 
@@ -228,7 +229,7 @@ def test_skipped_images_are_listed_again_and_stop_a_plain_fit(tiny_csv, tmp_path
     capsys.readouterr()
     fit(tiny_csv, tmp_path / "run", skip)
     text = capsys.readouterr().err
-    assert text.count("left out: ") == 1 and text.count("up to date") == 5
+    assert text.count("left out: ") == 1 and text.count("up to date") == 6
     with pytest.raises(DatasetError, match=r"1\.png"):
         fit(tiny_csv, tmp_path / "run", config())
 

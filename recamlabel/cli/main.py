@@ -22,6 +22,7 @@ COMMANDS = {
     "export-model": ("recamlabel.cli.export_model:export_model", "Write the segmenter as ONNX or TorchScript."),
     "export": ("recamlabel.cli.export:export", "Masks to VOC, MMSegmentation, COCO, YOLO, CVAT and others."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
+    "compare": ("recamlabel.cli.compare:compare", "What differs between two runs: settings, masks, scores."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),
     "demo": ("recamlabel.cli.demo:demo", "Draw a small data set and run everything on it."),

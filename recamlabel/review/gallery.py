@@ -128,7 +128,7 @@ class Gallery:
         labels = tuple((number, self.table.name_of(number)) for number in self.table.ids_of(image.present))
         names = ", ".join(name for _, name in labels) or "no label"
         columns = [
-            Column("Image", (_tile("", f"Image {image.id}: {names}", small),)),
+            Column("Image", (tile("", f"Image {image.id}: {names}", small),)),
             Column("CAM", tuple(self._maps(maps, "CAM", image, small)), _why_empty(maps, labels)),
             Column("ReCAM", tuple(self._maps(maps, "ReCAM", image, small)), _why_empty(maps, labels)),
             Column("Mask", tuple(self._mask(masks, image, small))),
@@ -144,7 +144,7 @@ class Gallery:
             return
         for number, one_map in zip(class_ids(stored), np.asarray(stored[()], dtype=np.float32), strict=True):
             name = self.table.name_of(number)
-            yield _tile(name, f"{kind} map of {name} in {image.id}", heat_overlay(small, one_map))
+            yield tile(name, f"{kind} map of {name} in {image.id}", heat_overlay(small, one_map))
 
     def _mask(self, file: h5py.File | None, image: LabelledImage, small: Picture) -> Iterator[Tile]:
         stored = None if file is None else file.get(image.id)
@@ -153,12 +153,13 @@ class Gallery:
 
     def _overlay(self, alt: str, mask: NDArray[np.integer], small: Picture) -> Tile:
         self.ignore_shown |= bool((mask == self.table.ignore_id).any())
-        return _tile("", alt, mask_overlay(small, mask, self.table))
+        return tile("", alt, mask_overlay(small, mask, self.table))
 
 
 def _why_empty(maps: h5py.File | None, labels: tuple[tuple[int, str], ...]) -> str:
     return "no label, no map" if maps is not None and not labels else "not made yet"
 
 
-def _tile(caption: str, alt: str, picture: Picture) -> Tile:
+def tile(caption: str, alt: str, picture: Picture) -> Tile:
+    """A picture ``(H, W, 3)`` for the page, with its caption and a text for those who cannot see it."""
     return Tile(caption, alt, data_uri(picture), picture.shape[1], picture.shape[0])

@@ -18,6 +18,14 @@ Picture = NDArray[np.uint8]
 WEBP_QUALITY = 82
 FILL = 0.55
 OUTLINE = (255, 255, 255)
+# Hues that stay apart for colour-blind readers (Okabe and Ito).
+DIFFERENCE = {
+    "object in A only": (230, 159, 0),
+    "object in B only": (0, 114, 178),
+    "another class": (204, 121, 167),
+    "background against no label": (120, 120, 120),
+}
+DIFFERENCE_FILL = 0.8
 IGNORE_COLOUR = (0.93, 0.92, 0.88)
 GOLDEN_ANGLE = 0.381966
 
@@ -48,14 +56,30 @@ def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -
     The image is grey for the reason it is in :func:`heat_overlay`: a colour means a class.
     """
     height, width = image.shape[:2]
-    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
-    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
-    small = mask[rows[:, None], columns[None, :]].astype(np.int64)
+    small = _nearest(mask, height, width)
     fill = (small != BACKGROUND_ID)[..., None] * FILL
     colours = class_colours(table)
     colours = colours[np.where(small == table.ignore_id, len(colours) - 1, small)]
     picture = _grey(image) * (1 - fill) + colours * fill
     picture[_outline(small)] = OUTLINE
+    result: Picture = picture.astype(np.uint8)
+    return result
+
+
+def difference_overlay(
+    image: Picture, first: NDArray[np.integer], second: NDArray[np.integer], ignore_id: int
+) -> Picture:
+    """Where two masks of one size differ, over an image in grey, in the colours of :data:`DIFFERENCE`.
+
+    A pixel without a label ("ignore") counts as no object here, like background.
+    """
+    one, two = (_nearest(mask, *image.shape[:2]) for mask in (first, second))
+    there = [(small != BACKGROUND_ID) & (small != ignore_id) for small in (one, two)]
+    kinds = (there[0] & ~there[1], ~there[0] & there[1], there[0] & there[1], ~there[0] & ~there[1])
+    picture = np.repeat(_grey(image), 3, axis=2)
+    for colour, kind in zip(DIFFERENCE.values(), kinds, strict=True):
+        chosen = kind & (one != two)
+        picture[chosen] = picture[chosen] * (1 - DIFFERENCE_FILL) + np.array(colour) * DIFFERENCE_FILL
     result: Picture = picture.astype(np.uint8)
     return result
 
@@ -83,6 +107,13 @@ def data_uri(picture: Picture) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _nearest(mask: NDArray[np.integer], height: int, width: int) -> NDArray[np.int64]:
+    """A mask at another size, by the pixel at each centre."""
+    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
+    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
+    return np.asarray(mask[rows[:, None], columns[None, :]], dtype=np.int64)
 
 
 def _outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:

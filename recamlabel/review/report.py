@@ -1,10 +1,9 @@
-"""One self-contained HTML page about a run: scores, pictures, curves, settings."""
+"""One self-contained HTML page about a run: labels, scores, pictures, curves, settings."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from recamlabel.errors import ConfigError
 from recamlabel.evaluation.evaluate import METRICS_SECTION, WHAT
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.review.curves import charts
+from recamlabel.review.findings import read_findings
 from recamlabel.review.gallery import Card, Gallery
+from recamlabel.review.page import flat, number, short, template
 from recamlabel.review.pictures import class_colours
 from recamlabel.storage.atomic import write_text
 from recamlabel.workspace import RunFolder
@@ -62,9 +63,10 @@ def write_report(
 def _page(run: RunFolder, catalog: Catalog, gallery: Gallery, cards: list[Card]) -> str:
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(catalog.dataset.classes)]
     scores = list(_scores(run))
-    page: str = _template().render(
+    page: str = template("report.html.j2").render(
         title="/".join(run.path.resolve().parts[-2:]).lstrip("/"),
         summary=_summary(run, catalog),
+        gate=read_findings(run, catalog),
         scores=scores,
         headline=next((row for row in scores if row["key"] == "masks"), None),
         classes=list(_classes(run, catalog)),
@@ -72,29 +74,13 @@ def _page(run: RunFolder, catalog: Catalog, gallery: Gallery, cards: list[Card])
         ignore_shown=gallery.ignore_shown,
         charts=charts(run.events()),
         stages=list(_stages(run)),
-        settings=list(_flat(run.state.config)),
+        settings=[(key, short(value)) for key, value in flat(run.state.config)],
         versions=run.state.versions,
         version=__version__,
         colours=colours,
         ignore_colour=colours[-1],
-        css=_file("report.css"),
     )
     return page
-
-
-def _template() -> Any:
-    import jinja2
-
-    # Class names, ids and settings come from users: everything is escaped unless it is ours.
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": _number, "percent": _percent, "duration": _duration}
-    return environment.from_string(_file("report.html.j2"))
-
-
-def _file(name: str) -> str:
-    return resources.files("recamlabel.review").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:
@@ -102,15 +88,15 @@ def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:
     dataset = catalog.dataset
     labels = [len(image.present) for image in catalog.images]
     facts = [
-        ("images", _number(len(catalog.images))),
-        ("classes", _number(len(dataset.classes))),
+        ("images", number(len(catalog.images))),
+        ("classes", number(len(dataset.classes))),
         ("labels per image", f"{sum(labels) / max(len(labels), 1):.2f}"),
-        ("without a label", _number(labels.count(0))),
+        ("without a label", number(labels.count(0))),
         ("size in pixels", _sizes(catalog)),
     ]
     splits = Counter(image.split for image in catalog.images if image.split is not None)
     if splits:
-        facts.append(("splits", ", ".join(f"{name} {_number(count)}" for name, count in splits.items())))
+        facts.append(("splits", ", ".join(f"{name} {number(count)}" for name, count in splits.items())))
     facts.append(("read by adapter", dataset.adapter))
     if "source" in run.state.dataset:
         facts.append(("source", str(run.state.dataset["source"])))
@@ -150,15 +136,15 @@ def _classes(run: RunFolder, catalog: Catalog) -> Iterator[dict[str, Any]]:
     total = sum(pixels.values())
     largest = max((count for name, count in pixels.items() if name != BACKGROUND_NAME), default=0)
     entries: Mapping[str, Any] = run.metrics().get(METRICS_SECTION, {})
-    for number in range(len(table) + 1):
-        name = table.name_of(number)
+    for class_id in range(len(table) + 1):
+        name = table.name_of(class_id)
         yield {
-            "id": number,
+            "id": class_id,
             "name": name,
-            "positives": None if number == BACKGROUND_ID else positives[name],
+            "positives": None if class_id == BACKGROUND_ID else positives[name],
             "share": 100 * pixels.get(name, 0) / total if total else None,
             # The background would dwarf every class: bars compare the classes among themselves.
-            "bar": 100 * pixels.get(name, 0) / largest if largest and number != BACKGROUND_ID else 0,
+            "bar": 100 * pixels.get(name, 0) / largest if largest and class_id != BACKGROUND_ID else 0,
             "iou": [entries.get(what, {}).get("per_class", {}).get(name, {}).get("iou") for what in WHAT],
         }
 
@@ -167,7 +153,7 @@ def _stages(run: RunFolder) -> Iterator[dict[str, Any]]:
     for name, record in run.state.stages.items():
         own = {"key", "finished", "seconds", "outputs"}
         facts = [
-            f"{key} {_short(value)}"
+            f"{key} {short(value)}"
             for key, value in record.items()
             if key not in own and not isinstance(value, dict | list)
         ]
@@ -176,35 +162,3 @@ def _stages(run: RunFolder) -> Iterator[dict[str, Any]]:
             "facts": ", ".join(facts),
             **{key: record.get(key) for key in ("key", "finished", "seconds")},
         }
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """``section.key`` and value of every setting."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _short(value)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: int) -> str:
-    """Thousands apart by a thin space."""
-    return f"{value:,}".replace(",", "\u2009")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recamlabel.stages.affinity import run_affinity, run_edges
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.classify import run_classifier, run_recam
+from recamlabel.stages.gate import run_gate
 from recamlabel.stages.maps import run_cams, run_maps
 from recamlabel.stages.masks import run_masks, run_quality, run_refine
 from recamlabel.stages.segment import run_segmentation, run_segmenter
@@ -15,6 +16,7 @@ __all__ = [
     "run_cams",
     "run_classifier",
     "run_edges",
+    "run_gate",
     "run_maps",
     "run_masks",
     "run_quality",

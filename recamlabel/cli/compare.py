@@ -1,0 +1,116 @@
+"""``recamlabel compare``: two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recamlabel.progress import say
+from recamlabel.review.compare import Comparison, compare_runs
+from recamlabel.review.compare_page import MAX_IMAGES, check_page, share_rows, write_comparison
+from recamlabel.review.page import change, percent, short
+from recamlabel.workspace import RunFolder
+
+
+@click.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option(
+    "--truth",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of true index masks: scores both runs over the same images.",
+)
+@click.option(
+    "--truth-classes",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
+)
+@click.option("--out", metavar="PAGE.html", type=click.Path(path_type=Path), help="Write a page with pictures.")
+@click.option(
+    "--images",
+    default=12,
+    show_default=True,
+    type=click.IntRange(1, MAX_IMAGES),
+    help="Images that are listed and shown, the most changed first.",
+)
+def compare(
+    run_a: Path, run_b: Path, truth: Path | None, truth_classes: Path | None, out: Path | None, images: int
+) -> None:
+    """What differs between RUN_A and RUN_B: settings, stages, masks and, with --truth, scores.
+
+    Both runs need the same classes; images that one of them lacks are named and left out. Nothing
+    is written into the runs. The page is a single file that works from the disk.
+
+    \b
+    Example:
+      recamlabel compare runs/one runs/two --truth data/masks --out compare.html
+    """
+    if out is not None:
+        check_page(out)
+    found = compare_runs(RunFolder.open(run_a), RunFolder.open(run_b), truth, truth_classes)
+    for note in found.notes():
+        say(f"note: {note}")
+    console = Console()
+    for table in tables(found, images):
+        console.print(table)
+    click.echo(caption(found))
+    if out is not None:
+        click.echo(f"page: {write_comparison(found, out, images)}")
+
+
+def tables(found: Comparison, images: int) -> Iterable[Table]:
+    """The comparison as rich tables: settings and stages, images, classes."""
+    differences = [(one.name, one.first, one.second) for one in found.settings]
+    differences += [(f"key of stage {one.name}", one.first, one.second) for one in found.stages]
+    if differences:
+        settings = _table("Settings and stages that differ", "setting", "A", "B")
+        for name, *values in differences:
+            settings.add_row(escape(name), *("–" if value is None else escape(short(value)) for value in values))
+        yield settings
+    changed = [image for image in found.images[:images] if image.changed > 0]
+    if changed:
+        pictures = _table("Images that changed most", "image", numbers=("pixels that differ %", "mIoU of A with B %"))
+        for image in changed:
+            pictures.add_row(escape(image.id), percent(100 * image.changed), percent(100 * image.miou))
+        yield pictures
+    yield _classes(found)
+
+
+def _classes(found: Comparison) -> Table:
+    scores = found.scores
+    columns = ("pixels A %", "pixels B %", "B − A", *(("IoU A %", "IoU B %") if scores else ()))
+    table = _table("Classes", "class", numbers=columns)
+    rows = list(share_rows(found))
+    for row in rows:
+        iou = (percent(row["iou_first"]), percent(row["iou_second"])) if scores else ()
+        shares = percent(row["first"]), percent(row["second"]), change(row["second"] - row["first"])
+        table.add_row(escape(row["name"]), *shares, *iou, end_section=bool(scores) and row is rows[-1])
+    if scores:
+        means = (percent(100 * side.miou) for side in (scores.first, scores.second))
+        table.add_row("[bold]mean IoU[/bold]", "", "", "", *means)
+    return table
+
+
+def caption(found: Comparison) -> str:
+    """The comparison in one line."""
+    text = (
+        f"{len(found.images)} images compared, {found.equal} with equal masks; "
+        f"{percent(100 * found.mean_change)} % of the pixels differ in the mean"
+    )
+    return text if found.scores is None else f"{text}; scores over {found.scores.images} images"
+
+
+def _table(title: str, first: str, *texts: str, numbers: Iterable[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in (first, *texts):
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
