@@ -21,7 +21,7 @@ from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, Stor
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
-STAGES = ["gate", "classifier", "recam", "maps", "refine", "masks"]
+STAGES = ["gate", "classifier", "recam", "maps", "refine", "masks", "quality"]
 
 
 def config(*lines: str):
@@ -51,10 +51,10 @@ def test_masks_have_the_images_size_and_only_their_labels(finished):
     with h5py.File(finished.path / "masks.h5") as file:
         for number, allowed in enumerate([{0, 1}, {0, 2}, {0, 1, 2}, {0}, {0, 2}]):
             png = np.array(Image.open(finished.path / "masks" / "images" / f"{number}.png"))
-            assert png.shape == (64, 80) and png.dtype == np.uint8 and set(np.unique(png)) <= allowed
+            assert png.shape == (64, 80) and png.dtype == np.uint8 and set(np.unique(png)) <= allowed | {255}
             assert np.array_equal(png, file[f"images/{number}"][()])
         assert file.attrs["class_names"] == '["red", "blue"]'
-        assert file.attrs["threshold"] == 0.6 and file.attrs["software"].startswith("recamlabel ")
+        assert 0 < file.attrs["threshold"] < 1 and file.attrs["software"].startswith("recamlabel ")
 
 
 def test_maps_hold_cam_and_recam_of_the_labels(finished):
@@ -82,13 +82,13 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny
     assert ran(capsys) == STAGES
     fit(tiny_csv, out, config())
     text = capsys.readouterr().err
-    assert text.count("up to date, skipped") == 6 and "decode" not in text
+    assert text.count("up to date, skipped") == 7 and "decode" not in text
     fit(tiny_csv, out, config("masks.threshold=0.3"))
-    assert ran(capsys) == ["masks"]
+    assert ran(capsys) == ["masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum"))
-    assert ran(capsys) == ["maps", "refine", "masks"]
+    assert ran(capsys) == ["maps", "refine", "masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum", "recam.lr=0.3"))
-    assert ran(capsys) == ["recam", "maps", "refine", "masks"]
+    assert ran(capsys) == ["recam", "maps", "refine", "masks", "quality"]
 
 
 def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
@@ -98,7 +98,7 @@ def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
     table = tiny_csv / "labels.csv"
     table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
     fit(tiny_csv, out, config())
-    assert ran(capsys) == ["gate", "maps", "refine", "masks"]  # a val image trains nothing
+    assert ran(capsys) == ["gate", "maps", "refine", "masks", "quality"]  # a val image trains nothing
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(tiny_csv, out, config())
     assert ran(capsys) == STAGES
@@ -114,12 +114,14 @@ def test_render_changes_the_masks_alone(tiny_csv, tmp_path):
     run = fit(tiny_csv, tmp_path / "run", config())
     kept = {name: (run.path / name).read_bytes() for name in ("maps.h5", "scores.h5")}
     render(run.path, 1.0)
-    assert {int(np.array(Image.open(path)).max()) for path in (run.path / "masks").rglob("*.png")} == {0}
+    assert {int(np.array(Image.open(path)).max()) for path in (run.path / "masks").rglob("*.png")} <= {0, 255}
     assert {name: (run.path / name).read_bytes() for name in kept} == kept
     assert RunFolder.open(run.path).state.config["masks"]["threshold"] == 1.0
     render(run.path, 0.0)
     shares = [np.mean(np.array(Image.open(path)) > 0) for path in (run.path / "masks").rglob("*.png")]
     assert max(shares) > 0.5
+    render(run.path, "auto")
+    assert RunFolder.open(run.path).state.config["masks"]["threshold"] == "auto"
     with pytest.raises(ConfigError, match="threshold"):
         render(run.path, 2.0)
 
@@ -138,7 +140,7 @@ def test_one_class_no_split_and_unlabelled_images(tmp_path):
     (tmp_path / "data" / "labels.csv").write_text("\n".join(rows))
     run = fit(tmp_path / "data", tmp_path / "run", config())
     masks = [np.array(Image.open(run.path / "masks" / f"{number}.png")) for number in range(3)]
-    assert masks[0].max() == 0 and [mask.shape for mask in masks] == [(40, 30)] * 3
+    assert masks[0].max() in {0, 255} and [mask.shape for mask in masks] == [(40, 30)] * 3
 
 
 def test_exif_orientation_is_the_same_in_image_and_mask(tiny_csv, tmp_path):
@@ -229,7 +231,7 @@ def test_skipped_images_are_listed_again_and_stop_a_plain_fit(tiny_csv, tmp_path
     capsys.readouterr()
     fit(tiny_csv, tmp_path / "run", skip)
     text = capsys.readouterr().err
-    assert text.count("left out: ") == 1 and text.count("up to date") == 6
+    assert text.count("left out: ") == 1 and text.count("up to date") == 7
     with pytest.raises(DatasetError, match=r"1\.png"):
         fit(tiny_csv, tmp_path / "run", config())
 
