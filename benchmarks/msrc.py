@@ -3,8 +3,9 @@
     python benchmarks/msrc.py FOLDER --out RUNS [--seeds 0 1 2] [--set section.key=value]…
 
 FOLDER holds labels.csv, images/ and masks/. Only `evaluate` is given the masks. Prints mIoU of the
-CAM and ReCAM seeds (each at its best threshold, chosen with the masks), of the masks as `fit` leaves
-them, and the seconds of every stage.
+CAM and ReCAM seeds and the refined scores (each at its best threshold, chosen with the masks), of the
+masks as `fit` leaves them, complete and without what is withheld, of the segmenter, and the seconds of
+every stage.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from recamlabel.config import load_config
 from recamlabel.evaluation.evaluate import evaluate_run
+from recamlabel.evaluation.scoring import STAGE_OF, WHAT
 from recamlabel.pipeline import fit
 from recamlabel.workspace import RunFolder
 
@@ -24,10 +26,17 @@ def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[st
     fit(folder, out, load_config("quick", assignments=assignments, overrides={"seed": seed}))
     run = RunFolder.open(out)
     figures = {}
-    for what in ("cam-seeds", "recam-seeds", "masks"):
+    for what in WHAT:
+        if STAGE_OF[what] not in run.state.stages:
+            continue
         result = evaluate_run(run, folder / "masks", what)
         figures[what] = result.miou
-        print(f"seed {seed}  {what:12s} {result.miou:5.1f} mIoU at {result.threshold:.2f} ({result.threshold_origin})")
+        level = "" if result.threshold is None else f" at {result.threshold:.2f} ({result.threshold_origin})"
+        print(f"seed {seed}  {what:14s} {result.miou:5.1f} mIoU{level}")
+        if what == "masks":
+            covered, share = 100 * result.scores.miou_covered, 100 * result.scores.coverage
+            figures["masks, what remains"], figures["masks, answered %"] = covered, share
+            print(f"seed {seed}  what remains   {covered:5.1f} mIoU of {share:.1f} % of the pixels")
     figures |= {f"{name} s": float(record["seconds"]) for name, record in run.state.stages.items()}
     return figures
 
@@ -45,7 +54,7 @@ def main() -> None:
     for name in rows[0]:
         values = [row[name] for row in rows]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{name:14s} {statistics.mean(values):7.1f}  {spread:9.1f}")
+        print(f"{name:20s} {statistics.mean(values):7.1f}  {spread:9.1f}")
 
 
 if __name__ == "__main__":

@@ -59,13 +59,14 @@ def demo(out: Path, seed: int, images: int, device: str) -> None:
     """
     scenes = prepare(out, SceneSettings(images=images, seed=seed))
     # Imported late: torch takes seconds, and a wrong option should not.
-    from recamlabel.evaluation.evaluate import WHAT, evaluate_run, record
+    from recamlabel.evaluation.evaluate import evaluate_run, record
+    from recamlabel.evaluation.scoring import STAGE_OF, WHAT
     from recamlabel.pipeline import fit
     from recamlabel.review.report import write_report
 
     run = fit(scenes.labels, out / "run", demo_config(seed, device))
     with run.lock():
-        results = [evaluate_run(run, scenes.truth, what) for what in WHAT]
+        results = [evaluate_run(run, scenes.truth, what) for what in WHAT if STAGE_OF[what] in run.state.stages]
         for result in results:
             record(run, result)
     page = write_report(run, scenes.truth)

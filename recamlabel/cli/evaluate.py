@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from recamlabel.cli.options import run_argument
-from recamlabel.evaluation.evaluate import WHAT, EvaluationResult, evaluate_run, record
+from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
+from recamlabel.evaluation.scoring import WHAT
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 

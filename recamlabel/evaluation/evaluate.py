@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import h5py
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import resize_maps
-from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog, load_catalog
 from recamlabel.data.id_lists import read_id_list
-from recamlabel.errors import ConfigError, StoreError
-from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix, Scores
-from recamlabel.evaluation.seeds import SeedSweep
+from recamlabel.errors import ConfigError
+from recamlabel.evaluation.confusion import ClassCounts, Scores
+from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.progress import track
-from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
 
-What = Literal["cam-seeds", "recam-seeds", "masks"]
-WHAT: tuple[What, ...] = get_args(What)
-WITH_TRUTH = "chosen with ground truth"
 METRICS_SECTION = "evaluation"
 
 
@@ -36,7 +24,7 @@ class EvaluationResult:
     """One evaluation: scores, what they are of, and how the threshold came about.
 
     Args:
-        what: ``"cam-seeds"``, ``"recam-seeds"`` or ``"masks"``.
+        what: A name of ``WHAT``.
         split: The split that was scored, the name of the list of ids, or None for all images.
         classes: Class names with the background, in id order.
         scores: Fractions 0..1; :meth:`to_json` gives percent.
@@ -126,7 +114,9 @@ def evaluate_run(
     Args:
         run: A run whose maps (for seeds) or masks are finished.
         truth_dir: Folder of true masks; see :class:`~recamlabel.evaluation.truth.TruthFolder`.
-        what: ``"masks"`` as they are, or the seeds of the CAM or ReCAM maps at their best threshold.
+        what: ``"masks"`` as they are (withheld pixels count as missed), ``"complete-masks"``: the same
+            before any pixel was withheld, ``"segmenter"``: the segmenter's own, or the seeds of the CAM
+            or ReCAM maps or the refined scores at their best threshold.
         split: Score the images of this split alone.
         truth_classes: Names file of masks with ids of their own.
         ids: Score the images that this text file names, one a line; its name stands for a split in the result.
@@ -142,14 +132,21 @@ def evaluate_run(
     """
     if what not in WHAT:
         raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
-    stage_key = run.key_of("masks" if what == "masks" else "maps")
+    stage_key = run.key_of(STAGE_OF[what])
     catalog = load_catalog(run.path / "dataset.json")
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)
-    score = _score_masks if what == "masks" else _score_seeds
-    return replace(
-        score(run, what, catalog, _Pairs(truth, matched, catalog.shapes, what)),
+    outcome = SCORERS[what](run, catalog, Pairs(truth, matched, catalog.shapes, what))
+    table = catalog.dataset.classes
+    return EvaluationResult(
+        what,
+        scores=outcome.counts.scores(),
+        classes=tuple(table.name_of(index) for index in range(len(table) + 1)),
+        counts=outcome.counts,
+        threshold=outcome.threshold,
+        threshold_origin=outcome.origin,
+        curve=outcome.curve,
         split=split if ids is None else ids.name,
         ids=None if ids is None else ids.resolve(),
         images=len(matched),
@@ -182,75 +179,6 @@ def record(run: RunFolder, result: EvaluationResult) -> None:
     """Write a result into ``metrics.json``, beside the results of other evaluations."""
     entries = {**run.metrics().get(METRICS_SECTION, {}), result.key: result.to_json()}
     run.update_metrics(METRICS_SECTION, entries)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Iterates over image ids with their true masks, and shows the progress."""
-
-    truth: TruthFolder
-    matched: dict[str, Path]
-    shapes: Mapping[str, tuple[int, int]]
-    what: str
-
-    def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
-        with track(f"evaluate {self.what}", len(self.matched)) as advance:
-            for image_id, path in self.matched.items():
-                yield image_id, self.truth.read(path, self.shapes[image_id])
-                advance()
-
-
-def _score_masks(run: RunFolder, what: What, catalog: Catalog, pairs: _Pairs) -> EvaluationResult:
-    table = catalog.dataset.classes
-    confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
-    with open_store(run.path / "masks.h5") as file:
-        for image_id, truth in pairs:
-            mask = stored(file, image_id)[()]
-            if mask.shape != truth.shape:
-                raise StoreError(
-                    f"{file.filename}: mask of {image_id!r} has shape {mask.shape}, its image {truth.shape}; "
-                    "run `recamlabel masks` again"
-                )
-            confusion.update(truth, mask)
-    threshold = run.state.stages["masks"].get("threshold")
-    origin = str(run.state.stages["masks"].get("threshold_origin", "as the masks were made, without ground truth"))
-    return _result(what, table, confusion.counts(), threshold, origin)
-
-
-def _score_seeds(run: RunFolder, what: What, catalog: Catalog, pairs: _Pairs) -> EvaluationResult:
-    table = catalog.dataset.classes
-    sweep = SeedSweep(len(table) + 1, table.ignore_id)
-    group = what.removesuffix("-seeds")
-    with open_store(run.path / "maps.h5") as file:
-        for image_id, truth in pairs:
-            maps = stored(file, f"{group}/{image_id}")
-            height, width = truth.shape
-            sweep.update(truth, resize_maps(maps[()], height, width), class_ids(maps))
-    best = sweep.best()
-    return _result(what, table, best.counts, best.threshold, WITH_TRUTH, best.curve)
-
-
-def stored(file: h5py.File, path: str) -> h5py.Dataset:
-    """One dataset of a run's file. Raises StoreError where it is missing."""
-    item = file.get(path)
-    if not isinstance(item, h5py.Dataset):
-        raise StoreError(
-            f"{file.filename}: nothing stored as {path!r}; run `recamlabel fit` again, it makes what is missing"
-        )
-    return item
-
-
-def _result(
-    what: What,
-    table: ClassTable,
-    counts: ClassCounts,
-    threshold: float | None,
-    origin: str,
-    curve: tuple[tuple[float, float], ...] = (),
-) -> EvaluationResult:
-    """A result without the facts about the run, which the caller fills in."""
-    names = tuple(table.name_of(index) for index in range(len(table) + 1))
-    return EvaluationResult(what, None, names, counts.scores(), counts, threshold, origin, curve, 0, 0, "", Path())
 
 
 def _percent(fraction: float) -> float | None:

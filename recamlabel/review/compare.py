@@ -16,7 +16,7 @@ from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.evaluation.confusion import ConfusionMatrix, Scores
-from recamlabel.evaluation.evaluate import stored
+from recamlabel.evaluation.scoring import stored
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.progress import track
 from recamlabel.review.page import flat

@@ -11,7 +11,8 @@ from recamlabel import __version__
 from recamlabel.classes import BACKGROUND_ID, BACKGROUND_NAME
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError
-from recamlabel.evaluation.evaluate import METRICS_SECTION, WHAT
+from recamlabel.evaluation.evaluate import METRICS_SECTION
+from recamlabel.evaluation.scoring import STAGE_OF, WHAT
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.review.curves import charts
 from recamlabel.review.findings import read_findings
@@ -23,7 +24,14 @@ from recamlabel.workspace import RunFolder
 
 REPORT_FILE = "report.html"
 MAX_IMAGES = 200
-NAMES = {"cam-seeds": "CAM seeds", "recam-seeds": "ReCAM seeds", "masks": "Masks"}
+NAMES = {
+    "cam-seeds": "CAM seeds",
+    "recam-seeds": "ReCAM seeds",
+    "scores": "Refined, best level",
+    "masks": "Masks",
+    "complete-masks": "Masks, nothing withheld",
+    "segmenter": "Segmenter",
+}
 
 
 def write_report(
@@ -70,6 +78,7 @@ def _page(run: RunFolder, catalog: Catalog, gallery: Gallery, cards: list[Card])
         scores=scores,
         headline=next((row for row in scores if row["key"] == "masks"), None),
         classes=list(_classes(run, catalog)),
+        class_columns=[NAMES[what] for what in _scored(run)],
         cards=cards,
         ignore_shown=gallery.ignore_shown,
         charts=charts(run.events()),
@@ -118,7 +127,7 @@ def _scores(run: RunFolder) -> Iterator[dict[str, Any]]:
     order = {what: position for position, what in enumerate(WHAT)}
     ranked = sorted(entries.items(), key=lambda item: (item[1]["split"] or "", order.get(item[1]["what"], 9)))
     for key, entry in ranked:
-        stage = "masks" if entry["what"] == "masks" else "maps"
+        stage = STAGE_OF.get(entry["what"], "maps")
         current = run.state.stages.get(stage, {}).get("key")
         yield {
             **entry,
@@ -128,13 +137,19 @@ def _scores(run: RunFolder) -> Iterator[dict[str, Any]]:
         }
 
 
+def _scored(run: RunFolder) -> list[str]:
+    """What was scored over the whole data set, in the order of the pipeline."""
+    entries = run.metrics().get(METRICS_SECTION, {})
+    return [what for what in WHAT if what in entries]
+
+
 def _classes(run: RunFolder, catalog: Catalog) -> Iterator[dict[str, Any]]:
     """One row a class, background first: positives, share of the masks' pixels, IoU of each evaluation."""
     table = catalog.dataset.classes
     positives = Counter(name for image in catalog.images for name in image.present)
     pixels: Mapping[str, int] = run.state.stages.get("masks", {}).get("pixels", {})
     total = sum(pixels.values())
-    largest = max((count for name, count in pixels.items() if name != BACKGROUND_NAME), default=0)
+    largest = max((count for name, count in pixels.items() if name not in {BACKGROUND_NAME, "ignored"}), default=0)
     entries: Mapping[str, Any] = run.metrics().get(METRICS_SECTION, {})
     for class_id in range(len(table) + 1):
         name = table.name_of(class_id)
@@ -145,7 +160,7 @@ def _classes(run: RunFolder, catalog: Catalog) -> Iterator[dict[str, Any]]:
             "share": 100 * pixels.get(name, 0) / total if total else None,
             # The background would dwarf every class: bars compare the classes among themselves.
             "bar": 100 * pixels.get(name, 0) / largest if largest and class_id != BACKGROUND_ID else 0,
-            "iou": [entries.get(what, {}).get("per_class", {}).get(name, {}).get("iou") for what in WHAT],
+            "iou": [entries.get(what, {}).get("per_class", {}).get(name, {}).get("iou") for what in _scored(run)],
         }
 
 

@@ -1,0 +1,142 @@
+"""Pixel counts of everything in a run that can be scored, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.data.catalog import Catalog
+from recamlabel.errors import StoreError
+from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
+from recamlabel.evaluation.seeds import SeedSweep
+from recamlabel.evaluation.truth import TruthFolder
+from recamlabel.masks.render import render_mask
+from recamlabel.progress import track
+from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.workspace import RunFolder
+
+What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "segmenter"]
+WHAT: tuple[What, ...] = get_args(What)
+STAGE_OF: dict[str, str] = {
+    "cam-seeds": "maps",
+    "recam-seeds": "maps",
+    "scores": "refine",
+    "masks": "masks",
+    "complete-masks": "masks",
+    "segmenter": "segmentation",
+}
+WITH_TRUTH = "chosen with ground truth"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Pixel counts, and the background level they are for."""
+
+    counts: ClassCounts
+    threshold: float | None
+    origin: str
+    curve: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Iterates over image ids with their true masks, and shows the progress."""
+
+    truth: TruthFolder
+    matched: dict[str, Path]
+    shapes: Mapping[str, tuple[int, int]]
+    what: str
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        with track(f"evaluate {self.what}", len(self.matched)) as advance:
+            for image_id, path in self.matched.items():
+                yield image_id, self.truth.read(path, self.shapes[image_id])
+                advance()
+
+
+def score_masks(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
+    """The masks as they are."""
+    threshold, origin = _mask_threshold(run)
+    return Outcome(_stored_masks(run.path / "masks.h5", catalog, pairs, "recamlabel masks"), threshold, origin)
+
+
+def score_segmenter(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
+    """The segmenter's own masks, which know nothing of the images' labels."""
+    return Outcome(_stored_masks(run.path / "segmenter.h5", catalog, pairs, "recamlabel fit"), None, "no threshold")
+
+
+def score_complete(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
+    """The masks before any pixel was withheld."""
+    table = catalog.dataset.classes
+    threshold, origin = _mask_threshold(run)
+    background = bool(run.state.config.get("data", {}).get("background", True))
+    confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
+    with open_store(run.path / "scores.h5") as file:
+        for image_id, truth in pairs:
+            item = stored(file, f"scores/{image_id}")
+            shape = (truth.shape[0], truth.shape[1])
+            confusion.update(truth, render_mask(item[()], class_ids(item), shape, threshold, table, background))
+    return Outcome(confusion.counts(), threshold, origin)
+
+
+def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
+    """Maps or refined scores at the best of 101 background levels, which is chosen with the true masks."""
+    table = catalog.dataset.classes
+    sweep = SeedSweep(len(table) + 1, table.ignore_id)
+    refined = pairs.what == "scores"
+    group = "scores" if refined else pairs.what.removesuffix("-seeds")
+    with open_store(run.path / ("scores.h5" if refined else "maps.h5")) as file:
+        for image_id, truth in pairs:
+            item = stored(file, f"{group}/{image_id}")
+            soft = from_uint8(item[()]) if refined else item[()]
+            sweep.update(truth, resize_maps(soft, *truth.shape), class_ids(item))
+    best = sweep.best()
+    return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
+
+
+SCORERS: dict[str, Callable[[RunFolder, Catalog, Pairs], Outcome]] = {
+    "cam-seeds": score_soft,
+    "recam-seeds": score_soft,
+    "scores": score_soft,
+    "masks": score_masks,
+    "complete-masks": score_complete,
+    "segmenter": score_segmenter,
+}
+
+
+def stored(file: h5py.File, path: str) -> h5py.Dataset:
+    """One dataset of a run's file. Raises StoreError where it is missing."""
+    item = file.get(path)
+    if not isinstance(item, h5py.Dataset):
+        raise StoreError(
+            f"{file.filename}: nothing stored as {path!r}; run `recamlabel fit` again, it makes what is missing"
+        )
+    return item
+
+
+def _stored_masks(path: Path, catalog: Catalog, pairs: Pairs, remedy: str) -> ClassCounts:
+    table = catalog.dataset.classes
+    confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
+    with open_store(path) as file:
+        for image_id, truth in pairs:
+            mask = stored(file, image_id)[()]
+            if mask.shape != truth.shape:
+                raise StoreError(
+                    f"{file.filename}: mask of {image_id!r} has shape {mask.shape}, its image {truth.shape}; "
+                    f"run `{remedy}` again"
+                )
+            confusion.update(truth, mask)
+    return confusion.counts()
+
+
+def _mask_threshold(run: RunFolder) -> tuple[float, str]:
+    facts = run.state.stages["masks"]
+    origin = str(facts.get("threshold_origin", "as the masks were made, without ground truth"))
+    return float(facts.get("threshold", 0.5)), origin
