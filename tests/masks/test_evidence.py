@@ -1,0 +1,120 @@
+"""Margins, stability and agreement on tiny arrays, and what is withheld because of them."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from recamlabel.adapters.base import Dataset, LabelledImage
+from recamlabel.classes import ClassTable
+from recamlabel.data.catalog import Catalog
+from recamlabel.masks.evidence import gather_evidence, iou, margin_histogram, margin_limit, margins, winners
+from recamlabel.masks.quality import MaskQuality, review_order
+from recamlabel.masks.render import AUTO_SHARE, RenderJob, ignore_limit, render_mask, render_one
+
+TABLE = ClassTable(("a", "b"))
+
+
+def test_winners_and_margins_by_hand():
+    maps = np.array([[[0.9, 0.2, 0.6]], [[0.1, 0.3, 0.8]]], np.float32)
+    chosen = winners(maps, 0.5)
+    assert chosen.tolist() == [[1, 0, 2]]
+    assert np.allclose(margins(maps, chosen, 0.5), [[0.4, 0.2, 0.2]])
+    assert np.allclose(margins(maps, np.array([[0, 1, 1]]), 0.5), [[-0.4, -0.3, -0.2]])
+
+
+def test_iou_of_nothing_is_full_agreement():
+    nothing, one = np.zeros((2, 2), bool), np.eye(2, dtype=bool)
+    assert iou(nothing, nothing) == 1 and iou(nothing, one) == 0 and iou(one, np.ones((2, 2), bool)) == 0.5
+
+
+def test_evidence_by_hand():
+    """Scores say class 1 at 0.9 and 0.55: the second pixel is lost at the higher level."""
+    scores = np.array([[[230, 140, 0, 0]]], np.uint8)
+    maps = np.array([[[1.0, 0.4, 0.3, 0.1]]])
+    found = gather_evidence(scores, maps, np.array([[[1.0, 1.0, 1.0, 0.0]]]), [2], 0.5, 0.5)
+    assert np.allclose(found.margins, [[0.5, -0.1, 0.2, 0.4]])
+    assert found.stability == {0: 2 / 3, 2: 0.5} and found.agreement == {0: 0.5, 2: 2 / 3}
+    assert found.class_scores() == {0: pytest.approx(7 / 12), 2: pytest.approx(7 / 12)}
+
+
+def test_without_labels_everything_is_sure():
+    found = gather_evidence(np.zeros((0, 2, 3), np.uint8), np.zeros((0, 2, 3)), np.zeros((0, 2, 3)), [], 0.5, 0.5)
+    assert found.score() == 1 and found.margins.shape == (2, 3) and found.margins.min() == 1
+
+
+def test_without_background_the_threshold_does_not_count():
+    scores, maps = np.array([[[10, 0]], [[0, 20]]], np.uint8), np.array([[[0.9, 0.1]], [[0.2, 0.3]]])
+    found = gather_evidence(scores, maps, maps, [1, 2], 0.99, 0.99, background=False)
+    assert np.allclose(found.margins, [[0.7, 0.2]]) and set(found.stability) == {1, 2}
+    assert render_mask(scores, [1, 2], (1, 2), 0.99, TABLE, background=False).tolist() == [[1, 2]]
+    assert render_mask(scores[:0], [], (1, 2), 0.99, TABLE, background=False).tolist() == [[255, 255]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_the_limit_withholds_at_most_the_share(share):
+    values = np.random.default_rng(2).uniform(-1, 1, 5000).astype(np.float32)
+    limit = margin_limit(margin_histogram(values), share)
+    assert share - 0.02 <= (values < limit - 1e-6).mean() <= share + 1e-9
+
+
+class Job:
+    """One image whose maps contradict the mask on `wrong` of 100 pixels."""
+
+    def __init__(self, tmp_path, wrong, ignore):
+        image = LabelledImage("x", tmp_path / "x.png", frozenset({"a"}), frozenset({"b"}))
+        empty = LabelledImage("y", tmp_path / "y.png", frozenset(), frozenset({"a", "b"}))
+        catalog = Catalog(Dataset(tmp_path, "csv", TABLE, (image, empty)), {"x": (10, 10), "y": (2, 2)}, {})
+        self.file = h5py.File(tmp_path / f"{wrong}{ignore}.h5", "w")
+        maps = np.linspace(0.6, 0.9, 100).reshape(1, 10, 10)
+        maps.ravel()[:wrong] = 0.2
+        for group, data in (("scores", np.full((1, 10, 10), 255, np.uint8)), ("recam", maps), ("cam", maps)):
+            self.file.create_dataset(f"{group}/x", data=data).attrs["class_ids"] = [1]
+            self.file.create_dataset(f"{group}/y", data=data[:0, :2, :2]).attrs["class_ids"] = np.zeros(0, int)
+        self.job = RenderJob(catalog, self.file, self.file, "recam", 0.5, 0.5, ignore)
+        self.limit = ignore_limit(self.job, lambda *_, **__: None, 2)
+
+    def withheld(self):
+        image = self.job.catalog.images[0]
+        mask, quality = render_one(self.job, image, self.job.stored(image), self.limit)
+        assert set(np.unique(mask)) <= {1, 255} and quality.withheld == (mask == 255).mean()
+        assert quality.withheld_classes[1] == pytest.approx((mask == 255).mean())
+        other, _ = render_one(
+            self.job, self.job.catalog.images[1], self.job.stored(self.job.catalog.images[1]), self.limit
+        )
+        assert not other.any()
+        return (mask == 255).mean()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "ignore", "expected"),
+    [
+        (10, "auto", 0.10),
+        (0, "auto", 0.0),
+        (10, "none", 0.0),
+        (10, 0.05, 0.0),
+        (10, 0.3, 0.30),
+        (0, 0.0, 0.0),
+    ],
+)
+def test_what_is_withheld(tmp_path, wrong, ignore, expected):
+    """Contradicted pixels, never more than the share: where more contradict alike, none is."""
+    assert abs(Job(tmp_path, wrong, ignore).withheld() - expected) <= 0.03
+
+
+def test_auto_withholds_no_more_than_its_share(tmp_path):
+    assert Job(tmp_path, 60, "auto").withheld() <= AUTO_SHARE
+
+
+def test_quality_survives_the_file_and_orders_the_review(tmp_path):
+    one = MaskQuality(0.75, {0: 1.0, 2: 0.5}, 0.1, {0: 0.0, 2: 0.25})
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        item = file.create_dataset("a", data=np.zeros((1, 1)))
+        for name, value in one.attributes().items():
+            item.attrs[name] = value
+        assert MaskQuality.from_attributes(item.attrs) == one
+    doubted = one.with_agreement({0: 0.5, 2: 0.0})
+    assert doubted.score == 0.5 and doubted.classes == {0: 0.75, 2: 0.25}
+    assert review_order({"a": one, "b": doubted, "c": one}) == ["b", "a", "c"]
+    assert one.to_json(TABLE)["classes"] == {"background": 1.0, "b": 0.5}
