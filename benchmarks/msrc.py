@@ -4,13 +4,14 @@
 
 FOLDER holds labels.csv, images/ and masks/. Only `evaluate` is given the masks. Prints mIoU of the
 CAM and ReCAM seeds and the refined scores (each at its best threshold, chosen with the masks), of the
-masks as `fit` leaves them, complete and without what is withheld, of the segmenter, and the seconds of
-every stage.
+masks as `fit` leaves them, complete and without what is withheld, of the segmenter, and the seconds and peak
+memory (of the main process) of every stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[st
             covered, share = 100 * result.scores.miou_covered, 100 * result.scores.coverage
             figures["masks, what remains"], figures["masks, answered %"] = covered, share
             print(f"seed {seed}  what remains   {covered:5.1f} mIoU of {share:.1f} % of the pixels")
-    figures |= {f"{name} s": float(record["seconds"]) for name, record in run.state.stages.items()}
+    for name, record in run.state.stages.items():
+        figures |= {f"{name} s": float(record["seconds"]), f"{name} MB": float(record.get("peak_mb", math.nan))}
     return figures
 
 

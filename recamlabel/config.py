@@ -21,19 +21,15 @@ from recamlabel.sections import (
     AugmentConfig,
     BackboneConfig,
     ClassifierConfig,
-    CrfConfig,
     DataConfig,
     GateConfig,
     MapsConfig,
-    MasksConfig,
-    PredictConfig,
     RecamConfig,
-    RefineConfig,
     RuntimeConfig,
     ScheduleConfig,
     Section,
-    SegmenterConfig,
 )
+from recamlabel.sections_masks import CrfConfig, MasksConfig, PredictConfig, RefineConfig, SegmenterConfig
 
 __all__ = [
     "PRESETS",
@@ -181,8 +177,11 @@ def _assign(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 def _explain(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
+    known = setting_keys()
+    # A setting with two types (a number or 'auto') has the type's name behind its own.
+    key = next((name for name in (key, key.rpartition(".")[0]) if name in known), key)
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {key!r}{_suggest(key, setting_keys())}"
+        return f"unknown setting {key!r}{_suggest(key, known)}"
     found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
     message = item["msg"].removeprefix("Value error, ")
     return f"{key or 'settings'}: {message}{found}"

@@ -16,6 +16,7 @@ from recamlabel.errors import ConfigError
 from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
+from recamlabel.memory import peak_megabytes, reset_peak
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
 from recamlabel.plan import Stage, masks_stage, plan
@@ -93,7 +94,8 @@ def run_stage(context: StageContext, stage: Stage) -> bool:
     run.begin(stage.name)
     run.log(stage=stage.name, event="start", key=stage.key)
     began = time.monotonic()
-    facts = stage.work(replace(context, key=stage.key))
+    reset_peak()
+    facts = {**stage.work(replace(context, key=stage.key)), "peak_mb": round(peak_megabytes(), 0)}
     seconds = time.monotonic() - began
     run.finish(stage.name, stage.key, seconds, list(stage.outputs), **facts)
     run.log(stage=stage.name, event="finish", key=stage.key, seconds=round(seconds, 2))

