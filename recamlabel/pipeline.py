@@ -66,7 +66,7 @@ def check_settings(config: Config) -> Config:
     pick_device(config.runtime.device)
     check_combine(config.recam.combine)
     if config.segmenter.enabled:
-        check_segmenter(config.segmenter.method)
+        _check_segmenter(config)
     get_variant(config.maps.variant)
     file_identity(config.maps)
     weights_identity(config.backbone.weights)
@@ -83,6 +83,19 @@ def check_settings(config: Config) -> Config:
             "(pip install 'recamlabel[crf]', needs a C++ compiler)"
         )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
+
+
+def _check_segmenter(config: Config) -> None:
+    segmenter, backbone = config.segmenter, config.backbone
+    check_segmenter(segmenter.method)
+    if segmenter.encoder_weights != "classifier":
+        weights_identity(segmenter.encoder_weights)
+        check_reachable(segmenter.encoder or backbone.name, segmenter.encoder_weights)
+    elif segmenter.encoder not in {"", backbone.name}:
+        raise ConfigError(
+            f"segmenter.encoder={segmenter.encoder} cannot start from the classifier's weights, which are those of "
+            f"{backbone.name}; set segmenter.encoder_weights to imagenet, none or a file"
+        )
 
 
 def run_stage(context: StageContext, stage: Stage) -> bool:
