@@ -152,17 +152,23 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
     run.save()
 
 
-def render(path: Path, threshold: float | str) -> RunFolder:
-    """Render the masks of a finished run at another threshold, from its stored scores.
+def render(path: Path, threshold: float | str | None = None, ignore: float | str | None = None) -> RunFolder:
+    """Render the masks of a finished run with other settings, from its stored scores.
+
+    Args:
+        path: The run folder.
+        threshold: Background level or ``"auto"``; None leaves it as it is.
+        ignore: ``"auto"``, ``"none"`` or a share; None leaves it as it is.
 
     Raises:
         StoreError: Not a run, or its ``refine`` stage is not finished.
-        ConfigError: A threshold that is neither in [0, 1] nor ``"auto"``.
+        ConfigError: A setting that is not possible.
     """
     run = RunFolder.open(path)
     with run.lock():
         refine = run.key_of("refine")
-        tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), "threshold": threshold}}
+        chosen = {name: value for name, value in (("threshold", threshold), ("ignore", ignore)) if value is not None}
+        tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), **chosen}}
         config = config_from_tree(tree, origin=str(path / "run.toml"))
         catalog = load_catalog(path / CATALOG_FILE)
         run.state.config = config.model_dump()

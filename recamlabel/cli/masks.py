@@ -9,17 +9,60 @@ import click
 from recamlabel.cli.options import run_argument
 
 
+class NumberOr(click.ParamType[float | str | None]):
+    """A number from 0 to 1, or one of some words.
+
+    Args:
+        words: The words.
+    """
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.name = "|".join(["0..1", *words])
+
+    def convert(
+        self, value: object, parameter: click.Parameter | None, context: click.Context | None
+    ) -> float | str | None:
+        """The word or the number; anything else is refused."""
+        if value is None or value in self.words:
+            return None if value is None else str(value)
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 1:
+            words = " or ".join(f"'{word}'" for word in self.words)
+            self.fail(f"{value!r}: expected a number from 0 to 1, or {words}", parameter, context)
+        return number
+
+
 @click.command()
 @run_argument
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), required=True, help="Background level: higher gives smaller objects."
+    "--threshold",
+    type=NumberOr("auto"),
+    help="Background level: higher gives smaller objects; auto chooses it without masks.  [default: as the run has it]",
 )
-def masks(run: Path, threshold: float) -> None:
+@click.option(
+    "--ignore",
+    type=NumberOr("auto", "none"),
+    help="Pixels withheld as 255: where the evidence disagrees (auto), none, or the least supported share.  "
+    "[default: as the run has it]",
+)
+def masks(run: Path, threshold: float | str | None, ignore: float | str | None) -> None:
     """Render all masks of RUN again at another background level.
 
-    Reads the stored scores; no network runs. The threshold is kept in RUN/run.toml.
+    Reads the stored scores; no network runs. The choice is kept in RUN/run.toml. A segmenter that was
+    trained on the masks as they were is trained again by the next `recamlabel fit`.
+
+    \b
+    Example:
+      recamlabel masks runs/one --threshold 0.5 --ignore none
     """
     from recamlabel.pipeline import render
 
-    render(run, threshold)
-    click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {threshold:g}")
+    if threshold is None and ignore is None:
+        raise click.UsageError("nothing to change; give --threshold, --ignore or both")
+    folder = render(run, threshold, ignore)
+    used = folder.state.stages["masks"]["threshold"]
+    click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {used:g}")

@@ -46,7 +46,7 @@ def test_help_lists_every_verb_and_is_quick():
         (["fit", "{data}", "--out", "{out}", "--set", "data.labels_column=tags"], 1, "tags"),
         (["masks", "{data}", "--threshold", "0.5"], 1, "not a run folder"),
         (["masks", "{out}", "--threshold", "0.5"], 1, "no such run folder"),
-        (["masks", "{out}", "--threshold", "5"], 2, "not in the range"),
+        (["masks", "{out}", "--threshold", "5"], 2, "expected a number from 0 to 1, or 'auto'"),
         (["status", "{data}"], 1, "not a run folder"),
         (["evaluate", "{out}", "--truth", "{data}"], 1, "no such run folder"),
         (["fitt"], 2, "No such command 'fitt'"),
