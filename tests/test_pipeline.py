@@ -330,3 +330,26 @@ def test_fit_continues_after_kill_nine(tiny_csv, tmp_path):
     assert again.returncode == 0, again.stderr
     assert "classifier: continues at step" in again.stderr and (out / "masks.h5").exists()
     assert not checkpoint.exists()
+
+
+def test_extreme_sizes_and_two_hundred_classes(tmp_path):
+    """1x1 and 4000x3000 pixels, one label of 200: defined masks, never a NaN in a stored map."""
+    names = [f"class {number}" for number in range(200)]
+    sizes = [(1, 1), (3000, 4000), (5, 300), (64, 64)]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "classes.txt").write_text("\n".join(names))
+    rows = ["image,labels"]
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size[::-1], (200, 10 * number, 30)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{names[number]};{names[-1]}" if number else f"{number}.png,{names[0]};{names[1]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    run = fit(folder, tmp_path / "run", config("maps.max_side=64", "refine.max_side=64", "recam.combine=contrast"))
+    with h5py.File(run.path / "maps.h5") as file:
+        for group in ("cam", "recam"):
+            for number in range(4):
+                maps = file[f"{group}/{number}"][()]
+                assert maps.shape[0] == 2 and np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
+    for number, size in enumerate(sizes):
+        mask = np.array(Image.open(run.path / "masks" / f"{number}.png"))
+        assert mask.shape == size and set(np.unique(mask)) <= {0, 255, number + 1, 200 if number else 2}

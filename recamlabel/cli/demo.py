@@ -29,8 +29,8 @@ DEMO_SETTINGS: dict[str, Any] = {
     "classifier.min_steps": 60,
     "recam.epochs": 8,
     "recam.min_steps": 60,
-    "segmenter.epochs": 8,
-    "segmenter.min_steps": 60,
+    "segmenter.epochs": 4,
+    "segmenter.min_steps": 40,
     "segmenter.predict.scales": [1.0],
 }
 
