@@ -66,8 +66,8 @@ def gather_evidence(
     Example:
         >>> maps = np.array([[[0.9, 0.2]]])
         >>> found = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
-        >>> found.margins.round(1).tolist(), found.agreement
-        ([[0.4, -0.3]], {0: 0.0, 3: 0.5})
+        >>> found.agreement, bool(found.margins[0, 1] < 0)
+        ({0: 0.0, 3: 0.5}, True)
     """
     height, width = scores.shape[1:]
     if not len(class_ids):

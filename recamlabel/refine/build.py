@@ -33,6 +33,7 @@ class RefineTask:
     class_ids: tuple[int, ...]
     method: str
     config: RefineConfig
+    histogram: NDArray[np.int32]
     background: bool = True
 
 
@@ -89,13 +90,23 @@ def build_scores(
         return walk(image_id, stored) if walk else stored
 
     tasks = (
-        RefineTask(image.id, image.path, walked(image.id, item[()]), tuple(class_ids(item)), method, config, background)
+        RefineTask(
+            image.id,
+            image.path,
+            walked(image.id, item[()]),
+            tuple(class_ids(item)),
+            method,
+            config,
+            # Of the maps as they were: the background level is chosen from it, and a walk with a floor
+            # puts a heap of its own there.
+            map_histogram(item[()]),
+            background,
+        )
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
     alone = REFINERS[method] is keep_maps
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
-        # Of the maps before the CRF: what the background level is chosen from.
-        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32), "histogram": map_histogram(task.maps)}
+        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32), "histogram": task.histogram}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()

@@ -93,7 +93,11 @@ def test_errors_are_one_line_with_an_exit_code(
             f"{tmp_path / 'gone'}: no such folder; expected the folder with the true masks",
         ),
         (run_cli(["evaluate", str(tmp_path), "--truth", str(truth)]), 1, "not a run folder (no run.toml)"),
-        (evaluate(run, truth, "--what", "maps"), 2, "'maps' is not one of 'cam-seeds', 'recam-seeds', 'masks'"),
+        (
+            evaluate(run, truth, "--what", "maps"),
+            2,
+            "'maps' is not one of 'cam-seeds', 'recam-seeds', 'scores', 'masks'",
+        ),
     ]
     for code, expected, _ in cases:
         assert code == expected

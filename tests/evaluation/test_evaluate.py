@@ -131,7 +131,9 @@ def test_split_of_a_data_set_without_splits(tmp_path: Path, truth: Path) -> None
 
 
 def test_unknown_what(run: RunFolder, truth: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown 'seeds'; what can be evaluated: cam-seeds, recam-seeds, masks"):
+    with pytest.raises(
+        ConfigError, match="unknown 'seeds'; what can be evaluated: cam-seeds, recam-seeds, scores, masks"
+    ):
         evaluate_run(run, truth, "seeds")  # type: ignore[arg-type]
 
 

@@ -143,7 +143,7 @@ def test_advcam_without_steps_is_cam_and_a_step_raises_the_logit(backbone, heads
     net, images = MapNet(backbone, {"cam": heads["cam"]}, Cam()), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(AdvCam(0).raw_maps(net, images, [1]), Cam().raw_maps(net, images, [1]))
-        first = torch.zeros(2, 1, 2, 2)
+        first = torch.zeros(2, 1, 4, 4)
         step = AdvCam._direction(net, heads["cam"], images, 1, first)
         logits = [backbone(x).mean((2, 3)) @ heads["cam"].T for x in (images, images + 1e-2 * step / step.abs().max())]
         gain = logits[1] - logits[0]
