@@ -48,11 +48,13 @@ def fit(
     set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
     FiftyOne, or fiftyone:NAME or huggingface:NAME; `recamlabel check SOURCE` says what it takes it for.
 
-    The stages are gate, classifier, recam, maps, refine and masks; affinity and edges come before refine
-    where refine.method has a random walk. The gate judges the labels without any mask, and names the
-    classes whose masks deserve no trust. Each is skipped while nothing it depends on has changed,
-    so the same command continues after an interruption, and a changed setting redoes just what
-    depends on it. Masks land in RUN/masks and RUN/masks.h5, a page to look at in RUN/report.html.
+    The stages are gate, classifier, recam, maps, refine, masks, segmenter, segmentation and quality;
+    cams comes before recam where maps.variant is not cam, affinity and edges before refine where
+    refine.method has a random walk; segmenter.enabled=false leaves the segmenter out. The gate judges
+    the labels without any mask, and names the classes whose masks deserve no trust. Each stage is
+    skipped while nothing it depends on has changed, so the same command continues after an
+    interruption, and a changed setting redoes just what depends on it. Masks land in RUN/masks and
+    RUN/masks.h5, a page to look at in RUN/report.html.
 
     \b
     Examples:
