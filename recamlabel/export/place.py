@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from recamlabel.data.catalog import Catalog
@@ -35,21 +32,6 @@ def check_out(out: Path, run: Path, catalog: Catalog) -> Path:
     if place.is_relative_to(run.resolve()):
         raise StoreError(f"{out}: inside the run folder {run}; choose another place for --out")
     return place
-
-
-@contextmanager
-def placing(place: Path) -> Iterator[Path]:
-    """A temporary folder beside ``place`` that takes its place if the block succeeds, and else is removed."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".recamlabel-export-{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if place.exists():
-            place.rmdir()  # empty, or this fails and nothing is lost
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def place_image(image: Path, target: Path, mode: ImageMode) -> bool:

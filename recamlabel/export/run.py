@@ -16,11 +16,11 @@ from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export.base import IMAGE_MODES, ExportOptions, Format, ImageMode, Item, Mask, Plan
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
-from recamlabel.export.place import check_out, place_image, placing
+from recamlabel.export.place import check_out, place_image
 from recamlabel.export.source import open_source, read_mask, source_key
 from recamlabel.export.verify import Check, verify
 from recamlabel.progress import track
-from recamlabel.storage.atomic import write_text
+from recamlabel.storage.atomic import placing, write_text
 from recamlabel.workspace import RunFolder
 
 RECORD = "recamlabel-export.json"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.arrays import from_uint8, paint_strongest, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.masks.evidence import MARGIN_BINS, Evidence, gather_evidence, margin_histogram, margin_limit
@@ -58,14 +58,8 @@ def render_mask(
         [[0, 2]]
     """
     mask = np.full(shape, BACKGROUND_ID if background else table.ignore_id, dtype=table.mask_dtype)
-    best = np.full(shape, threshold if background else -1.0, dtype=np.float32)
-    # One class at a time: a photograph of 12 megapixels takes 50 MB a class.
-    for number, stored in zip(class_ids, scores, strict=True):
-        score = resize_maps(from_uint8(stored[None]), *shape)[0]
-        above = score > best
-        mask[above] = number
-        best[above] = score[above]
-    return mask
+    planes = ((number, from_uint8(stored)) for number, stored in zip(class_ids, scores, strict=True))
+    return paint_strongest(mask, threshold if background else -1.0, planes)
 
 
 @dataclass(frozen=True)

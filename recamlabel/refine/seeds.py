@@ -20,7 +20,7 @@ from recamlabel.pool import map_in_order
 from recamlabel.progress import Advance
 from recamlabel.refine.build import shrink
 from recamlabel.refine.crf import confident_seeds
-from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,3 @@ def build_seeds(
     for task, seeds in map_in_order(make_seeds, tasks, workers, "affinity"):
         writer.add(task.image_id, {task.image_id: (seeds, {})})
         advance()
-
-
-@dataclass(frozen=True)
-class SeedStore:
-    """Reads seeds by image id; opened anew each time, so that any worker process may."""
-
-    path: Path
-
-    def __call__(self, image_id: str) -> NDArray[np.integer[Any]]:
-        with open_store(self.path) as file:
-            seeds: NDArray[np.integer[Any]] = file[image_id][()]
-            return seeds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from recamlabel.errors import DatasetError, StoreError
 from recamlabel.progress import Advance
 from recamlabel.refine.crf import CrfInference
 from recamlabel.segment.predict import Predictor, decide
+from recamlabel.storage.atomic import placing
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import save_mask
 
@@ -119,31 +120,24 @@ def predict_folder(
         background: Whether the background may occur.
         keep_probabilities: Store ``(K + 1, h, w) float16`` an image as well.
     """
-    fresh = out.parent / f".{out.name}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        with (
-            ShardedWriter(fresh / "masks.h5", "predict", attributes, resume=False) as masks,
-            ShardedWriter(fresh / "probabilities.h5", "predict", attributes, resume=False) as soft,
-        ):
-            for image in catalog.images:
-                pixels = read_image(image.path)
-                found = predictor.probabilities([pixels])[0]
-                if keep_probabilities:
-                    soft.add(image.id, {image.id: (found.astype(np.float16), {})})
-                shape = (pixels.shape[0], pixels.shape[1])
-                soft_or_crf = found if crf is None else smooth(pixels, found, crf)
-                mask = decide(soft_or_crf, shape, table.mask_dtype, background=background)
-                masks.add(image.id, {image.id: (mask, {})})
-                save_mask(fresh / "masks" / f"{image.id}.png", mask)
-                advance()
-            masks.finish()
-            if keep_probabilities:
-                soft.finish()
-        shutil.rmtree(fresh / ".probabilities.h5.parts", ignore_errors=True)
-        if out.exists():
-            out.rmdir()
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    with placing(out) as fresh, ExitStack() as stack:
+        masks = stack.enter_context(ShardedWriter(fresh / "masks.h5", "predict", attributes))
+        soft = (
+            stack.enter_context(ShardedWriter(fresh / "probabilities.h5", "predict", attributes))
+            if keep_probabilities
+            else None
+        )
+        for image in catalog.images:
+            pixels = read_image(image.path)
+            found = predictor.probabilities([pixels])[0]
+            if soft:
+                soft.add(image.id, {image.id: (found.astype(np.float16), {})})
+            final = found if crf is None else smooth(pixels, found, crf)
+            shape = (pixels.shape[0], pixels.shape[1])
+            mask = decide(final, shape, table.mask_dtype, background=background)
+            masks.add(image.id, {image.id: (mask, {})})
+            save_mask(fresh / "masks" / f"{image.id}.png", mask)
+            advance()
+        masks.finish()
+        if soft:
+            soft.finish()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recamlabel.arrays import resize_maps
+from recamlabel.arrays import paint_strongest
 from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import PredictConfig
 from recamlabel.data.batches import Normalisation
@@ -111,11 +111,4 @@ def decide(
     """
     ids = [*([BACKGROUND_ID] if background else []), *(labels or range(1, len(probabilities)))]
     mask = np.full(shape, BACKGROUND_ID, dtype=dtype)
-    best = np.full(shape, -1.0, dtype=np.float32)
-    # One class at a time: a photograph of 12 megapixels takes 50 MB a class.
-    for number in ids:
-        score = resize_maps(probabilities[number][None], *shape)[0]
-        above = score > best
-        mask[above] = number
-        best[above] = score[above]
-    return mask
+    return paint_strongest(mask, -1.0, ((number, probabilities[number]) for number in ids))

@@ -11,9 +11,9 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.progress import say, track
 from recamlabel.refine import seed_crf
 from recamlabel.refine.edges import build_edges
-from recamlabel.refine.seeds import SeedRule, SeedStore, build_seeds
+from recamlabel.refine.seeds import SeedRule, build_seeds
 from recamlabel.stages.base import StageContext, make_batches, run_training, save_trained
-from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays, open_store
 from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityObjective
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
@@ -32,7 +32,7 @@ def run_affinity(context: StageContext) -> Mapping[str, Any]:
     torch.manual_seed(context.config.seed + 2)
     net = _new_affinity(context)
     ignore_id = context.catalog.dataset.classes.ignore_id
-    seeds = SeedStore(context.run.path / "seeds.h5")
+    seeds = StoredArrays(context.run.path / "seeds.h5")
     batches = make_batches(context, config, net.backbone, offset=AFFINITY_OFFSET, seeds=seeds)
     last = run_training(context, AffinityObjective(net, config, ignore_id), batches, config)
     few = (batches[step].to(context.device).images for step in range(min(MEAN_BATCHES, len(batches))))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from recamlabel.models.segmenter import Segmenter
 from recamlabel.progress import track
 from recamlabel.segment.predict import Predictor, decide
 from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
-from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays
 from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.segmenter import SegmenterObjective
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
@@ -30,18 +28,6 @@ from recamlabel.training.weights import load_backbone_weights, load_strict, read
 SEGMENTER_WEIGHTS = "weights/segmenter.safetensors"
 # Its own stream of chance, as the affinity net has.
 SEGMENTER_OFFSET = 1 << 33
-
-
-@dataclass(frozen=True)
-class MaskStore:
-    """Reads masks by image id; opened anew each time, so that any worker process may."""
-
-    path: Path
-
-    def __call__(self, image_id: str) -> NDArray[np.integer[Any]]:
-        with open_store(self.path) as file:
-            mask: NDArray[np.integer[Any]] = file[image_id][()]
-            return mask
 
 
 def run_segmenter(context: StageContext) -> Mapping[str, Any]:
@@ -61,7 +47,7 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
         scores = read_scores(run.path)
         weights = np.array([scores[image.id] for image in images], dtype=np.float32)
     batches = make_batches(
-        context, config, backbone, SEGMENTER_OFFSET, seeds=MaskStore(run.path / "masks.h5"), weights=weights
+        context, config, backbone, SEGMENTER_OFFSET, seeds=StoredArrays(run.path / "masks.h5"), weights=weights
     )
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches))
     last = run_training(context, objective, batches, config)
@@ -73,7 +59,7 @@ def run_segmentation(context: StageContext) -> Mapping[str, Any]:
     """The segmenter's own masks of all images, which know nothing of an image's labels."""
     predictor = load_predictor(context)
     catalog, table = context.catalog, context.catalog.dataset.classes
-    pseudo = MaskStore(context.run.path / "masks.h5")
+    pseudo = StoredArrays(context.run.path / "masks.h5")
     attributes = {**context.provenance(), "model_keys": {"segmenter": context.run.key_of("segmenter")}}
     with ShardedWriter(context.run.path / "segmenter.h5", context.key, attributes) as writer:
         todo = [image for image in catalog.images if image.id not in writer.done]

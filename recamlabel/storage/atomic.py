@@ -51,3 +51,18 @@ def swap_folder(new: Path, target: Path) -> None:
         target.replace(old)
     new.replace(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def placing(place: Path) -> Iterator[Path]:
+    """A temporary folder beside ``place`` that takes its place if the block succeeds, and else is removed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".recamlabel-{uuid.uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if place.exists():
+            place.rmdir()  # empty, or this fails and nothing is lost
+        temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -11,6 +11,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +41,19 @@ def open_store(path: Path) -> h5py.File:
 def class_ids(dataset: h5py.Dataset) -> list[int]:
     """The class ids (1..K) of the first axis of a stored map."""
     return [int(value) for value in dataset.attrs["class_ids"]]
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """Reads ``<image id>`` of a file; opened anew each time, so that any worker process may."""
+
+    path: Path
+
+    def __call__(self, image_id: str) -> np.ndarray:
+        """The image's array as it was stored."""
+        with open_store(self.path) as file:
+            array: np.ndarray = file[image_id][()]
+            return array
 
 
 class ShardedWriter:
