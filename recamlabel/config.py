@@ -29,7 +29,7 @@ from recamlabel.sections import (
     ScheduleConfig,
     Section,
 )
-from recamlabel.sections_masks import CrfConfig, MasksConfig, PredictConfig, RefineConfig, SegmenterConfig
+from recamlabel.sections_masks import CrfConfig, MasksConfig, PredictConfig, RefineConfig, ReviewConfig, SegmenterConfig
 
 __all__ = [
     "PRESETS",
@@ -46,6 +46,7 @@ __all__ = [
     "PredictConfig",
     "RecamConfig",
     "RefineConfig",
+    "ReviewConfig",
     "RuntimeConfig",
     "ScheduleConfig",
     "Section",
@@ -74,6 +75,7 @@ class Config(Section):
     refine: RefineConfig = RefineConfig()
     masks: MasksConfig = MasksConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
+    review: ReviewConfig = ReviewConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
 

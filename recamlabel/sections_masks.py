@@ -91,3 +91,12 @@ class SegmenterConfig(ScheduleConfig):
     correction_start: float = Field(0.5, ge=0, le=1, description="share of the schedule before corrections begin")
     quality_weights: bool = Field(True, description="weigh images by the quality score of their masks")
     predict: PredictConfig = PredictConfig()
+
+
+class ReviewConfig(Section):
+    """What a reviewer's masks (``RUN/review/``) count for in the next round."""
+
+    use: bool = Field(False, description="use the reviewed masks: in training, and for the background level")
+    weight: float = Field(
+        3.0, gt=0, le=100, description="weight of an image with a reviewed mask in the segmenter's training"
+    )
