@@ -18,20 +18,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from helpers import make_tiny_csv
+from helpers import free_port, make_tiny_csv
 
 
 @pytest.fixture
 def tiny_csv(tmp_path: Path) -> Path:
     """A data set of :func:`helpers.make_tiny_csv`."""
     return make_tiny_csv(tmp_path)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

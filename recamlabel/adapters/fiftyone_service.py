@@ -108,19 +108,8 @@ def _check_answer(uri: str) -> str:
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise DatasetError(f"FIFTYONE_DATABASE_URI {uri!r} names no MongoDB; expected mongodb://HOST:PORT")
     try:
-        from pymongo import MongoClient
-        from pymongo.errors import PyMongoError
-    except ImportError:
-        raise MissingExtraError(f"pymongo, a part of FiftyOne, is not installed: {_INSTALL}") from None
-    try:
-        hosts = _single_host(uri)
-        if hosts is not None:  # refused connections are told at once; the driver would try again for a while
-            socket.create_connection(hosts, timeout=_TIMEOUT).close()
-        wait = round(1000 * (_TIMEOUT if hosts is not None and hosts[0] in _HERE else _REMOTE_TIMEOUT))
-        client: Any = MongoClient(uri, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait, socketTimeoutMS=wait)
-        with client:
-            found = str(client.server_info()["version"])
-    except (PyMongoError, OSError, ValueError) as error:
+        found = _server_version(uri)
+    except (OSError, ValueError) as error:
         reason = str(error).split(",")[0].split(" (configured timeouts")[0]
         raise DatasetError(
             f"FiftyOne's database {place} does not answer ({reason}); start it, or mend "
@@ -129,6 +118,25 @@ def _check_answer(uri: str) -> str:
     if _numbers(found) < _OLDEST_MONGODB:
         raise DatasetError(f"FiftyOne's database {place} is MongoDB {found}, too old; {_OWN_SERVER}")
     return f"MongoDB {found} at {place}"
+
+
+def _server_version(uri: str) -> str:
+    """Raises OSError or ValueError where no MongoDB answers."""
+    host = _single_host(uri)
+    if host is not None:  # a refused connection is told at once; the driver would try again for a while
+        socket.create_connection(host, timeout=_TIMEOUT).close()
+    try:
+        from pymongo import MongoClient
+        from pymongo.errors import PyMongoError
+    except ImportError:
+        raise MissingExtraError(f"pymongo, a part of FiftyOne, is not installed: {_INSTALL}") from None
+    wait = round(1000 * (_TIMEOUT if host is not None and host[0] in _HERE else _REMOTE_TIMEOUT))
+    try:
+        client: Any = MongoClient(uri, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait, socketTimeoutMS=wait)
+        with client:
+            return str(client.server_info()["version"])
+    except PyMongoError as error:
+        raise OSError(str(error)) from None
 
 
 def _single_host(uri: str) -> tuple[str, int] | None:

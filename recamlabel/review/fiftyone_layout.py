@@ -8,6 +8,8 @@ from recamlabel.classes import ClassTable
 from recamlabel.review import fiftyone_fields as fields
 from recamlabel.review.pictures import class_colours
 
+# Mask and regions lie over each other: together 0.64.
+OPACITY = 0.4
 _MASKS = (fields.PSEUDO, fields.SEGMENTER, fields.TRUTH)
 _HIDDEN = (fields.EXPORT_KEY, fields.EDITABLE_DIGEST, fields.PULLED)
 _DESCRIPTIONS = {
@@ -59,7 +61,8 @@ def arrange(fo: Any, data: Any, table: ClassTable) -> None:
     data.classes = {name: list(table.names) for name in (fields.LABELS, fields.EDITABLE)}
     config = data.app_config
     config.color_scheme = _colours(fo, table)
-    config.active_fields = fo.ActiveFields(paths=[fields.LABELS, fields.PSEUDO, fields.STATUS])
+    # Only what is shown can be edited, so the regions are; the mask below them has the withheld pixels too.
+    config.active_fields = fo.ActiveFields(paths=[fields.LABELS, fields.PSEUDO, fields.EDITABLE, fields.STATUS])
     config.sidebar_groups = _groups(fo, data, table)
     data.save()
     _allow_editing(data, table)
@@ -88,7 +91,8 @@ def _colours(fo: Any, table: ClassTable) -> Any:
         {"path": name, "colorByAttribute": "label", "valueColors": by_name} for name in (fields.LABELS, fields.EDITABLE)
     ]
     masks = [{"path": name, "maskTargetsColors": by_value} for name in _MASKS]
-    return fo.ColorScheme(color_by="value", fields=[*named, *masks], default_mask_targets_colors=by_value, opacity=0.6)
+    paths = [*named, *masks]
+    return fo.ColorScheme(color_by="value", fields=paths, default_mask_targets_colors=by_value, opacity=OPACITY)
 
 
 def _groups(fo: Any, data: Any, table: ClassTable) -> list[Any]:
@@ -122,7 +126,8 @@ def _allow_editing(data: Any, table: ClassTable) -> None:
     own = [fields.EDITABLE, fields.STATUS, fields.NOTE]
     schemas = data.generate_label_schemas(fields=own, scan_samples=False)
     schemas[fields.STATUS].update(component="radio", values=list(fields.STATUS_CHOICES))
-    schemas[fields.EDITABLE].update(component="dropdown", classes=list(table.names))
+    shown = [one for one in schemas[fields.EDITABLE]["attributes"] if one["name"] in ("id", "tags")]
+    schemas[fields.EDITABLE].update(component="dropdown", classes=list(table.names), attributes=shown)
     data.set_label_schemas(schemas)
     data.activate_label_schemas(own)
 
