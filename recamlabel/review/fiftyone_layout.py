@@ -6,6 +6,7 @@ from typing import Any
 
 from recamlabel.classes import ClassTable
 from recamlabel.review import fiftyone_fields as fields
+from recamlabel.review.fiftyone_session import QUEUE
 from recamlabel.review.pictures import class_colours
 
 # Mask and regions lie over each other: together 0.64.
@@ -136,7 +137,7 @@ def _save_views(fo: Any, data: Any, table: ClassTable) -> None:
     field, tags = fo.ViewField(fields.STATUS), fo.ViewField("tags")
     open_ = data.match(undecided(fo))
     views = {
-        "queue": (open_.sort_by(fields.PRIORITY), "masks without a decision, the most doubtful first"),
+        QUEUE: (open_.sort_by(fields.PRIORITY), "masks without a decision, the most doubtful first"),
         "disagreements": (
             data.match(fo.ViewField(fields.DISAGREEMENT) > 0).sort_by(fields.DISAGREEMENT, reverse=True),
             "mask and segmenter differ, the most different first",

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import socket
+import time
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from recamlabel.workspace import RunFolder
 
 FOLDER = f"{REVIEW_FOLDER}/fiftyone"
 NAME_FILE = f"{FOLDER}/name.json"
-DEFAULT_PORT = 5151
+QUEUE = "queue"
+START_SECONDS = 60
 DEFAULT_ADDRESS = "127.0.0.1"
 _ANYWHERE = ("0.0.0.0", "::")
 
@@ -108,8 +110,12 @@ def open_app(link: Link, address: str, port: int, *, browser: bool) -> Any:
     Returns:
         The session; ``session.wait(-1)`` waits for the end, ``session.close()`` closes it.
     """
-    session = link.fiftyone.launch_app(link.load(), remote=True, address=address, port=port)
+    data = link.load()
+    # The session's own view: the address alone loses against a session that begins without one.
+    view = data.load_saved_view(QUEUE) if data.has_saved_view(QUEUE) else None
+    session = link.fiftyone.launch_app(data, view=view, remote=True, address=address, port=port)
     url = app_url(link.name, address, port)
+    _wait_for(DEFAULT_ADDRESS if address in _ANYWHERE else address, port)
     say(f"review: {url}  (Ctrl-C ends it; then `recamlabel review RUN --pull` fetches the decisions)")
     if browser and not webbrowser.open(url):
         say("no browser could be opened; open the address above")
@@ -119,7 +125,19 @@ def open_app(link: Link, address: str, port: int, *, browser: bool) -> Any:
 def app_url(name: str, address: str, port: int) -> str:
     """Address of the queue in the App."""
     host = DEFAULT_ADDRESS if address in _ANYWHERE else address
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/datasets/{quote(name)}?view=queue"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/datasets/{quote(name)}?view={QUEUE}"
+
+
+def _wait_for(host: str, port: int) -> None:
+    """Wait until the App's server answers; it is a process of its own and takes some seconds."""
+    for _ in range(int(START_SECONDS / 0.2)):
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise StoreError(f"the App does not answer at {host}:{port} after {START_SECONDS} s; run the same again")
 
 
 def _recorded_name(run: Path) -> str | None:
