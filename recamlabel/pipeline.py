@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from recamlabel import __version__
 from recamlabel.config import Config, config_from_tree
@@ -15,6 +17,7 @@ from recamlabel.execute import invalidate, run_stage
 from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
+from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
 from recamlabel.plan import masks_stage, plan
@@ -49,7 +52,8 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None) -> Ru
     refuse_place(intake.catalog.dataset.root, intake.catalog.dataset.adapter, out)
     run = RunFolder.create(out)
     with run.lock():
-        everything = plan(intake.catalog, config)
+        reviewed = ReviewFolder(run.path).digest() if config.review.use else ""
+        everything = plan(intake.catalog, config, reviewed)
         # Where a later round was kept, the run holds that round's files: those stages are not the plan's.
         kept = rounds_current(run, config, everything)
         if not kept:
@@ -65,7 +69,7 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None) -> Ru
         if kept:
             say(f"rounds: up to date, round {kept_round(run)} is kept")
         elif config.rounds > 1:
-            run_rounds(context, everything)
+            run_rounds(context, everything, reviewed)
     return run
 
 
@@ -135,13 +139,19 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
     run.save()
 
 
-def render(path: Path, threshold: float | str | None = None, ignore: float | str | None = None) -> RunFolder:
+def render(
+    path: Path,
+    threshold: float | str | None = None,
+    ignore: float | str | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> RunFolder:
     """Render the masks of a finished run with other settings, from its stored scores.
 
     Args:
         path: The run folder.
         threshold: Background level or ``"auto"``; None leaves it as it is.
         ignore: ``"auto"``, ``"none"`` or a share; None leaves it as it is.
+        known: How ``threshold`` was chosen with known masks, for the record.
 
     Raises:
         StoreError: Not a run, or its ``refine`` stage is not finished.
@@ -151,7 +161,7 @@ def render(path: Path, threshold: float | str | None = None, ignore: float | str
     kept = kept_round(run)
     if kept > 1:
         # Rendered there, where the maps are that its masks were made from.
-        render(open_round(run, kept).path, threshold, ignore)
+        render(open_round(run, kept).path, threshold, ignore, known)
         with run.lock():
             install(run, kept, key="rendered again")
         return run
@@ -162,5 +172,12 @@ def render(path: Path, threshold: float | str | None = None, ignore: float | str
         config = config_from_tree(tree, origin=str(path / "run.toml"))
         catalog = load_catalog(path / CATALOG_FILE)
         run.state.config = config.model_dump()
-        run_stage(StageContext(run, catalog, config, pick_device("cpu")), masks_stage(config, refine, calibration))
+        reviewed = ReviewFolder(path).digest() if config.review.use else ""
+        stage = masks_stage(config, refine, calibration, reviewed)
+        run_stage(StageContext(run, catalog, config, pick_device("cpu")), stage)
+        if known:
+            run.state.stages["masks"]["threshold_origin"] = known["origin"]
+            run.save()
+            section = {**run.metrics().get("threshold", {}), "used_origin": known["origin"], "known": dict(known)}
+            run.update_metrics("threshold", section)
     return run

@@ -44,8 +44,14 @@ class Stage:
     work: Callable[[StageContext], Mapping[str, Any]]
 
 
-def plan(catalog: Catalog, config: Config) -> list[Stage]:
-    """The stages with their keys; a changed setting changes the keys of just what depends on it."""
+def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
+    """The stages with their keys; a changed setting changes the keys of just what depends on it.
+
+    Args:
+        catalog: Images and labels.
+        config: All settings.
+        reviewed: Digest of the reviewed masks, where they are to be used.
+    """
     training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
     everything = catalog.fingerprint()
     learner = _learner(config)
@@ -71,11 +77,13 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),
         *extra,
-        *mask_stages(config, maps, inputs, everything),
+        *mask_stages(config, maps, inputs, everything, reviewed),
     ]
 
 
-def mask_stages(config: Config, maps: str, inputs: Mapping[str, str], everything: str) -> list[Stage]:
+def mask_stages(
+    config: Config, maps: str, inputs: Mapping[str, str], everything: str, reviewed: str = ""
+) -> list[Stage]:
     """From class maps to masks and segmenter: the stages of every round.
 
     Args:
@@ -83,6 +91,7 @@ def mask_stages(config: Config, maps: str, inputs: Mapping[str, str], everything
         maps: Key of the class maps.
         inputs: Keys of ``classifier``, of the training ``images``, and of ``edges`` where there are some.
         everything: Fingerprint of all images.
+        reviewed: Digest of the reviewed masks, where they are to be used.
     """
     classifier, training = inputs["classifier"], inputs["images"]
     settings: list[Any] = [config.refine.model_dump(), config.data.background]
@@ -93,8 +102,10 @@ def mask_stages(config: Config, maps: str, inputs: Mapping[str, str], everything
     refine = stage_key("refine", 2, settings, below)
     seen = [config.augment.resize_max, config.data.background]
     calibration = stage_key("calibration", 1, seen, {"refine": refine, "classifier": classifier})
-    masks = masks_stage(config, refine, calibration)
+    masks = masks_stage(config, refine, calibration, reviewed)
     taught = {"masks": masks.key, "classifier": classifier, "images": training}
+    if reviewed:
+        taught["reviewed"] = f"{reviewed} {config.review.weight}"
     return [
         Stage("refine", refine, ("scores.h5",), run_refine),
         Stage("calibration", calibration, (LEVELS_FILE,), run_calibration),
@@ -143,10 +154,12 @@ def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str],
     ]
 
 
-def masks_stage(config: Config, refine: str, calibration: str) -> Stage:
+def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "") -> Stage:
     """The masks, which `recamlabel masks` renders alone."""
     settings = [config.masks.model_dump(), config.data.background, config.refine.source]
     inputs = {"refine": refine, "calibration": calibration}
+    if reviewed and config.masks.threshold == "auto":
+        inputs["reviewed"] = reviewed
     return Stage("masks", stage_key("masks", 3, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 

@@ -23,6 +23,7 @@ from recamlabel.config import Config
 from recamlabel.data.catalog import CATALOG_FILE
 from recamlabel.execute import invalidate, run_stage
 from recamlabel.masks.calibrate import LevelEvidence
+from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.plan import Stage, mask_stages
 from recamlabel.progress import say
 from recamlabel.stages import StageContext
@@ -38,7 +39,7 @@ SECTION = "rounds"
 # What differs from round to round, and the stages that make it.
 FILES = ("scores.h5", LEVELS_FILE, "masks.h5", "masks", SEGMENTER_WEIGHTS, "segmenter.h5", "quality.json")
 STAGES = ("refine", "calibration", "masks", "segmenter", "segmentation", "quality")
-SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, "edges.h5")
+SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, "edges.h5", MASKS_FILE)
 
 
 def kept_round(run: RunFolder) -> int:
@@ -62,12 +63,13 @@ def _key(config: Config, stages: Sequence[Stage]) -> str:
     return stage_key("rounds", 1, [config.rounds, config.segmenter.relabel_weight], own)
 
 
-def run_rounds(context: StageContext, stages: Sequence[Stage]) -> None:
+def run_rounds(context: StageContext, stages: Sequence[Stage], reviewed: str = "") -> None:
     """Run rounds 2 to ``config.rounds``, then keep the best.
 
     Args:
         context: Of the run, which holds round 1, all its stages finished and the lock held.
         stages: Its plan.
+        reviewed: Digest of the reviewed masks, where they are to be used.
     """
     first = {stage.name: stage.key for stage in stages}
     previous, facts = context, [_facts(context.run, 1)]
@@ -76,14 +78,14 @@ def run_rounds(context: StageContext, stages: Sequence[Stage]) -> None:
         own = replace(context, run=open_round(context.run, number))
         with own.run.lock():
             own.run.state = replace(context.run.state, stages=own.run.state.stages)
-            planned = _round_stages(own, context.run.path, previous, first)
+            planned = _round_stages(own, context.run.path, previous, first, reviewed)
             invalidate(own.run, planned)
             for stage in planned:
                 run_stage(own, stage)
         facts.append(_facts(own.run, number))
         previous = own
     best = max(facts, key=lambda row: (row["criterion"], row["quality"], -row["round"]))
-    _save_first(context.run)
+    snapshot(context.run, open_round(context.run, 1))
     install(context.run, best["round"], key=_key(context.config, stages))
     context.run.update_metrics(SECTION, {"kept": best["round"], "rounds": facts})
     values = ", ".join(f"round {row['round']}: {row['criterion']:.4f}" for row in facts)
@@ -92,7 +94,11 @@ def run_rounds(context: StageContext, stages: Sequence[Stage]) -> None:
 
 def open_round(run: RunFolder, number: int) -> RunFolder:
     """The run folder of a round, made where it is missing, with what all rounds share in it."""
-    folder = run.path / ROUNDS_FOLDER / str(number)
+    return open_part(run, run.path / ROUNDS_FOLDER / str(number))
+
+
+def open_part(run: RunFolder, folder: Path) -> RunFolder:
+    """A run folder inside a run, made where it is missing, with what all rounds share in it."""
     folder.mkdir(parents=True, exist_ok=True)
     own = RunFolder.open(folder) if (folder / "run.toml").exists() else RunFolder(folder, RunState())
     if not own.state.config:
@@ -102,7 +108,9 @@ def open_round(run: RunFolder, number: int) -> RunFolder:
     return own
 
 
-def _round_stages(own: StageContext, run: Path, previous: StageContext, first: dict[str, str]) -> list[Stage]:
+def _round_stages(
+    own: StageContext, run: Path, previous: StageContext, first: dict[str, str], reviewed: str
+) -> list[Stage]:
     """The stages of a later round; ``first`` has the keys of round 1's."""
     config, catalog = own.config, own.catalog
     below = {"maps": first["maps"], "segmentation": previous.run.key_of("segmentation")}
@@ -113,17 +121,21 @@ def _round_stages(own: StageContext, run: Path, previous: StageContext, first: d
     work = partial(run_relabel, first=run / "maps.h5", previous=previous)
     return [
         Stage("relabel", relabel, ("maps.h5",), work),
-        *mask_stages(config, relabel, inputs, catalog.fingerprint()),
+        *mask_stages(config, relabel, inputs, catalog.fingerprint(), reviewed),
     ]
 
 
 def _facts(run: RunFolder, number: int) -> dict[str, Any]:
     """What is known about a round without true masks."""
+    return {"round": number, **mask_facts(run)}
+
+
+def mask_facts(run: RunFolder) -> dict[str, Any]:
+    """Level, criterion, withheld share and mean quality of a run's masks; no true mask has a part in it."""
     evidence = LevelEvidence.load(run.path / LEVELS_FILE)
     masks = run.state.stages["masks"]
     pixels = masks["pixels"]
     return {
-        "round": number,
         "criterion": round(float(np.interp(masks["threshold"], evidence.levels, evidence.criterion())), 5),
         "threshold": masks["threshold"],
         "withheld": round(pixels["ignored"] / max(1, sum(pixels.values())), 4),
@@ -131,9 +143,8 @@ def _facts(run: RunFolder, number: int) -> dict[str, Any]:
     }
 
 
-def _save_first(run: RunFolder) -> None:
-    """Keep round 1 in a folder of its own, as a run that every command can open."""
-    own = open_round(run, 1)
+def snapshot(run: RunFolder, own: RunFolder) -> None:
+    """Keep a run's masks and what they came from in a folder of their own, a run that every command can open."""
     _link_all(run.path, own.path, (*FILES, "maps.h5", "metrics.json"))
     if (run.path / "log.jsonl").exists():
         shutil.copyfile(run.path / "log.jsonl", own.path / "log.jsonl")  # appended to in place: no link

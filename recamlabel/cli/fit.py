@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
+from recamlabel.workspace import RunFolder
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--out",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Run folder: new, empty, or an earlier run, which continues.",
+)
+@click.option(
+    "--with-review",
+    is_flag=True,
+    help="SOURCE is a finished run: its stages again, with the masks that a reviewer accepted or painted.",
 )
 @settings_options
 @coco_option
@@ -38,7 +44,8 @@ from recamlabel.cli.options import coco_option, resolve_settings, settings_optio
 )
 def fit(
     source: Path,
-    out: Path,
+    out: Path | None,
+    with_review: bool,
     preset: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
@@ -68,7 +75,15 @@ def fit(
     Examples:
       recamlabel fit photos/labels.csv --out runs/first
       recamlabel fit photos --out runs/first --set masks.threshold=0.4
+      recamlabel fit runs/first --with-review
     """
+    if with_review:
+        _refuse_beside_review(out)
+        changes = {"runtime.device": device, "rounds": rounds, "seed": seed}
+        _next_round(source, assignments, {key: value for key, value in changes.items() if value is not None})
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
     config = resolve_settings(
         preset,
         config_file,
@@ -86,6 +101,22 @@ def fit(
     from recamlabel.review.report import write_report
 
     run = run_fit(source, out, config)
-    page = write_report(run)
+    _finish(run, write_report(run))
+
+
+def _refuse_beside_review(out: Path | None) -> None:
+    if out is not None:
+        raise click.UsageError("--out: not with --with-review, which works in the run that is given as SOURCE")
+
+
+def _next_round(path: Path, assignments: tuple[str, ...], changes: dict[str, Any]) -> None:
+    from recamlabel.next_round import fit_with_review
+    from recamlabel.review.report import write_report
+
+    run = fit_with_review(path, assignments, changes)
+    _finish(run, write_report(run))
+
+
+def _finish(run: RunFolder, page: Path) -> None:
     click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
     click.echo(f"report: {page}")

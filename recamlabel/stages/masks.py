@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from recamlabel.arrays import map_histogram
@@ -22,6 +23,9 @@ from recamlabel.stages.base import StageContext
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
+
+if TYPE_CHECKING:
+    from recamlabel.evaluation.calibration import KnownLevel
 
 
 def run_refine(context: StageContext) -> Mapping[str, Any]:
@@ -63,7 +67,8 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
         chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
         plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
         auto = config.masks.threshold == "auto"
-        threshold = chosen.threshold if auto else float(config.masks.threshold)
+        known = _known(context, scores) if auto else None
+        threshold = known.threshold if known else chosen.threshold if auto else float(config.masks.threshold)
         job = RenderJob(
             context.catalog,
             scores,
@@ -85,10 +90,20 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
         }
         with track("masks", len(images)) as advance:
             pixels = render_masks(job, run.path, context.key, attributes, limit, advance, workers)
-    origin = chosen.origin if auto else "set by hand"
-    run.update_metrics("threshold", {**chosen.to_json(), "used": threshold, "used_origin": origin})
-    say(_summary(threshold, origin, chosen, auto, pixels))
+    origin = known.origin if known else chosen.origin if auto else "set by hand"
+    section = {**chosen.to_json(), "used": threshold, "used_origin": origin}
+    run.update_metrics("threshold", {**section, "known": known.to_json()} if known else section)
+    say(_summary(threshold, origin, chosen, auto and not known, pixels))
     return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
+
+
+def _known(context: StageContext, scores: h5py.File) -> KnownLevel | None:
+    """The level from reviewed masks, where they are to be used."""
+    if not context.config.review.use:
+        return None
+    from recamlabel.stages.reviewed import reviewed_level
+
+    return reviewed_level(context, scores)
 
 
 def _summary(threshold: float, origin: str, chosen: Calibration, auto: bool, pixels: Mapping[str, int]) -> str:
