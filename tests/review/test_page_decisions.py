@@ -53,7 +53,9 @@ def new_masks(run: RunFolder, **masks: Any) -> None:
 
 
 def test_decisions_arrive_and_settle_masks(run: RunFolder) -> None:
-    path = page_file(run, row("i/a", "accepted", note=" good "), row("i/b", "rejected"), row("i/c", "fix"), reviewer="Ann")
+    path = page_file(
+        run, row("i/a", "accepted", note=" good "), row("i/b", "rejected"), row("i/c", "fix"), reviewer="Ann"
+    )
     lines = import_decisions(run, [path]).lines()
     assert lines == ["review: 3 decisions recorded (1 accepted, 1 rejected, 1 to fix)"]
     review = ReviewFolder(run.path)
@@ -203,7 +205,7 @@ def test_other_refusals(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="decision 2: 'i/a' is there twice"):
         import_decisions(run, [page_file(run, row("i/a", "fix"), row("i/a", "fix"))])
     unknown = row("i/a", "accepted") | {"image": "i/<z>"}
-    with pytest.raises(StoreError, match="1 image that .*run has not: i/<z>"):
+    with pytest.raises(StoreError, match=r"1 image that .*run has not: i/<z>"):
         import_decisions(run, [page_file(run, row("i/b", "fix"), unknown)])
     run.begin("masks")
     with pytest.raises(StoreError, match="stage 'masks' is not finished"):

@@ -81,7 +81,11 @@ def test_many_images_are_spread_over_pages(run: RunFolder, monkeypatch: pytest.M
         assert text_of(page).count('aria-current="page"') == 1
     assert '<h2 id="scores">' not in text_of(pages[1])
     write_report(run, max_images=3)
-    assert sorted(path.name for path in run.path.glob("report*")) == ["report-2.html", "report-mine.html", "report.html"]
+    assert sorted(path.name for path in run.path.glob("report*")) == [
+        "report-2.html",
+        "report-mine.html",
+        "report.html",
+    ]
 
 
 def test_command_line_takes_a_number_or_all(run: RunFolder) -> None:
@@ -108,7 +112,9 @@ def test_the_criterion_of_the_background_level(run: RunFolder) -> None:
     for word in ("90 % interval", "criterion", "best 0.50"):
         assert f">{word}<" in level.chart.svg
     assert "used" not in level.chart.svg.replace("<use", "")
-    assert "Background level 0.50" in text_of(write_report(run)) and level.chart.svg[:40] in text_of(run.path / "report.html")
+    assert "Background level 0.50" in text_of(write_report(run)) and level.chart.svg[:40] in text_of(
+        run.path / "report.html"
+    )
 
 
 def test_a_level_set_by_hand_is_marked_beside_the_best(run: RunFolder) -> None:

@@ -64,6 +64,8 @@
   const say = (text) => { byId("said").textContent = text; };
   function change(card, part) {
     const before = stateOf(card);
+    // Accepting again is not nothing: an earlier mask may have been accepted. Undecided again is.
+    if (part.status === null && !before.status) return;
     keep(card.image, {
       status: before.status, note: before.note, ...part, time: new Date().toISOString(), mask: card.mask,
     });
