@@ -48,13 +48,11 @@ def read_level(run: RunFolder) -> Level | None:
         chosen = float(section["threshold"])
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.path / 'metrics.json'}: section {SECTION!r} is damaged ({error!r})") from None
-    chart = _chart(points, used, chosen, (low, high), str(section.get("origin", ""))) if points else None
+    chart = _chart(points, used, chosen, (low, high)) if points else None
     return Level(used, origin, chosen_with_truth(origin), chart)
 
 
-def _chart(
-    points: list[tuple[float, float]], used: float, chosen: float, interval: tuple[float, float], origin: str
-) -> Chart:
+def _chart(points: list[tuple[float, float]], used: float, chosen: float, interval: tuple[float, float]) -> Chart:
     with drawing(TITLE, "background level") as (axes, text):
         levels, values = zip(*points, strict=True)
         axes.axvspan(*interval, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
@@ -64,10 +62,10 @@ def _chart(
             axes.axvline(used, color=COLOURS[1], linewidth=1.6, label=f"used {used:.2f}")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, None)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     summary = f"criterion highest at {chosen:.2f}, 90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     summary += "" if used == chosen else f"; the masks were made at {used:.2f}"
-    return Chart(TITLE, summary + (f"; {origin}" if origin else ""), text[0])
+    return Chart(TITLE, summary, text[0])
 
 
 def truth_warnings(level: Level | None, scores: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -75,7 +73,7 @@ def truth_warnings(level: Level | None, scores: Sequence[Mapping[str, Any]]) -> 
 
     Example:
         >>> truth_warnings(None, [{"name": "CAM seeds", "with_truth": True}])
-        ['CAM seeds: at the level that is best with the true masks.']
+        ['“CAM seeds”: at the level that is best with the true masks.']
     """
     warnings = []
     if level is not None and level.with_truth:
@@ -84,5 +82,7 @@ def truth_warnings(level: Level | None, scores: Sequence[Mapping[str, Any]]) -> 
         str(row["name"]) for row in scores if row["with_truth"] and row.get("what") not in ("masks", "complete-masks")
     ]
     if soft:
-        warnings.append(f"{', '.join(dict.fromkeys(soft))}: at the level that is best with the true masks.")
+        warnings.append(
+            f"{', '.join(f'“{name}”' for name in dict.fromkeys(soft))}: at the level that is best with the true masks."
+        )
     return warnings

@@ -108,13 +108,13 @@ def test_the_criterion_of_the_background_level(run: RunFolder) -> None:
     run.update_metrics("threshold", section())
     level = read_level(run)
     assert level is not None and level.chart is not None and not level.with_truth
-    assert level.chart.summary == "criterion highest at 0.50, 90 % interval 0.48 to 0.53; Otsu's threshold"
+    assert level.chart.summary == "criterion highest at 0.50, 90 % interval 0.48 to 0.53"
     for word in ("90 % interval", "criterion", "best 0.50"):
         assert f">{word}<" in level.chart.svg
     assert "used" not in level.chart.svg.replace("<use", "")
-    assert "Background level 0.50" in text_of(write_report(run)) and level.chart.svg[:40] in text_of(
-        run.path / "report.html"
-    )
+    assert "Chosen without ground truth (Otsu&#39;s threshold)." in text_of(write_report(run)) and level.chart.svg[
+        :40
+    ] in text_of(run.path / "report.html")
 
 
 def test_a_level_set_by_hand_is_marked_beside_the_best(run: RunFolder) -> None:
@@ -137,7 +137,7 @@ def test_what_true_masks_had_a_part_in_is_said(run: RunFolder) -> None:
         {"name": "CAM seeds", "what": "cam-seeds", "with_truth": True},
         {"name": "Masks", "what": "masks", "with_truth": False},
     ]
-    assert truth_warnings(None, scores) == ["CAM seeds: at the level that is best with the true masks."]
+    assert truth_warnings(None, scores) == ["“CAM seeds”: at the level that is best with the true masks."]
 
 
 def test_what_review_changed(run: RunFolder) -> None:

@@ -201,7 +201,7 @@ def test_filter_and_sort(page: Any) -> None:
     page.locator("#to").fill("0.5")
     assert shown(page) == ["i/7", "i/5"]
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.querySelectorAll('#cards > :not([hidden])').length === 8")
+    page.get_by_text(f"{COUNT} shown").wait_for()
     page.locator("#sort").select_option("quality, best first")
     assert shown(page) == [f"i/{number}" for number in range(COUNT)]
     page.get_by_role("group", name="Decision on i/3").get_by_role("button", name="Fix").click()
@@ -222,7 +222,7 @@ def test_load_a_file_back(page: Any, context: Any, run: RunFolder, tmp_path: Pat
     other = opened(elsewhere, run)
     assert state(other, "i/7") == ""
     other.get_by_label("Load").set_input_files(tmp_path / "decisions.json")
-    other.wait_for_function("document.querySelector('#said').textContent.includes('1 decisions loaded')")
+    other.get_by_text("decisions.json: 1 decision loaded").wait_for(state="attached")
     assert state(other, "i/7") == "accepted"
     tree["run"]["dataset"] = "another"
     (tmp_path / "wrong.json").write_text(json.dumps(tree))

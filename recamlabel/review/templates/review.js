@@ -217,7 +217,7 @@
       write(KEY, [...kept]);
       cards.forEach(show);
       progress();
-      const text = `${file.name}: ${taken} decisions loaded` + (changed ? `, ${changed} left out: their masks have changed` : "");
+      const text = `${file.name}: ${taken} decision${taken === 1 ? "" : "s"} loaded` + (changed ? `, ${changed} left out: their masks have changed` : "");
       byId("warning").textContent = changed ? text : "";
       say(text);
     } catch (error) {
