@@ -140,6 +140,7 @@ class _Pages:
                     "mask": card.digest,
                     "status": card.decision.status if card.decision else None,
                     "note": card.decision.note if card.decision else "",
+                    "time": card.decision.time if card.decision else "",
                 }
                 for card in cards
             ],

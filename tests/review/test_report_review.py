@@ -164,5 +164,11 @@ def test_what_review_changed(run: RunFolder) -> None:
     assert page.count('alt="Reviewed mask of i/c"') == 2, "in the section and on its card"
     assert "&lt;i&gt;blurred&lt;/i&gt;" in page and "Rejected (1)" in page and "To fix, and notes (3)" in page
     cards = {card["image"]: card for card in cards_of(path)}
-    assert cards["i/c"] == {"image": "i/c", "mask": mask_digest(painted), "status": "accepted", "note": "left leg"}
+    assert cards["i/c"] == {
+        "image": "i/c",
+        "mask": mask_digest(painted),
+        "status": "accepted",
+        "note": "left leg",
+        "time": "",
+    }
     assert cards["i/d"]["status"] == "fix" and cards["i/e"]["status"] is None

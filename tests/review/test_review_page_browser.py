@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -245,6 +246,38 @@ def test_recorded_decisions_are_where_one_starts(context: Any, tmp_path: Path) -
     page.get_by_role("group", name="Decision on i/2").get_by_role("button", name="Undecided").click()
     tree = downloaded(page, tmp_path / "decisions.json")
     assert [(one["image"], one["status"]) for one in tree["decisions"]] == [("i/2", None)]
+    assert page.trouble == []
+
+
+def test_what_the_run_recorded_later_is_shown(context: Any, tmp_path: Path) -> None:
+    run = build(tmp_path)
+    write_report(run)
+    page = opened(context, run)
+    for key in "jaa":
+        page.keyboard.press(key)
+    ReviewFolder(run.path).add([Decision("i/7", "fix", time="2999-01-01T00:00:00+00:00")], {}, 255)
+    ReviewFolder(run.path).add([Decision("i/6", "fix", time="1999-01-01T00:00:00+00:00")], {}, 255)
+    write_report(run)
+    page.reload()
+    assert (state(page, "i/7"), state(page, "i/6")) == ("to fix", "accepted")
+
+
+def test_decisions_stay_with_masks_that_stay_the_same(context: Any, tmp_path: Path) -> None:
+    run = build(tmp_path)
+    write_report(run)
+    page = opened(context, run)
+    for key in "jar":
+        page.keyboard.press(key)
+    with h5py.File(run.path / "masks.h5", "a") as file:
+        file["i/7"][...] = 0
+    run.begin("masks")
+    run.finish("masks", "another-key", 1.0, ["masks.h5"])
+    run.finish("quality", "another-key", 0.1, ["quality.json"])
+    write_report(run)
+    page.reload()
+    assert (state(page, "i/7"), state(page, "i/6")) == ("", "rejected")
+    assert [one["image"] for one in downloaded(page, tmp_path / "decisions.json")["decisions"]] == ["i/6"]
+    assert len(import_decisions(run, [tmp_path / "decisions.json"]).recorded) == 1
     assert page.trouble == []
 
 

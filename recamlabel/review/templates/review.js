@@ -4,12 +4,13 @@
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("review-data").textContent);
   const FORMAT = "recamlabel-decisions", VERSION = 1, STATUSES = ["accepted", "rejected", "fix"];
-  const KEY = `recamlabel:decisions:${data.run.dataset}:${data.run.masks}`, PREFERENCES = "recamlabel:preferences";
+  const OURS = `recamlabel:decisions:${data.run.dataset}:`, KEY = OURS + data.run.masks, PREFERENCES = "recamlabel:preferences";
   const LINE = /[\r\n\u2028\u2029]+/g;
   const list = byId("cards");
   const cards = [...list.children].map((element, place) => ({
     element, place, ...data.cards[place],
     initial: { status: data.cards[place].status, note: data.cards[place].note },
+    recorded: Date.parse(data.cards[place].time) || 0,
     number: Number(element.dataset.number),
     labels: element.dataset.labels.split(" ").filter(Boolean),
     score: "score" in element.dataset ? Number(element.dataset.score) : null,
@@ -41,7 +42,23 @@
     kept.set(image, entry);
     write(KEY, [...kept]);
   }
-  const stateOf = (card) => kept.get(card.image) ?? card.initial;
+  // What the run has recorded since, from another reviewer or another tool, is the later word.
+  function stateOf(card) {
+    const entry = kept.get(card.image);
+    return entry && Date.parse(entry.time) >= card.recorded ? entry : card.initial;
+  }
+  // Made again, with another threshold say, many masks are the same as before: so is what was said of them.
+  function inherit() {
+    let taken = 0;
+    for (const key of Object.keys(localStorage).filter((name) => name.startsWith(OURS) && name !== KEY)) {
+      for (const [image, entry] of read(key, [])) {
+        if (known.get(image)?.mask !== entry.mask || (kept.get(image)?.time ?? "") >= entry.time) continue;
+        kept.set(image, entry);
+        taken += 1;
+      }
+    }
+    if (taken) write(KEY, [...kept]);
+  }
 
   // ---- a card shows its state
   const WORD = { accepted: "accepted", rejected: "rejected", fix: "to fix" };
@@ -236,6 +253,7 @@
       write(PREFERENCES, Object.fromEntries(PREFERRED.map((name) => [name, byId(name)[valueOf(byId(name))]]))));
   }
   reload();
+  try { inherit(); } catch { /* no storage: there is nothing to inherit */ }
   cards.forEach(prepare);
   const form = document.querySelector("form.tools");
   form.addEventListener("input", arrange);
