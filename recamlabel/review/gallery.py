@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from recamlabel.review.scores import QualityScores
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
 
-SIDE = 320
+SIDE, DECODERS = 320, 2
 
 
 @dataclass(frozen=True)
@@ -157,17 +158,18 @@ class Gallery:
         with ExitStack() as stack:
             files = {name: self._open(stack, name) for name in ("maps.h5", "masks.h5", "segmenter.h5", MASKS_FILE)}
             cards = []
-            for image in images:
-                cards.append(self._card(image, files))
-                advance()
+            # Decoding large photographs is most of the work, and Pillow does it outside the interpreter's lock.
+            with ThreadPoolExecutor(DECODERS) as pool:
+                for image, small in zip(images, pool.map(_small, images), strict=True):
+                    cards.append(self._card(image, small, files))
+                    advance()
         return cards
 
     def _open(self, stack: ExitStack, name: str) -> h5py.File | None:
         path = self.run.path / name
         return stack.enter_context(open_store(path)) if path.exists() else None
 
-    def _card(self, image: LabelledImage, files: Mapping[str, h5py.File | None]) -> Card:
-        small = thumbnail(read_image(image.path), SIDE)
+    def _card(self, image: LabelledImage, small: Picture, files: Mapping[str, h5py.File | None]) -> Card:
         labels = tuple((number, self.table.name_of(number)) for number in self.table.ids_of(image.present))
         names = ", ".join(name for _, name in labels) or "no label"
         empty = "no label, no map" if files["maps.h5"] is not None and not labels else "not made yet"
@@ -216,6 +218,10 @@ class Gallery:
         if mask is None:
             return ()
         return (Layer("", f"{kind} of {image.id}", mask_layer(mask, small.shape[0], small.shape[1], self.table)),)
+
+
+def _small(image: LabelledImage) -> Picture:
+    return thumbnail(read_image(image.path), SIDE)
 
 
 def _read(file: h5py.File | None, image_id: str) -> NDArray[np.integer] | None:

@@ -33,7 +33,7 @@ def thumbnail(image: Picture, side: int) -> Picture:
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -> Picture:

@@ -67,7 +67,11 @@ def write_report(
     catalog = load_catalog(run.path / CATALOG_FILE)
     truth = None if truth_dir is None else TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     gallery = Gallery(run, catalog, truth, read_quality_scores(run))
-    images = gallery.choose(max_images)
+    _write_pages(run, catalog, gallery, gallery.choose(max_images))
+    return run.path / REPORT_FILE
+
+
+def _write_pages(run: RunFolder, catalog: Catalog, gallery: Gallery, images: Sequence[LabelledImage]) -> None:
     parts = [images[start : start + PAGE_IMAGES] for start in range(0, len(images), PAGE_IMAGES)] or [[]]
     pages = _Pages(run, catalog, gallery, parts, identity_of(run, catalog))
     # The first page last: whoever opens it finds the others in place.
@@ -76,7 +80,6 @@ def write_report(
             write_text(run.path / page_file(place), pages.render(place, gallery.cards(parts[place], advance)))
     for old in _later_pages(run.path, len(parts)):
         old.unlink()
-    return run.path / REPORT_FILE
 
 
 def page_file(place: int) -> str:
