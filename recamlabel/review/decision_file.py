@@ -121,7 +121,7 @@ def merge(files: Sequence[DecisionFile], take: str | None = None) -> dict[str, E
         more = f"\n  … and {len(open_cases) - LISTED} more" if len(open_cases) > LISTED else ""
         raise StoreError(
             f"the files disagree about {count(len(open_cases), 'image')}:\n{shown}{more}\n"
-            "nothing was recorded; --take first, --take last or --take FILE says whose word counts"
+            "nothing was recorded; --take first or --take last says whose word counts"
         )
     return {image: _with_notes(winner, found[image]) for image, winner in winners.items() if winner is not None}
 

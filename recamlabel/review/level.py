@@ -12,7 +12,9 @@ from recamlabel.review.scores import chosen_with_truth
 from recamlabel.workspace import RunFolder
 
 SECTION = "threshold"
-TITLE = "Background level"
+TITLE, MARK = "Background level", "#3c4650"
+# With fewer levels than this each one is a point of its own.
+FEW = 25
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,37 @@ def read_level(run: RunFolder) -> Level | None:
         low, high = map(float, section["interval"])
         points = [(float(level), float(value)) for level, value in section["criterion"]]
         chosen = float(section["threshold"])
-    except (KeyError, TypeError, ValueError) as error:
+        parts = {str(name): [float(value) for value in part] for name, part in section.get("parts", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{run.path / 'metrics.json'}: section {SECTION!r} is damaged ({error!r})") from None
-    chart = _chart(points, used, chosen, (low, high)) if points else None
+    whole = {name: part for name, part in parts.items() if len(part) == len(points)}
+    chart = _chart(points, whole, (used, chosen), (low, high)) if points else None
     return Level(used, origin, chosen_with_truth(origin), chart)
 
 
-def _chart(points: list[tuple[float, float]], used: float, chosen: float, interval: tuple[float, float]) -> Chart:
+def _chart(
+    points: Sequence[tuple[float, float]],
+    parts: Mapping[str, Sequence[float]],
+    marks: tuple[float, float],
+    interval: tuple[float, float],
+) -> Chart:
+    """The criterion and what it is made of by level, the level used and the best one, and its interval."""
+    (used, chosen), (low, high) = marks, interval
     with drawing(TITLE, "background level") as (axes, text):
         levels, values = zip(*points, strict=True)
-        axes.axvspan(*interval, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
-        axes.plot(levels, values, color=COLOURS[0], linewidth=1.8, label="criterion")
+        dot = "o" if len(levels) <= FEW else ""
+        axes.axvspan(low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
+        axes.plot(levels, values, color=COLOURS[0], linewidth=1.8, marker=dot, markersize=4, label="criterion")
+        for colour, (name, part) in zip(COLOURS[1:], parts.items(), strict=False):
+            axes.plot(levels, part, color=colour, linewidth=1.1, marker=dot, markersize=3, label=name)
         axes.axvline(chosen, color=COLOURS[0], linewidth=1.2, linestyle=(0, (4, 3)), label=f"best {chosen:.2f}")
         if used != chosen:
-            axes.axvline(used, color=COLOURS[1], linewidth=1.6, label=f"used {used:.2f}")
+            axes.axvline(used, color=MARK, linewidth=1.6, label=f"used {used:.2f}")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, None)
-        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    summary = f"criterion highest at {chosen:.2f}, 90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
-    summary += "" if used == chosen else f"; the masks were made at {used:.2f}"
-    return Chart(TITLE, summary, text[0])
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    summary = f"criterion highest at {chosen:.2f}, 90 % interval {low:.2f} to {high:.2f}"
+    return Chart(TITLE, summary + ("" if used == chosen else f"; the masks were made at {used:.2f}"), text[0])
 
 
 def truth_warnings(level: Level | None, scores: Sequence[Mapping[str, Any]]) -> list[str]:

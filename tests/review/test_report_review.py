@@ -122,6 +122,11 @@ def test_a_level_set_by_hand_is_marked_beside_the_best(run: RunFolder) -> None:
     level = read_level(run)
     assert level is not None and level.chart is not None
     assert ">used 0.30<" in level.chart.svg and "the masks were made at 0.30" in level.chart.summary
+    coarse = [[0.3, 0.1], [0.5, 0.2]]
+    run.update_metrics("threshold", section(criterion=coarse, parts={"separation": [0.2, 0.3], "kept": [0.9]}))
+    level = read_level(run)
+    assert level is not None and level.chart is not None
+    assert ">separation<" in level.chart.svg and ">kept<" not in level.chart.svg, "one that does not fit is left out"
     run.update_metrics("threshold", {"used": "much"})
     with pytest.raises(StoreError, match=r"metrics\.json: section 'threshold' is damaged"):
         read_level(run)
