@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 
 import h5py
-from recamlabel.classes import BACKGROUND_ID
+
 from recamlabel.config import config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.data.decode import read_image
 from recamlabel.devices import pick_device
 from recamlabel.evaluation.confusion import ConfusionMatrix
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.segment.predict import decide
-from recamlabel.data.decode import read_image
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.segment import load_predictor, run_segmenter
 from recamlabel.workspace import RunFolder
@@ -75,8 +75,8 @@ def main() -> None:
         run = copy_run(arguments.run, arguments.out / source)
         tree = run.state.config
         for line in arguments.assignments:
-            key, _, value = line.partition("=")
-            tree["segmenter"][key.removeprefix("segmenter.")] = type(tree["segmenter"][key.removeprefix("segmenter.")])(value)
+            key, _, value = line.removeprefix("segmenter.").partition("=")
+            tree["segmenter"][key] = type(tree["segmenter"][key])(value)
         config = config_from_tree(tree)
         catalog = load_catalog(run.path / CATALOG_FILE)
         truth = TruthFolder(arguments.truth, catalog.dataset.classes)

@@ -166,11 +166,11 @@ def render(path: Path, threshold: float | str | None = None, ignore: float | str
     """
     run = RunFolder.open(path)
     with run.lock():
-        refine = run.key_of("refine")
+        refine, calibration = run.key_of("refine"), run.key_of("calibration")
         chosen = {name: value for name, value in (("threshold", threshold), ("ignore", ignore)) if value is not None}
         tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), **chosen}}
         config = config_from_tree(tree, origin=str(path / "run.toml"))
         catalog = load_catalog(path / CATALOG_FILE)
         run.state.config = config.model_dump()
-        run_stage(StageContext(run, catalog, config, pick_device("cpu")), masks_stage(config, refine))
+        run_stage(StageContext(run, catalog, config, pick_device("cpu")), masks_stage(config, refine, calibration))
     return run

@@ -13,6 +13,7 @@ from recamlabel.refine import seed_crf, walks
 from recamlabel.stages import (
     StageContext,
     run_affinity,
+    run_calibration,
     run_cams,
     run_classifier,
     run_edges,
@@ -25,6 +26,7 @@ from recamlabel.stages import (
     run_segmentation,
     run_segmenter,
 )
+from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.training.weights import weights_identity
 from recamlabel.workspace import stage_key
@@ -72,7 +74,13 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         if extra
         else stage_key("refine", 2, refine_settings, {"maps": maps})
     )
-    masks = masks_stage(config, refine)
+    calibration = stage_key(
+        "calibration",
+        1,
+        [config.augment.resize_max, config.data.background],
+        {"refine": refine, "classifier": classifier},
+    )
+    masks = masks_stage(config, refine, calibration)
     inputs = {"masks": masks.key, "classifier": classifier, "images": training}
     return [
         # First, so that what is wrong with the labels is said before hours of training.
@@ -83,6 +91,7 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         Stage("maps", maps, ("maps.h5",), run_maps),
         *extra,
         Stage("refine", refine, ("scores.h5",), run_refine),
+        Stage("calibration", calibration, (LEVELS_FILE,), run_calibration),
         masks,
         *_segmenter_stages(config, learner, inputs, everything),
     ]
@@ -118,10 +127,11 @@ def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str],
     ]
 
 
-def masks_stage(config: Config, refine: str) -> Stage:
+def masks_stage(config: Config, refine: str, calibration: str) -> Stage:
     """The masks, which `recamlabel masks` renders alone."""
     settings = [config.masks.model_dump(), config.data.background, config.refine.source]
-    return Stage("masks", stage_key("masks", 2, settings, {"refine": refine}), ("masks.h5", "masks"), run_masks)
+    inputs = {"refine": refine, "calibration": calibration}
+    return Stage("masks", stage_key("masks", 3, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:

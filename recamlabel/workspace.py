@@ -36,6 +36,7 @@ STAGES = (
     "affinity",
     "edges",
     "refine",
+    "calibration",
     "masks",
     "segmenter",
     "segmentation",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recamlabel.arrays import map_histogram
-from recamlabel.masks.calibrate import Calibration, calibrate, stored_histograms
+from recamlabel.masks.calibrate import Calibration, LevelEvidence, calibrate, otsu_level
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
 from recamlabel.progress import say, track
@@ -19,6 +19,7 @@ from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
 from recamlabel.segment.predict import stored_agreement
 from recamlabel.stages.base import StageContext
+from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
@@ -59,8 +60,8 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
     config, run = context.config, context.run
     images = [image.id for image in context.catalog.images]
     with open_store(run.path / "scores.h5") as scores, open_store(run.path / "maps.h5") as maps:
-        chosen = calibrate(stored_histograms(scores, images))
-        plain = calibrate([map_histogram(maps[f"cam/{name}"][()]) for name in images])
+        chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
+        plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
         auto = config.masks.threshold == "auto"
         threshold = chosen.threshold if auto else float(config.masks.threshold)
         job = RenderJob(
@@ -69,7 +70,7 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
             maps,
             config.refine.source,
             threshold,
-            plain.threshold,
+            plain,
             config.masks.ignore,
             config.data.background,
         )
