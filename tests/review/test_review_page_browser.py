@@ -202,7 +202,7 @@ def test_filter_and_sort(page: Any) -> None:
     page.locator("#to").fill("0.5")
     assert shown(page) == ["i/7", "i/5"]
     page.get_by_role("button", name="Show all").click()
-    page.get_by_text(f"{COUNT} shown").wait_for()
+    page.get_by_text(f"· {COUNT} shown").wait_for()
     page.locator("#sort").select_option("quality, best first")
     assert shown(page) == [f"i/{number}" for number in range(COUNT)]
     page.get_by_role("group", name="Decision on i/3").get_by_role("button", name="Fix").click()
@@ -212,7 +212,8 @@ def test_filter_and_sort(page: Any) -> None:
     assert len(shown(page)) == COUNT - 1
     page.locator("#by-name").fill("I/5")
     assert shown(page) == ["i/5"]
-    assert "1 shown" in page.locator("#progress").inner_text()
+    assert "· 1 shown" in page.locator("#progress").inner_text()
+    assert page.get_by_role("status").filter(has_text="1 images shown").count() == 1, "read out to those who listen"
 
 
 def test_load_a_file_back(page: Any, context: Any, run: RunFolder, tmp_path: Path, browser: Any) -> None:

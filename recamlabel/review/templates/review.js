@@ -195,6 +195,11 @@
     if (current?.element.hidden) current = null;
   }
 
+  function rearrange() {
+    arrange();
+    say(`${visible().length} images shown`);
+  }
+
   // ---- to and from a file
   function download() {
     reload();
@@ -256,9 +261,9 @@
   try { inherit(); } catch { /* no storage: there is nothing to inherit */ }
   cards.forEach(prepare);
   const form = document.querySelector("form.tools");
-  form.addEventListener("input", arrange);
+  form.addEventListener("input", rearrange);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(arrange));
+  form.addEventListener("reset", () => setTimeout(rearrange));
   strength.addEventListener("input", () => setOpacity(strength.value));
   byId("download").addEventListener("click", download);
   byId("load").addEventListener("change", (event) => {
