@@ -14,7 +14,7 @@ from recamlabel.workspace import RunFolder
 SECTION = "threshold"
 TITLE, MARK = "Background level", "#3c4650"
 # With fewer levels than this each one is a point of its own.
-FEW = 25
+FEW, MARGIN = 25, 0.05
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,15 @@ def _chart(
         levels, values = zip(*points, strict=True)
         dot = "o" if len(levels) <= FEW else ""
         axes.axvspan(low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
-        axes.plot(levels, values, color=COLOURS[0], linewidth=1.8, marker=dot, markersize=4, label="criterion")
+        axes.plot(
+            levels, values, color=COLOURS[0], linewidth=1.8, marker=dot, markersize=4, zorder=3, label="criterion"
+        )
         for colour, (name, part) in zip(COLOURS[1:], parts.items(), strict=False):
             axes.plot(levels, part, color=colour, linewidth=1.1, marker=dot, markersize=3, label=name)
         axes.axvline(chosen, color=COLOURS[0], linewidth=1.2, linestyle=(0, (4, 3)), label=f"best {chosen:.2f}")
         if used != chosen:
             axes.axvline(used, color=MARK, linewidth=1.6, label=f"used {used:.2f}")
-        axes.set_xlim(0, 1)
+        axes.set_xlim(max(0.0, min(levels) - MARGIN), min(1.0, max(levels) + MARGIN))
         axes.set_ylim(0, None)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     summary = f"criterion highest at {chosen:.2f}, 90 % interval {low:.2f} to {high:.2f}"

@@ -213,7 +213,7 @@ def test_filter_and_sort(page: Any) -> None:
     page.locator("#by-name").fill("I/5")
     assert shown(page) == ["i/5"]
     assert "· 1 shown" in page.locator("#progress").inner_text()
-    assert page.get_by_role("status").filter(has_text="1 images shown").count() == 1, "read out to those who listen"
+    assert page.get_by_role("status").filter(has_text="1 image shown").count() == 1, "read out to those who listen"
 
 
 def test_load_a_file_back(page: Any, context: Any, run: RunFolder, tmp_path: Path, browser: Any) -> None:

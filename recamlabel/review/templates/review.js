@@ -197,7 +197,7 @@
 
   function rearrange() {
     arrange();
-    say(`${visible().length} images shown`);
+    say(`${visible().length} image${visible().length === 1 ? "" : "s"} shown`);
   }
 
   // ---- to and from a file
