@@ -64,6 +64,9 @@ class Config(Section):
 
     preset: Literal["quick", "paper"] = "quick"
     seed: int = Field(0, ge=0, description="seed of everything random")
+    rounds: int = Field(
+        1, ge=1, le=5, description="rounds of masks and segmenter; later ones start from the segmenter before"
+    )
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -27,6 +27,8 @@ ORDER = {
     "api": 11,
     "pipeline": 11,
     "plan": 11,
+    "execute": 11,
+    "rounds": 11,
     "inference": 11,
     "cli": 12,
     "__init__": 13,

@@ -24,6 +24,13 @@ from recamlabel.cli.options import coco_option, resolve_settings, settings_optio
 @click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
 @click.option(
+    "--rounds",
+    type=click.IntRange(1, 5),
+    default=None,
+    help="Rounds of masks and segmenter: later ones start from the segmenter before, and the best round by a "
+    "criterion that sees no mask is kept.  [default: 1]",
+)
+@click.option(
     "--on-bad-image",
     type=click.Choice(["stop", "skip"]),
     default=None,
@@ -40,6 +47,7 @@ def fit(
     weights: str | None,
     device: str | None,
     seed: int | None,
+    rounds: int | None,
     on_bad_image: str | None,
 ) -> None:
     """Turn the image labels of SOURCE into pixel masks in the folder RUN.
@@ -48,7 +56,7 @@ def fit(
     set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
     FiftyOne, or fiftyone:NAME or huggingface:NAME; `recamlabel check SOURCE` says what it takes it for.
 
-    The stages are gate, classifier, recam, maps, refine, masks, segmenter, segmentation and quality;
+    The stages are gate, classifier, recam, maps, refine, calibration, masks, segmenter, segmentation and quality;
     cams comes before recam where maps.variant is not cam, affinity and edges before refine where
     refine.method has a random walk; segmenter.enabled=false leaves the segmenter out. The gate judges
     the labels without any mask, and names the classes whose masks deserve no trust. Each stage is
@@ -69,6 +77,7 @@ def fit(
         backbone__weights=weights,
         runtime__device=device,
         seed=seed,
+        rounds=rounds,
         data__on_bad_image=on_bad_image,
         data__coco_exhaustive=coco_exhaustive,
     )
