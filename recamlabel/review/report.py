@@ -24,7 +24,7 @@ from recamlabel.review.identity import Identity, identity_of, run_name
 from recamlabel.review.level import read_level, truth_warnings
 from recamlabel.review.page import flat, number, short, static_file, template
 from recamlabel.review.pictures import class_colours
-from recamlabel.review.scores import NAMES, class_rows, read_quality_scores, score_rows, scored
+from recamlabel.review.scores import NAMES, class_rows, read_quality_scores, round_rows, score_rows, scored
 from recamlabel.storage.atomic import write_text
 from recamlabel.workspace import RunFolder
 
@@ -160,6 +160,7 @@ class _Pages:
             "gate": read_findings(run, catalog),
             "scores": scores,
             "level": level,
+            "rounds": round_rows(run),
             "warnings": truth_warnings(level, scores),
             "changes": read_changes(run, catalog),
             "headline": next((row for row in scores if row["key"] == "masks"), None),

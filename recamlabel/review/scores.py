@@ -14,6 +14,7 @@ from recamlabel.evaluation.scoring import STAGE_OF, WHAT
 from recamlabel.workspace import RunFolder
 
 QUALITY_STAGE, QUALITY_FILE = "quality", "quality.json"
+ROUNDS_SECTION = "rounds"
 NAMES = {
     "cam-seeds": "CAM seeds",
     "recam-seeds": "ReCAM seeds",
@@ -83,6 +84,23 @@ def scored(run: RunFolder) -> list[str]:
     """What was scored over the whole data set, in the order of the pipeline."""
     entries = run.metrics().get(METRICS_SECTION, {})
     return [what for what in WHAT if what in entries]
+
+
+def round_rows(run: RunFolder) -> list[dict[str, Any]]:
+    """What is known, without true masks, of each round of ``fit --rounds``; empty where there is one alone.
+
+    Raises:
+        StoreError: The section ``rounds`` of ``metrics.json`` is damaged.
+    """
+    section = run.metrics().get(ROUNDS_SECTION)
+    if section is None or run.stage_state(ROUNDS_SECTION) != "finished":
+        return []
+    names = ("round", "criterion", "threshold", "withheld", "quality")
+    try:
+        rows = [{name: float(row[name]) for name in names} for row in section["rounds"]]
+        return [{**row, "kept": row["round"] == section["kept"]} for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.path / 'metrics.json'}: section {ROUNDS_SECTION!r} is damaged ({error!r})") from None
 
 
 def chosen_with_truth(origin: str) -> bool:

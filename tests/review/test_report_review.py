@@ -145,6 +145,18 @@ def test_what_true_masks_had_a_part_in_is_said(run: RunFolder) -> None:
     assert truth_warnings(None, scores) == ["“CAM seeds”: at the level that is best with the true masks."]
 
 
+def test_rounds_side_by_side(run: RunFolder) -> None:
+    row = {"round": 1, "criterion": 0.39, "threshold": 0.5, "withheld": 0.12, "quality": 0.6}
+    run.update_metrics("rounds", {"kept": 2, "rounds": [row, {**row, "round": 2, "criterion": 0.41234}]})
+    assert "Rounds" not in text_of(write_report(run)), "not finished"
+    run.finish("rounds", "rounds-key", 1.0, [])
+    page = text_of(write_report(run))
+    assert '2 <span class="muted">kept</span></th><td class="num">0.4123</td><td class="num">0.50</td>' in page
+    run.update_metrics("rounds", {"kept": 2, "rounds": [{}]})
+    with pytest.raises(StoreError, match=r"metrics\.json: section 'rounds' is damaged"):
+        write_report(run)
+
+
 def test_what_review_changed(run: RunFolder) -> None:
     assert "What review changed" not in text_of(write_report(run))
     painted, accepted = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
