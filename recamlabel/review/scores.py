@@ -21,6 +21,7 @@ NAMES = {
     "scores": "Refined, best level",
     "masks": "Masks",
     "complete-masks": "Masks, nothing withheld",
+    "reviewed": "Masks after review",
     "segmenter": "Segmenter",
 }
 

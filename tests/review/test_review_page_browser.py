@@ -1,6 +1,6 @@
 """The review page in a real browser, from file://, as a reviewer uses it.
 
-Needs pip's playwright and /usr/bin/chromium (or the path in RECAMLABEL_CHROMIUM).
+Needs pip's playwright, and Chromium: the one at RECAMLABEL_CHROMIUM, the system's, or playwright's own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from recamlabel.review.page_decisions import import_decisions
 from recamlabel.review.report import write_report
 from recamlabel.workspace import RunFolder
 
-CHROMIUM = Path(os.environ.get("RECAMLABEL_CHROMIUM", "/usr/bin/chromium"))
+CHROMIUM = os.environ.get("RECAMLABEL_CHROMIUM") or shutil.which("chromium")
 FLAGS = [
     f"--{name}"
     for name in (
@@ -71,10 +72,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="needs a browser driver: pip install playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs Chromium at {CHROMIUM}, or its path in RECAMLABEL_CHROMIUM")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        path = CHROMIUM or playwright.chromium.executable_path
+        if not Path(path).is_file():
+            pytest.skip(f"needs Chromium: none in PATH, none at {path}; RECAMLABEL_CHROMIUM may name one")
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
 
