@@ -113,5 +113,7 @@ def test_reviewed_masks_set_the_level_and_teach_the_segmenter(tmp_path, capsys):
     ReviewFolder(out).add([Decision("images/3", "accepted")], {"images/3": np.zeros((64, 80), np.uint8)}, 255)
     assert command(["fit", str(out), "--with-review"]) == 0
     assert ran(capsys) == ["masks", "segmenter", "segmentation", "quality"]
+    page = (out / "report.html").read_text()
+    assert "With the review" in page and 'href="before-after.html"' in page and (out / "before-after.html").is_file()
     assert command(["fit", str(out), "--with-review", "--out", str(tmp_path / "x")]) == 2
     assert command(["fit", str(data)]) == 2

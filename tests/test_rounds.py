@@ -113,6 +113,15 @@ def test_another_level_is_rendered_from_the_round_that_is_kept(tmp_path, capsys,
     assert not any((mask == 255).any() for mask in masks(out).values())
 
 
+def test_the_report_shows_both_rounds(tmp_path, capsys):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    lines = [part for line in SETTINGS for part in ("--set", line)]
+    assert command(["fit", str(data), "--out", str(out), "--rounds", "2", *lines]) == 0
+    page = (out / "report.html").read_text()
+    assert "Each round starts from the segmenter" in page and 'href="rounds.html"' in page
+    assert (out / "rounds.html").read_text().count("<img") >= 4
+
+
 def test_rounds_need_a_segmenter(tmp_path):
     with pytest.raises(ConfigError, match="rounds=2: a second round starts from the segmenter"):
         fit(make_tiny_csv(tmp_path), tmp_path / "run", config(2, "segmenter.enabled=false"))

@@ -98,10 +98,8 @@ def fit(
     )
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.pipeline import fit as run_fit
-    from recamlabel.review.report import write_report
 
-    run = run_fit(source, out, config)
-    _finish(run, write_report(run))
+    _finish(run_fit(source, out, config))
 
 
 def _refuse_beside_review(out: Path | None) -> None:
@@ -111,12 +109,15 @@ def _refuse_beside_review(out: Path | None) -> None:
 
 def _next_round(path: Path, assignments: tuple[str, ...], changes: dict[str, Any]) -> None:
     from recamlabel.next_round import fit_with_review
+
+    _finish(fit_with_review(path, assignments, changes))
+
+
+def _finish(run: RunFolder) -> None:
     from recamlabel.review.report import write_report
+    from recamlabel.review.rounds_pages import write_round_pages
 
-    run = fit_with_review(path, assignments, changes)
-    _finish(run, write_report(run))
-
-
-def _finish(run: RunFolder, page: Path) -> None:
+    write_round_pages(run)
+    page = write_report(run)
     click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
     click.echo(f"report: {page}")

@@ -24,7 +24,8 @@ from recamlabel.review.identity import Identity, identity_of, run_name
 from recamlabel.review.level import read_level, truth_warnings
 from recamlabel.review.page import flat, number, short, static_file, template
 from recamlabel.review.pictures import class_colours
-from recamlabel.review.scores import NAMES, class_rows, read_quality_scores, round_rows, score_rows, scored
+from recamlabel.review.rounds_pages import COMPARISONS
+from recamlabel.review.scores import NAMES, class_rows, read_quality_scores, review_rows, round_rows, score_rows, scored
 from recamlabel.storage.atomic import write_text
 from recamlabel.workspace import RunFolder
 
@@ -161,6 +162,8 @@ class _Pages:
             "scores": scores,
             "level": level,
             "rounds": round_rows(run),
+            "reviewed_rounds": review_rows(run),
+            "round_pages": {name: (run.path / name).is_file() for name in COMPARISONS},
             "warnings": truth_warnings(level, scores),
             "changes": read_changes(run, catalog),
             "headline": next((row for row in scores if row["key"] == "masks"), None),

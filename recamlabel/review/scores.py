@@ -15,6 +15,7 @@ from recamlabel.workspace import RunFolder
 
 QUALITY_STAGE, QUALITY_FILE = "quality", "quality.json"
 ROUNDS_SECTION = "rounds"
+REVIEW_SECTION = "with_review"
 NAMES = {
     "cam-seeds": "CAM seeds",
     "recam-seeds": "ReCAM seeds",
@@ -102,6 +103,24 @@ def round_rows(run: RunFolder) -> list[dict[str, Any]]:
         return [{**row, "kept": row["round"] == section["kept"]} for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.path / 'metrics.json'}: section {ROUNDS_SECTION!r} is damaged ({error!r})") from None
+
+
+def review_rows(run: RunFolder) -> list[dict[str, Any]]:
+    """Before and after ``fit --with-review``, as :func:`round_rows`; empty where there was none.
+
+    Raises:
+        StoreError: The section ``with_review`` of ``metrics.json`` is damaged.
+    """
+    section = run.metrics().get(REVIEW_SECTION)
+    if section is None:
+        return []
+    names = ("criterion", "threshold", "withheld", "quality")
+    try:
+        return [
+            {"round": label, **{name: float(section[label][name]) for name in names}} for label in ("before", "after")
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.path / 'metrics.json'}: section {REVIEW_SECTION!r} is damaged ({error!r})") from None
 
 
 def chosen_with_truth(origin: str) -> bool:
