@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 from pathlib import Path
+
+import numpy as np
 
 from recamlabel.config import load_config
 from recamlabel.evaluation.evaluate import evaluate_run
@@ -55,8 +56,8 @@ def main() -> None:
     print(f"\n{'figure':14s}    mean  deviation  ({len(rows)} seeds)")
     for name in rows[0]:
         values = [row[name] for row in rows]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{name:20s} {statistics.mean(values):7.1f}  {spread:9.1f}")
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        print(f"{name:20s} {np.mean(values):7.1f}  {spread:9.1f}")
 
 
 if __name__ == "__main__":

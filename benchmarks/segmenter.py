@@ -75,10 +75,8 @@ def main() -> None:
         run = copy_run(arguments.run, arguments.out / source)
         tree = run.state.config
         for line in arguments.assignments:
-            key, _, value = line.partition("=")
-            tree["segmenter"][key.removeprefix("segmenter.")] = type(tree["segmenter"][key.removeprefix("segmenter.")])(
-                value
-            )
+            key, _, value = line.removeprefix("segmenter.").partition("=")
+            tree["segmenter"][key] = type(tree["segmenter"][key])(value)
         config = config_from_tree(tree)
         catalog = load_catalog(run.path / CATALOG_FILE)
         truth = TruthFolder(arguments.truth, catalog.dataset.classes)

@@ -64,6 +64,9 @@ class Config(Section):
 
     preset: Literal["quick", "paper"] = "quick"
     seed: int = Field(0, ge=0, description="seed of everything random")
+    rounds: int = Field(
+        1, ge=1, le=5, description="rounds of masks and segmenter; later ones start from the segmenter before"
+    )
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -113,6 +116,22 @@ def load_config(
     for key, value in (overrides or {}).items():
         _assign(tree, key, value, origin=key)
     return config_from_tree(tree, origin=str(file) if file else "the settings")
+
+
+def amend(config: Config, assignments: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+    """A configuration with some settings changed, as :func:`load_config` takes them. Raises ConfigError.
+
+    Example:
+        >>> amend(Config(), ["masks.threshold=0.4"]).masks.threshold
+        0.4
+    """
+    tree = config.model_dump()
+    for line in assignments:
+        key, value = _parse_assignment(line)
+        _assign(tree, key, value, origin=f"--set {line}")
+    for key, value in (overrides or {}).items():
+        _assign(tree, key, value, origin=key)
+    return config_from_tree(tree)
 
 
 def config_from_tree(tree: Mapping[str, Any], origin: str = "the settings") -> Config:

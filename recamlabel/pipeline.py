@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import platform
-import time
-from dataclasses import replace
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from recamlabel import __version__
 from recamlabel.config import Config, config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
 from recamlabel.devices import pick_device
 from recamlabel.errors import ConfigError
+from recamlabel.execute import invalidate, run_stage
 from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
-from recamlabel.memory import peak_megabytes, reset_peak
+from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
-from recamlabel.plan import Stage, masks_stage, plan
+from recamlabel.plan import masks_stage, plan
 from recamlabel.progress import say
 from recamlabel.refine import resolve_method, walks
+from recamlabel.rounds import install, kept_round, open_round, restore_first, rounds_current, run_rounds, without_kept
 from recamlabel.stages import StageContext
 from recamlabel.training.weights import check_reachable, weights_identity
-from recamlabel.workspace import INDEPENDENT_STAGES, RUN_FILE, RunFolder
+from recamlabel.workspace import RUN_FILE, RunFolder
 
 
 def fit(source: Path, out: Path, config: Config, until: str | None = None) -> RunFolder:
@@ -50,14 +52,24 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None) -> Ru
     refuse_place(intake.catalog.dataset.root, intake.catalog.dataset.adapter, out)
     run = RunFolder.create(out)
     with run.lock():
-        stages = plan(intake.catalog, config)
-        _invalidate(run, stages)
+        reviewed = ReviewFolder(run.path).digest() if config.review.use else ""
+        everything = plan(intake.catalog, config, reviewed)
+        # Where a later round was kept, the run holds that round's files: those stages are not the plan's.
+        kept = rounds_current(run, config, everything)
+        if not kept:
+            restore_first(run)
+        stages = without_kept(everything) if kept else everything
+        invalidate(run, stages)
         _record(run, intake, config, source)
         context = StageContext(run, intake.catalog, config, pick_device(config.runtime.device))
         for stage in stages:
             run_stage(context, stage)
             if stage.name == until:
-                break
+                return run
+        if kept:
+            say(f"rounds: up to date, round {kept_round(run)} is kept")
+        elif config.rounds > 1:
+            run_rounds(context, everything, reviewed)
     return run
 
 
@@ -67,6 +79,10 @@ def check_settings(config: Config) -> Config:
     check_combine(config.recam.combine)
     if config.segmenter.enabled:
         _check_segmenter(config)
+    elif config.rounds > 1:
+        raise ConfigError(
+            f"rounds={config.rounds}: a second round starts from the segmenter; set segmenter.enabled=true, or rounds=1"
+        )
     get_variant(config.maps.variant)
     file_identity(config.maps)
     weights_identity(config.backbone.weights)
@@ -98,35 +114,6 @@ def _check_segmenter(config: Config) -> None:
         )
 
 
-def run_stage(context: StageContext, stage: Stage) -> bool:
-    """Run a stage unless it is current. Returns whether it ran."""
-    run = context.run
-    if run.is_current(stage.name, stage.key):
-        say(f"{stage.name}: up to date, skipped")
-        return False
-    run.begin(stage.name)
-    run.log(stage=stage.name, event="start", key=stage.key)
-    began = time.monotonic()
-    reset_peak()
-    facts = {**stage.work(replace(context, key=stage.key)), "peak_mb": round(peak_megabytes(), 0)}
-    seconds = time.monotonic() - began
-    run.finish(stage.name, stage.key, seconds, list(stage.outputs), **facts)
-    run.log(stage=stage.name, event="finish", key=stage.key, seconds=round(seconds, 2))
-    say(f"{stage.name}: done in {seconds:.1f} s")
-    return True
-
-
-def _invalidate(run: RunFolder, stages: list[Stage]) -> None:
-    """Forget the first stage that is out of date and all after it, before anything else is written.
-
-    Otherwise an interrupted redo would leave old results beside new labels.
-    """
-    stale = [stage.name for stage in stages if not run.is_current(stage.name, stage.key)]
-    dependent = [name for name in stale if name not in INDEPENDENT_STAGES]
-    for name in [*dependent[:1], *(name for name in stale if name in INDEPENDENT_STAGES)]:
-        run.begin(name)
-
-
 def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> None:
     """Write down what this run is made from."""
     catalog = intake.catalog
@@ -152,25 +139,45 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
     run.save()
 
 
-def render(path: Path, threshold: float | str | None = None, ignore: float | str | None = None) -> RunFolder:
+def render(
+    path: Path,
+    threshold: float | str | None = None,
+    ignore: float | str | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> RunFolder:
     """Render the masks of a finished run with other settings, from its stored scores.
 
     Args:
         path: The run folder.
         threshold: Background level or ``"auto"``; None leaves it as it is.
         ignore: ``"auto"``, ``"none"`` or a share; None leaves it as it is.
+        known: How ``threshold`` was chosen with known masks, for the record.
 
     Raises:
         StoreError: Not a run, or its ``refine`` stage is not finished.
         ConfigError: A setting that is not possible.
     """
     run = RunFolder.open(path)
+    kept = kept_round(run)
+    if kept > 1:
+        # Rendered there, where the maps are that its masks were made from.
+        render(open_round(run, kept).path, threshold, ignore, known)
+        with run.lock():
+            install(run, kept, key="rendered again")
+        return run
     with run.lock():
-        refine = run.key_of("refine")
+        refine, calibration = run.key_of("refine"), run.key_of("calibration")
         chosen = {name: value for name, value in (("threshold", threshold), ("ignore", ignore)) if value is not None}
         tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), **chosen}}
         config = config_from_tree(tree, origin=str(path / "run.toml"))
         catalog = load_catalog(path / CATALOG_FILE)
         run.state.config = config.model_dump()
-        run_stage(StageContext(run, catalog, config, pick_device("cpu")), masks_stage(config, refine))
+        reviewed = ReviewFolder(path).digest() if config.review.use else ""
+        stage = masks_stage(config, refine, calibration, reviewed)
+        run_stage(StageContext(run, catalog, config, pick_device("cpu")), stage)
+        if known:
+            run.state.stages["masks"]["threshold_origin"] = known["origin"]
+            run.save()
+            section = {**run.metrics().get("threshold", {}), "used_origin": known["origin"], "known": dict(known)}
+            run.update_metrics("threshold", section)
     return run

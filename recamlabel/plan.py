@@ -13,6 +13,7 @@ from recamlabel.refine import seed_crf, walks
 from recamlabel.stages import (
     StageContext,
     run_affinity,
+    run_calibration,
     run_cams,
     run_classifier,
     run_edges,
@@ -25,6 +26,7 @@ from recamlabel.stages import (
     run_segmentation,
     run_segmenter,
 )
+from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.training.weights import weights_identity
 from recamlabel.workspace import stage_key
@@ -42,16 +44,17 @@ class Stage:
     work: Callable[[StageContext], Mapping[str, Any]]
 
 
-def plan(catalog: Catalog, config: Config) -> list[Stage]:
-    """The stages with their keys; a changed setting changes the keys of just what depends on it."""
+def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
+    """The stages with their keys; a changed setting changes the keys of just what depends on it.
+
+    Args:
+        catalog: Images and labels.
+        config: All settings.
+        reviewed: Digest of the reviewed masks, where they are to be used.
+    """
     training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
     everything = catalog.fingerprint()
-    learner = [
-        config.backbone.model_dump(),
-        weights_identity(config.backbone.weights),
-        config.augment.model_dump(),
-        config.seed,
-    ]
+    learner = _learner(config)
     classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
     head = config.recam.model_dump(exclude={"combine"})
     cams = _variant_stages(config, {"classifier": classifier, "training": training, "images": everything})
@@ -65,15 +68,7 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
     )
     extra = _affinity_stages(config, learner, {"maps": maps, "images": training}, everything)
-    walk = config.affinity.model_dump(include=WALK_SETTINGS)
-    refine_settings = [config.refine.model_dump(), config.data.background]
-    refine = (
-        stage_key("refine", 2, [*refine_settings, walk], {"maps": maps, "edges": extra[-1].key})
-        if extra
-        else stage_key("refine", 2, refine_settings, {"maps": maps})
-    )
-    masks = masks_stage(config, refine)
-    inputs = {"masks": masks.key, "classifier": classifier, "images": training}
+    inputs = {"classifier": classifier, "images": training} | {stage.name: stage.key for stage in extra[1:]}
     return [
         # First, so that what is wrong with the labels is said before hours of training.
         _gate_stage(config, {"images": everything, "training": training}),
@@ -82,9 +77,50 @@ def plan(catalog: Catalog, config: Config) -> list[Stage]:
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
         Stage("maps", maps, ("maps.h5",), run_maps),
         *extra,
+        *mask_stages(config, maps, inputs, everything, reviewed),
+    ]
+
+
+def mask_stages(
+    config: Config, maps: str, inputs: Mapping[str, str], everything: str, reviewed: str = ""
+) -> list[Stage]:
+    """From class maps to masks and segmenter: the stages of every round.
+
+    Args:
+        config: All settings.
+        maps: Key of the class maps.
+        inputs: Keys of ``classifier``, of the training ``images``, and of ``edges`` where there are some.
+        everything: Fingerprint of all images.
+        reviewed: Digest of the reviewed masks, where they are to be used.
+    """
+    classifier, training = inputs["classifier"], inputs["images"]
+    settings: list[Any] = [config.refine.model_dump(), config.data.background]
+    below = {"maps": maps}
+    if "edges" in inputs:
+        settings.append(config.affinity.model_dump(include=WALK_SETTINGS))
+        below["edges"] = inputs["edges"]
+    refine = stage_key("refine", 2, settings, below)
+    seen = [config.augment.resize_max, config.data.background]
+    calibration = stage_key("calibration", 1, seen, {"refine": refine, "classifier": classifier})
+    masks = masks_stage(config, refine, calibration, reviewed)
+    taught = {"masks": masks.key, "classifier": classifier, "images": training}
+    if reviewed:
+        taught["reviewed"] = f"{reviewed} {config.review.weight}"
+    return [
         Stage("refine", refine, ("scores.h5",), run_refine),
+        Stage("calibration", calibration, (LEVELS_FILE,), run_calibration),
         masks,
-        *_segmenter_stages(config, learner, inputs, everything),
+        *_segmenter_stages(config, _learner(config), taught, everything),
+    ]
+
+
+def _learner(config: Config) -> list[Any]:
+    """What every network that is trained depends on."""
+    return [
+        config.backbone.model_dump(),
+        weights_identity(config.backbone.weights),
+        config.augment.model_dump(),
+        config.seed,
     ]
 
 
@@ -118,15 +154,18 @@ def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str],
     ]
 
 
-def masks_stage(config: Config, refine: str) -> Stage:
+def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "") -> Stage:
     """The masks, which `recamlabel masks` renders alone."""
     settings = [config.masks.model_dump(), config.data.background, config.refine.source]
-    return Stage("masks", stage_key("masks", 2, settings, {"refine": refine}), ("masks.h5", "masks"), run_masks)
+    inputs = {"refine": refine, "calibration": calibration}
+    if reviewed and config.masks.threshold == "auto":
+        inputs["reviewed"] = reviewed
+    return Stage("masks", stage_key("masks", 3, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
     """The segmenter and its masks, then the quality scores, which need it where there is one."""
-    settings = config.segmenter.model_dump(exclude={"predict"})
+    settings = config.segmenter.model_dump(exclude={"predict", "relabel_weight"})
     segmenter = stage_key("segmenter", 1, [learner, settings], inputs)
     asked = [config.segmenter.predict.model_dump(), config.data.background]
     segmentation = stage_key("segmentation", 1, asked, {"segmenter": segmenter, "images": everything})

@@ -89,6 +89,9 @@ class SegmenterConfig(ScheduleConfig):
         1.0, gt=0, le=1, description="a prediction surer than this replaces a pixel's label late in training; 1: never"
     )
     correction_start: float = Field(0.5, ge=0, le=1, description="share of the schedule before corrections begin")
+    relabel_weight: float = Field(
+        0.5, gt=0, le=1, description="later rounds: share of the segmenter beside the class maps in the new maps"
+    )
     quality_weights: bool = Field(True, description="weigh images by the quality score of their masks")
     predict: PredictConfig = PredictConfig()
 

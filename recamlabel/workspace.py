@@ -35,13 +35,16 @@ STAGES = (
     "maps",
     "affinity",
     "edges",
+    "relabel",
     "refine",
+    "calibration",
     "masks",
     "segmenter",
     "segmentation",
     "quality",
+    "rounds",
 )
-OPTIONAL_STAGES = ("cams", "affinity", "edges", "segmenter", "segmentation")
+OPTIONAL_STAGES = ("cams", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
 # Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
 INDEPENDENT_STAGES = ("gate",)
 FORMAT = 1

@@ -25,7 +25,7 @@ from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityOb
 FEW = ["affinity.batch_size=4", "affinity.min_steps=3", "affinity.max_steps=3"]
 FAST_CRF = ["refine.levels=[0.3, 0.6]", "refine.crf.iterations=2"]
 PLAIN = Normalisation((0.0,) * 3, (1.0,) * 3)
-WALK_STAGES = ["affinity", "edges", "refine", "masks", "quality"]
+WALK_STAGES = ["affinity", "edges", "refine", "calibration", "masks", "quality"]
 
 
 def config(method: str, *lines: str):
@@ -82,12 +82,17 @@ def test_random_walk_end_to_end_redoes_only_what_depends_on_a_setting(started, c
     assert ran(capsys) == WALK_STAGES
     assert (out / "seeds.h5").stat().st_mtime_ns == kept  # another rate needs no other seeds
     fit(source, out, config("random_walk", "affinity.lr=0.02", "affinity.beta=5"))
-    assert ran(capsys) == ["refine", "masks", "quality"]
+    assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
     fit(source, out, config("random_walk", "affinity.lr=0.02", "affinity.beta=5", "affinity.fg_level=0.65"))
     assert ran(capsys) == WALK_STAGES
     assert (out / "seeds.h5").stat().st_mtime_ns != kept
     fit(source, out, config("none", "affinity.lr=0.5"))
-    assert ran(capsys) == ["refine", "masks", "quality"]  # the affinity section means nothing to the other methods
+    assert ran(capsys) == [
+        "refine",
+        "calibration",
+        "masks",
+        "quality",
+    ]  # the affinity section means nothing to the other methods
 
 
 def test_crf_after_random_walk(started, capsys):
@@ -100,7 +105,7 @@ def test_crf_after_random_walk(started, capsys):
     with h5py.File(out / "scores.h5") as scores:
         assert set(np.unique(scores["scores/images/2"][()])) <= {0, 115, 204}
     fit(source, out, config("random_walk"))
-    assert ran(capsys) == ["refine", "masks", "quality"]
+    assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
 
 
 def test_without_the_crf_package(started, monkeypatch, capsys):

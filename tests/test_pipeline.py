@@ -21,7 +21,7 @@ from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, Stor
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
-STAGES = ["gate", "classifier", "recam", "maps", "refine", "masks", "quality"]
+STAGES = ["gate", "classifier", "recam", "maps", "refine", "calibration", "masks", "quality"]
 
 
 def config(*lines: str):
@@ -82,13 +82,13 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny
     assert ran(capsys) == STAGES
     fit(tiny_csv, out, config())
     text = capsys.readouterr().err
-    assert text.count("up to date, skipped") == 7 and "decode" not in text
+    assert text.count("up to date, skipped") == len(STAGES) and "decode" not in text
     fit(tiny_csv, out, config("masks.threshold=0.3"))
     assert ran(capsys) == ["masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum"))
-    assert ran(capsys) == ["maps", "refine", "masks", "quality"]
+    assert ran(capsys) == ["maps", "refine", "calibration", "masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum", "recam.lr=0.3"))
-    assert ran(capsys) == ["recam", "maps", "refine", "masks", "quality"]
+    assert ran(capsys) == ["recam", "maps", "refine", "calibration", "masks", "quality"]
 
 
 def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
@@ -98,7 +98,7 @@ def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
     table = tiny_csv / "labels.csv"
     table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
     fit(tiny_csv, out, config())
-    assert ran(capsys) == ["gate", "maps", "refine", "masks", "quality"]  # a val image trains nothing
+    assert ran(capsys) == ["gate", "maps", "refine", "calibration", "masks", "quality"]  # a val image trains nothing
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(tiny_csv, out, config())
     assert ran(capsys) == STAGES
@@ -231,7 +231,7 @@ def test_skipped_images_are_listed_again_and_stop_a_plain_fit(tiny_csv, tmp_path
     capsys.readouterr()
     fit(tiny_csv, tmp_path / "run", skip)
     text = capsys.readouterr().err
-    assert text.count("left out: ") == 1 and text.count("up to date") == 7
+    assert text.count("left out: ") == 1 and text.count("up to date") == len(STAGES)
     with pytest.raises(DatasetError, match=r"1\.png"):
         fit(tiny_csv, tmp_path / "run", config())
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
     "convert": ("recamlabel.cli.convert:convert", "Write image labels in another format."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
+    "calibrate": ("recamlabel.cli.calibrate:calibrate", "Choose the background level with a few true masks."),
     "evaluate": ("recamlabel.cli.evaluate:evaluate", "Score seeds or masks against true masks."),
     "predict": ("recamlabel.cli.predict:predict", "Label new images with the segmenter of a run."),
     "export-model": ("recamlabel.cli.export_model:export_model", "Write the segmenter as ONNX or TorchScript."),

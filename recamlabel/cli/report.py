@@ -7,8 +7,21 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.review.report import MAX_IMAGES, write_report
+from recamlabel.review.report import PAGE_IMAGES, write_report
 from recamlabel.workspace import RunFolder
+
+
+class CountOrAll(click.ParamType[int | None]):
+    """A number from 1, or ``all``, which becomes None."""
+
+    name = "number or all"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The number, or None. Fails for anything else."""
+        text = str(value)
+        if text != "all" and not (text.isdecimal() and int(text) >= 1):
+            self.fail(f"{value!r}: expected a number from 1, or all", param, ctx)
+        return None if text == "all" else int(text)
 
 
 @click.command()
@@ -27,19 +40,22 @@ from recamlabel.workspace import RunFolder
 )
 @click.option(
     "--images",
-    default=24,
+    default=str(PAGE_IMAGES),
     show_default=True,
-    type=click.IntRange(1, MAX_IMAGES),
-    help="Images in the gallery, at most.",
+    metavar="N|all",
+    type=CountOrAll(),
+    help=f"Images to show, the most doubtful masks first; report-2.html, … hold those above {PAGE_IMAGES}.",
 )
-def report(run: Path, truth: Path | None, truth_classes: Path | None, images: int) -> None:
-    """Write RUN/report.html: one page with pictures, scores, curves and settings.
+def report(run: Path, truth: Path | None, truth_classes: Path | None, images: int | None) -> None:
+    """Write RUN/report.html: pictures, scores, curves and settings, and a page to review the masks on.
 
-    The page is a single file that works from the disk and needs no network. Its scores are those
-    that `recamlabel evaluate` has left in RUN/metrics.json.
+    The page works from the disk and needs no network. What is accepted, rejected or noted on it stays
+    in the browser, is downloaded as decisions.json, and comes into the run with `recamlabel review RUN
+    --import decisions.json`. Its scores are those that `recamlabel evaluate` has left in RUN/metrics.json.
 
     \b
-    Example:
-      recamlabel report run --truth data/masks --images 40
+    Examples:
+      recamlabel report run --truth data/masks
+      recamlabel report run --images all
     """
     click.echo(write_report(RunFolder.open(run), truth, images, truth_classes))

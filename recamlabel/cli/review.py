@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.errors import ConfigError, MissingExtraError
+from recamlabel.errors import ConfigError
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
-
-TAKES = ("first", "last")
 
 
 @click.command()
@@ -28,8 +25,8 @@ TAKES = ("first", "last")
 )
 @click.option(
     "--take",
-    type=click.Choice(TAKES),
-    help="Where files of --import disagree: the decision of the first or of the last of them.  [default: refuse]",
+    metavar="first|last|FILE",
+    help="Where files of --import disagree: whose word counts.  [default: refuse]",
 )
 @click.option("--name", metavar="NAME", help="Name of the FiftyOne data set.  [default: made of RUN, or the last one]")
 @click.option("--export-only", is_flag=True, help="Bring the data set up to date and do not open the App.")
@@ -95,12 +92,10 @@ def review(
 
 
 def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> None:
-    try:
-        page = import_module("recamlabel.review.page_decisions")
-    except ModuleNotFoundError:
-        raise MissingExtraError("this version of recamlabel cannot read decisions.json; install a newer one") from None
+    from recamlabel.review.page_decisions import import_decisions
+
     with folder.lock():
-        result = page.import_decisions(folder, files, take=take)
+        result = import_decisions(folder, files, take=take)
     for line in result.lines():
         click.echo(line)
 

@@ -1,18 +1,17 @@
-"""The background level without ground truth: Otsu's threshold of the class maps.
+"""The background level without ground truth, and how sure it is.
 
-Per pixel the strongest map value of the image's classes is kept; over the data set these values fall
-into two heaps, objects and background, and Otsu's threshold is the level that parts them best (largest
-variance between the heaps). It sees neither masks nor the CRF's result.
+The level of the masks maximises separation times kept confidence squared (:mod:`recamlabel.masks.criterion`);
+the level of plain CAM, which serves for comparison only, is Otsu's threshold of its maps.
 
-Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC 1979,
-equations 13 to 18. What else was tried, and how far each is from the best threshold:
-``benchmarks/thresholds.md``.
+Source of the latter: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC
+1979, equations 13 to 18.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,11 +19,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.arrays import BINS
-from recamlabel.errors import StoreError
-from recamlabel.storage.hdf5 import class_ids
+from recamlabel.storage.atomic import replacing
+from recamlabel.storage.hdf5 import open_store
 
 RESAMPLES = 200
 FALLBACK = 0.45
+ORIGIN = "chosen without ground truth (separation in colour and texture times kept confidence)"
+NOTHING = "default, because the maps say nothing"
+
+
+@dataclass(frozen=True)
+class LevelEvidence:
+    """What is known about the candidate levels; stored as ``levels.h5`` in the run.
+
+    Attributes:
+        levels: ``(L,)`` candidate background levels, ascending.
+        separation: ``(N, L)`` in [0, 1], one row an image with a label.
+        kept: ``(M, L)`` in [0, 1], one row a sampled image, the mean over its labels.
+    """
+
+    levels: NDArray[np.float64]
+    separation: NDArray[np.float64]
+    kept: NDArray[np.float64]
+
+    def save(self, path: Path, attributes: dict[str, Any]) -> None:
+        """Write the three arrays to an HDF5 file, atomically."""
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(attributes)
+            for name in ("levels", "separation", "kept"):
+                file[name] = getattr(self, name)
+
+    @classmethod
+    def load(cls, path: Path) -> LevelEvidence:
+        """Read what :meth:`save` wrote. Raises StoreError where the file is missing or damaged."""
+        with open_store(path) as file:
+            return cls(*(file[name][()] for name in ("levels", "separation", "kept")))
+
+    def criterion(self) -> NDArray[np.float64]:
+        """``(L,)`` separation times kept confidence squared, means over the images; zeros if nothing is known."""
+        if not len(self.separation):
+            return np.zeros(len(self.levels))
+        kept = self.kept.mean(axis=0) if len(self.kept) else np.ones(len(self.levels))
+        product: NDArray[np.float64] = self.separation.mean(axis=0) * kept**2
+        return product
+
+    def drawn(self, rng: np.random.Generator) -> LevelEvidence:
+        """The same with images drawn anew, with replacement."""
+
+        def again(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+            return rows[rng.integers(0, len(rows), len(rows))] if len(rows) else rows
+
+        return LevelEvidence(self.levels, again(self.separation), again(self.kept))
 
 
 @dataclass(frozen=True)
@@ -32,12 +77,12 @@ class Calibration:
     """A chosen background level and how sure it is.
 
     Attributes:
-        threshold: In (0, 1), a multiple of 0.01.
+        threshold: In (0, 1).
         interval: Its 5th and 95th percentile when the images are drawn anew with replacement.
-        curve: ``(threshold, criterion)``; the criterion is the share of the variance that lies
-            between the two heaps, 0..1.
-        images: Images with at least one label, whose maps were used.
+        curve: ``(level, criterion)``.
+        images: Images with at least one label, whose masks were used.
         origin: How it was chosen, in words.
+        parts: By name the curves that the criterion is made of, on the same levels.
     """
 
     threshold: float
@@ -45,6 +90,7 @@ class Calibration:
     curve: tuple[tuple[float, float], ...]
     images: int
     origin: str
+    parts: dict[str, tuple[float, ...]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -52,9 +98,54 @@ class Calibration:
             "threshold": self.threshold,
             "interval": list(self.interval),
             "criterion": [list(point) for point in self.curve],
+            "parts": {name: list(values) for name, values in self.parts.items()},
             "images": self.images,
             "origin": self.origin,
         }
+
+
+def calibrate(evidence: LevelEvidence, seed: int = 0) -> Calibration:
+    """Choose the background level. Every image counts alike, whatever its size.
+
+    Where no image has a label, or all levels are equally good, the level is 0.45 and the interval
+    says that nothing is known.
+
+    Args:
+        evidence: Of the run.
+        seed: Of the resampling.
+
+    Example:
+        >>> found = calibrate(LevelEvidence(np.array([0.3, 0.5]), np.array([[0.1, 0.2]]), np.array([[0.9, 0.8]])))
+        >>> found.threshold, found.curve
+        (0.5, ((0.3, 0.081), (0.5, 0.128)))
+    """
+    criterion = evidence.criterion()
+    curve = tuple(
+        (float(level), round(float(value), 5)) for level, value in zip(evidence.levels, criterion, strict=True)
+    )
+    parts = {
+        name: tuple(np.round(rows.mean(axis=0), 5).tolist())
+        for name, rows in (("separation", evidence.separation), ("kept", evidence.kept))
+        if len(rows)
+    }
+    if not len(criterion) or np.ptp(criterion) <= 1e-12:
+        return Calibration(FALLBACK, (0.0, 1.0), curve, len(evidence.separation), NOTHING, parts)
+    rng = np.random.default_rng(seed)
+    drawn = [best_level(evidence.levels, evidence.drawn(rng).criterion()) for _ in range(RESAMPLES)]
+    low, high = (round(float(value), 2) for value in np.quantile(drawn, [0.05, 0.95]))
+    threshold = best_level(evidence.levels, criterion)
+    return Calibration(threshold, (low, high), curve, len(evidence.separation), ORIGIN, parts)
+
+
+def best_level(levels: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The level with the largest value; the middle one, where several are best.
+
+    Example:
+        >>> best_level(np.array([0.2, 0.3, 0.4]), np.array([1.0, 1.0, 0.5]))
+        0.3
+    """
+    best = np.flatnonzero(values >= values.max() - 1e-12)
+    return float(levels[best[len(best) // 2]])
 
 
 def between_variance(histogram: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -96,41 +187,12 @@ def otsu(histogram: NDArray[np.floating]) -> float:
     return float((best[len(best) // 2] + 1) / len(histogram))
 
 
-def calibrate(histograms: Sequence[NDArray[np.integer]], seed: int = 0) -> Calibration:
-    """Choose the background level from the histograms of a data set's images.
-
-    Every image counts alike, whatever its size. Where no image has a label, or the maps are all
-    equal, the level is 0.45 and the interval says that nothing is known.
+def otsu_level(histograms: Sequence[NDArray[np.integer]]) -> float:
+    """Otsu's threshold of many images' maps, each image weighted alike; 0.45 where they are all equal.
 
     Args:
         histograms: As :func:`recamlabel.arrays.map_histogram` gives them, one an image.
-        seed: Of the resampling.
     """
     rows = [histogram / histogram.sum() for histogram in histograms if histogram.sum() > 0]
     total = np.sum(rows, axis=0) if rows else np.zeros(BINS)
-    between = between_variance(total)
-    points = tuple((round((index + 1) / BINS, 2), round(float(value), 5)) for index, value in enumerate(between))
-    if not between.any():
-        return Calibration(FALLBACK, (0.0, 1.0), points, len(rows), "default, because the maps say nothing")
-    rng = np.random.default_rng(seed)
-    stack = np.stack(rows)
-    drawn = [otsu(stack[rng.integers(0, len(rows), len(rows))].sum(axis=0)) for _ in range(RESAMPLES)]
-    low, high = (round(float(value), 2) for value in np.quantile(drawn, [0.05, 0.95]))
-    origin = "chosen without ground truth (Otsu's threshold of the class maps)"
-    return Calibration(round(otsu(total), 2), (low, high), points, len(rows), origin)
-
-
-def stored_histograms(scores: h5py.File, image_ids: Iterable[str]) -> list[NDArray[np.integer]]:
-    """The histograms that the refine stage left beside the scores.
-
-    Raises:
-        StoreError: An image without one.
-    """
-    found = []
-    for image_id in image_ids:
-        item = scores[f"scores/{image_id}"]
-        if "histogram" in item.attrs:
-            found.append(np.asarray(item.attrs["histogram"]))
-        elif class_ids(item):
-            raise StoreError(f"{scores.filename}: no histogram of image {image_id!r}; run `recamlabel fit` again")
-    return found
+    return round(otsu(total), 2) if between_variance(total).any() else FALLBACK

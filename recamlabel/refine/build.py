@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import map_histogram, resize_maps, to_uint8
+from recamlabel.arrays import resize_maps, to_uint8
 from recamlabel.config import RefineConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
@@ -33,7 +33,6 @@ class RefineTask:
     class_ids: tuple[int, ...]
     method: str
     config: RefineConfig
-    histogram: NDArray[np.int32]
     background: bool = True
 
 
@@ -78,8 +77,7 @@ def build_scores(
         maps: The open ``maps.h5``; group ``config.source`` is refined.
         method: A name of the registry.
         config: Settings of the refiners.
-        writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attributes ``class_ids``
-            and ``histogram`` (see :func:`recamlabel.arrays.map_histogram`).
+        writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attribute ``class_ids``.
         advance: Progress, in images.
         workers: Processes; 1 or less works in this one. The result is the same for any number.
         background: False where every pixel belongs to a labelled class.
@@ -97,9 +95,6 @@ def build_scores(
             tuple(class_ids(item)),
             method,
             config,
-            # Of the maps as they were: the background level is chosen from it, and a walk with a floor
-            # puts a heap of its own there.
-            map_histogram(item[()]),
             background,
         )
         for image in catalog.images
@@ -107,6 +102,6 @@ def build_scores(
     )
     alone = REFINERS[method] is keep_maps
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
-        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32), "histogram": task.histogram}
+        attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()

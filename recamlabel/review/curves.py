@@ -1,9 +1,10 @@
-"""Loss curves of a run as inline SVG."""
+"""Charts of a run as inline SVG: its loss curves, and the style of every chart."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,36 +85,46 @@ def _summary(series: Mapping[str, Points]) -> str:
 
 
 def _draw(spec: ChartSpec, series: Mapping[str, Points]) -> str:
+    with drawing(spec.title, "optimiser step") as (axes, text):
+        from matplotlib.ticker import MaxNLocator
+
+        for colour, (label, points) in zip(COLOURS, series.items(), strict=False):
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=colour, label=label, linewidth=1.8, marker="o" if len(steps) == 1 else "")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.set_ylim(0, 1.03 if spec.bounded else None)
+        if len(series) > 1:
+            axes.legend(frameon=False)
+    return text[0]
+
+
+@contextmanager
+def drawing(title: str, x_label: str) -> Iterator[tuple[Any, list[str]]]:
+    """Axes to draw on, in the look of the page, and a list that holds the SVG once the block is left.
+
+    Args:
+        title: Makes the ids in the SVG the same each time, and others than another chart's.
+        x_label: What the horizontal axis is.
+    """
     # matplotlib is slow to import, and only a report needs it.
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    look: Any = {"svg.fonttype": "none", "svg.hashsalt": spec.title, "font.family": "sans-serif", "font.size": 9}
+    look: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "font.size": 9}
+    text: list[str] = []
     with matplotlib.rc_context(look):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for colour, (label, points) in zip(COLOURS, series.items(), strict=False):
-            steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, color=colour, label=label, linewidth=1.8, marker="o" if len(steps) == 1 else "")
-        axes.set_xlabel("optimiser step")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        axes.set_ylim(0, 1.03 if spec.bounded else None)
+        yield axes, text
+        axes.set_xlabel(x_label)
         axes.grid(axis="y", color="#dde1e6", linewidth=0.8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color("#98a1ab")
         axes.tick_params(color="#98a1ab", labelcolor="#3c4650", length=3)
         axes.xaxis.label.set_color("#3c4650")
-        if len(series) > 1:
-            axes.legend(frameon=False)
         buffer = io.StringIO()
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        plain: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=plain)
+        text.append(buffer.getvalue()[buffer.getvalue().index("<svg") :])

@@ -175,7 +175,7 @@ class _Reader:
         self.review = ReviewFolder(run.path)
         self.decisions, self.kinds = self.review.decisions(), self.review.kinds()
         self.masks = _MaskFiles()
-        self.time = datetime.now(UTC).isoformat(timespec="seconds")
+        self.time = datetime.now(UTC).isoformat(timespec="milliseconds")
 
     def knows(self, said: _Said) -> bool:
         """Whether the run has a decision about it, or there is none to have."""

@@ -1,11 +1,12 @@
-"""The picture part of the report: which images are shown, and their maps and masks."""
+"""The picture part of the report: which images are shown, in what order, and their maps and masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,15 +17,21 @@ from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import read_image
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.progress import track
-from recamlabel.review.pictures import Picture, data_uri, heat_overlay, mask_overlay, thumbnail
+from recamlabel.masks.reviewed import MASKS_FILE, Decision, ReviewFolder
+from recamlabel.progress import Advance
+from recamlabel.review.identity import mask_digest
+from recamlabel.review.layers import map_layer, mask_layer
+from recamlabel.review.pictures import Picture, data_uri, thumbnail
+from recamlabel.review.scores import QualityScores
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
+
+SIDE, DECODERS = 320, 2
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a card."""
+    """One picture that stands for itself."""
 
     caption: str
     alt: str
@@ -34,22 +41,48 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One picture of a card: a transparent layer over the card's photograph."""
+
+    caption: str
+    alt: str
+    uri: str
+
+
+@dataclass(frozen=True)
 class Column:
-    """The pictures of a card under one heading; several, where there is a map per class."""
+    """The layers of a card under one heading; several, where there is a map per class."""
 
     heading: str
-    tiles: tuple[Tile, ...]
+    layers: tuple[Layer, ...]
     nothing: str = "not made yet"
 
 
 @dataclass(frozen=True)
 class Card:
-    """One image of the gallery."""
+    """One image of the gallery.
+
+    Attributes:
+        id: Image id.
+        number: Its place in the data set.
+        labels: Class ids and names.
+        split: Its split, or None.
+        photo: The photograph, which lies below every layer.
+        columns: What is shown of it.
+        quality: Its entry in ``quality.json``, or None.
+        decision: What is recorded in ``RUN/review/``, or None.
+        digest: Of the mask that a decision is about.
+    """
 
     id: str
+    number: int
     labels: tuple[tuple[int, str], ...]
     split: str | None
+    photo: Tile
     columns: tuple[Column, ...]
+    quality: Mapping[str, Any] | None
+    decision: Decision | None
+    digest: str
 
 
 def choose_images(images: Sequence[LabelledImage], table: ClassTable, count: int) -> list[LabelledImage]:
@@ -80,84 +113,124 @@ def picture_side(count: int) -> int:
 
 
 class Gallery:
-    """Makes the cards of the chosen images.
-
-    :attr:`ignore_shown` is true once a mask with an "ignore" pixel was drawn.
+    """Chooses images and makes their cards.
 
     Args:
         run: The run; files that do not exist yet leave their column empty.
         catalog: Its images.
         truth: True masks, or None.
+        quality: The scores of the masks, or None where there are none yet.
     """
 
-    def __init__(self, run: RunFolder, catalog: Catalog, truth: TruthFolder | None = None) -> None:
-        self.run, self.catalog, self.truth = run, catalog, truth
+    def __init__(
+        self, run: RunFolder, catalog: Catalog, truth: TruthFolder | None, quality: QualityScores | None
+    ) -> None:
+        self.run, self.catalog, self.truth, self.quality = run, catalog, truth, quality
         self.table = catalog.dataset.classes
-        self.ignore_shown = False
+        self.matched = {} if truth is None else truth.match(image.id for image in catalog.images)
+        self.review = ReviewFolder(run.path)
+        self.decisions, self.kinds = self.review.decisions(), self.review.kinds()
+        self.numbers = {image.id: number for number, image in enumerate(catalog.images)}
 
-    def cards(self, count: int) -> list[Card]:
-        """The cards of at most ``count`` images. Images with a true mask come first, where there are some.
+    def choose(self, count: int | None) -> list[LabelledImage]:
+        """The images to show, the one to look at first in front; all for None.
+
+        Images with a true mask are chosen first, where true masks were given. Without quality scores the
+        images are those of :func:`choose_images`, in the order of the data set.
+        """
+        images = list(self.catalog.images)
+        if self.quality is not None:
+            rank = {name: place for place, name in enumerate(self.quality.order)}
+            images.sort(key=lambda image: rank.get(image.id, len(rank)))
+        if count is None or count >= len(images):
+            return images
+        if self.truth is not None:
+            images = [image for image in images if image.id in self.matched] or images
+        return choose_images(images, self.table, count) if self.quality is None else images[:count]
+
+    def cards(self, images: Sequence[LabelledImage], advance: Advance) -> list[Card]:
+        """The cards of some images.
 
         Raises:
             StoreError: A file of the run is damaged, or no true mask fits.
             DatasetError: An image cannot be read.
         """
-        images = list(self.catalog.images)
-        matched: dict[str, Path] = {}
-        if self.truth is not None:
-            matched = self.truth.match(image.id for image in images)
-            images = [image for image in images if image.id in matched]
-        chosen = choose_images(images, self.table, count)
-        side = picture_side(len(chosen))
-        with ExitStack() as stack, track("report pictures", len(chosen)) as advance:
-            maps, masks = (self._open(stack, name) for name in ("maps.h5", "masks.h5"))
+        with ExitStack() as stack:
+            files = {name: self._open(stack, name) for name in ("maps.h5", "masks.h5", "segmenter.h5", MASKS_FILE)}
             cards = []
-            for image in chosen:
-                cards.append(self._card(image, side, maps, masks, matched.get(image.id)))
-                advance()
+            # Decoding large photographs is most of the work, and Pillow does it outside the interpreter's lock.
+            with ThreadPoolExecutor(DECODERS) as pool:
+                for image, small in zip(images, pool.map(_small, images), strict=True):
+                    cards.append(self._card(image, small, files))
+                    advance()
         return cards
 
     def _open(self, stack: ExitStack, name: str) -> h5py.File | None:
         path = self.run.path / name
         return stack.enter_context(open_store(path)) if path.exists() else None
 
-    def _card(
-        self, image: LabelledImage, side: int, maps: h5py.File | None, masks: h5py.File | None, truth: Path | None
-    ) -> Card:
-        small = thumbnail(read_image(image.path), side)
+    def _card(self, image: LabelledImage, small: Picture, files: Mapping[str, h5py.File | None]) -> Card:
         labels = tuple((number, self.table.name_of(number)) for number in self.table.ids_of(image.present))
         names = ", ".join(name for _, name in labels) or "no label"
+        empty = "no label, no map" if files["maps.h5"] is not None and not labels else "not made yet"
+        pseudo, kept = (_read(files[name], image.id) for name in ("masks.h5", MASKS_FILE))
         columns = [
-            Column("Image", (tile("", f"Image {image.id}: {names}", small),)),
-            Column("CAM", tuple(self._maps(maps, "CAM", image, small)), _why_empty(maps, labels)),
-            Column("ReCAM", tuple(self._maps(maps, "ReCAM", image, small)), _why_empty(maps, labels)),
-            Column("Mask", tuple(self._mask(masks, image, small))),
-        ]
-        if truth is not None and self.truth is not None:
-            mask = self.truth.read(truth, self.catalog.shapes[image.id])
-            columns.append(Column("Truth", (self._overlay(f"True mask of {image.id}", mask, small),)))
-        return Card(image.id, labels, image.split, tuple(columns))
+            Column(kind, tuple(self._maps(files["maps.h5"], kind, image)), empty) for kind in ("CAM", "ReCAM")
+        ] + [Column("Mask", self._mask("Mask", image, pseudo, small))]
+        if kept is not None and self.kinds.get(image.id) != "rejected" and not _equal(kept, pseudo):
+            columns.append(Column("Reviewed", self._mask("Reviewed mask", image, kept, small)))
+        if files["segmenter.h5"] is not None:
+            predicted = _read(files["segmenter.h5"], image.id)
+            columns.append(Column("Segmenter", self._mask("Segmenter's mask", image, predicted, small)))
+        if self.truth is not None:
+            true = self._true_mask(image)
+            columns.append(Column("Truth", self._mask("True mask", image, true, small), "no true mask"))
+        subject = kept if self.kinds.get(image.id) == "painted" else pseudo
+        return Card(
+            image.id,
+            self.numbers[image.id],
+            labels,
+            image.split,
+            tile("", f"Image {image.id}: {names}", small),
+            tuple(columns),
+            None if self.quality is None else self.quality.images.get(image.id),
+            self.decisions.get(image.id),
+            "" if subject is None else mask_digest(subject),
+        )
 
-    def _maps(self, file: h5py.File | None, kind: str, image: LabelledImage, small: Picture) -> Iterator[Tile]:
+    def _true_mask(self, image: LabelledImage) -> NDArray[np.integer] | None:
+        path = self.matched.get(image.id)
+        if path is None or self.truth is None:
+            return None
+        return self.truth.read(path, self.catalog.shapes[image.id])
+
+    def _maps(self, file: h5py.File | None, kind: str, image: LabelledImage) -> Iterator[Layer]:
         stored = None if file is None else file.get(f"{kind.lower()}/{image.id}")
         if stored is None:
             return
         for number, one_map in zip(class_ids(stored), np.asarray(stored[()], dtype=np.float32), strict=True):
             name = self.table.name_of(number)
-            yield tile(name, f"{kind} map of {name} in {image.id}", heat_overlay(small, one_map))
+            yield Layer(name, f"{kind} map of {name} in {image.id}", map_layer(one_map))
 
-    def _mask(self, file: h5py.File | None, image: LabelledImage, small: Picture) -> Iterator[Tile]:
-        stored = None if file is None else file.get(image.id)
-        if stored is not None:
-            yield self._overlay(f"Mask of {image.id}", np.asarray(stored[()]), small)
-
-    def _overlay(self, alt: str, mask: NDArray[np.integer], small: Picture) -> Tile:
-        self.ignore_shown |= bool((mask == self.table.ignore_id).any())
-        return tile("", alt, mask_overlay(small, mask, self.table))
+    def _mask(
+        self, kind: str, image: LabelledImage, mask: NDArray[np.integer] | None, small: Picture
+    ) -> tuple[Layer, ...]:
+        if mask is None:
+            return ()
+        return (Layer("", f"{kind} of {image.id}", mask_layer(mask, small.shape[0], small.shape[1], self.table)),)
 
 
-def _why_empty(maps: h5py.File | None, labels: tuple[tuple[int, str], ...]) -> str:
-    return "no label, no map" if maps is not None and not labels else "not made yet"
+def _small(image: LabelledImage) -> Picture:
+    return thumbnail(read_image(image.path), SIDE)
+
+
+def _read(file: h5py.File | None, image_id: str) -> NDArray[np.integer] | None:
+    found = None if file is None else file.get(image_id)
+    return np.asarray(found[()]) if isinstance(found, h5py.Dataset) else None
+
+
+def _equal(one: NDArray[np.integer], two: NDArray[np.integer] | None) -> bool:
+    return two is not None and np.array_equal(one, two)
 
 
 def tile(caption: str, alt: str, picture: Picture) -> Tile:

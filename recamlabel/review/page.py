@@ -18,7 +18,11 @@ def template(name: str) -> Any:
 
     # Class names, ids and settings come from users: everything is escaped unless it is ours.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(static_file),
     )
     environment.filters |= {
         "number": number,
@@ -27,11 +31,12 @@ def template(name: str) -> Any:
         "duration": duration,
         "change": change,
     }
-    environment.globals["css"] = _file("report.css")
-    return environment.from_string(_file(name))
+    environment.globals["css"] = static_file("report.css")
+    return environment.get_template(name)
 
 
-def _file(name: str) -> str:
+def static_file(name: str) -> str:
+    """Text of a file beside the templates."""
     return resources.files("recamlabel.review").joinpath("templates", name).read_text(encoding="utf-8")
 
 

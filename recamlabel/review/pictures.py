@@ -1,17 +1,15 @@
-"""Small pictures for the report: heat maps and masks over an image, as data URIs."""
+"""Small pictures for the pages: photographs, masks over them, what differs, as data URIs."""
 
 from __future__ import annotations
 
 import base64
 import colorsys
 import io
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recamlabel.arrays import resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 
 Picture = NDArray[np.uint8]
@@ -35,33 +33,21 @@ def thumbnail(image: Picture, side: int) -> Picture:
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def heat_overlay(image: Picture, one_map: NDArray[np.floating]) -> Picture:
-    """A class map ``(h, w)`` in 0..1 over an image ``(H, W, 3)``, in a perceptually even colour map.
-
-    The image turns grey, so that every colour in the picture is the map's; where the map is
-    low the image shows through.
-    """
-    heat = resize_maps(one_map[None], *image.shape[:2])[0]
-    colours = _inferno()[np.clip(heat * 255 + 0.5, 0, 255).astype(np.uint8)]
-    weight = (0.35 + 0.45 * np.clip(heat, 0, 1))[..., None]
-    return np.asarray(_grey(image) * (1 - weight) + colours * weight).astype(np.uint8)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -> Picture:
     """A mask of any size over an image in grey: class colours with outlines, "ignore" in its own colour.
 
-    The image is grey for the reason it is in :func:`heat_overlay`: a colour means a class.
+    The image is grey, so that every colour in the picture means a class.
     """
     height, width = image.shape[:2]
-    small = _nearest(mask, height, width)
+    small = nearest(mask, height, width)
     fill = (small != BACKGROUND_ID)[..., None] * FILL
     colours = class_colours(table)
     colours = colours[np.where(small == table.ignore_id, len(colours) - 1, small)]
     picture = _grey(image) * (1 - fill) + colours * fill
-    picture[_outline(small)] = OUTLINE
+    picture[outline(small)] = OUTLINE
     result: Picture = picture.astype(np.uint8)
     return result
 
@@ -73,7 +59,7 @@ def difference_overlay(
 
     A pixel without a label ("ignore") counts as no object here, like background.
     """
-    one, two = (_nearest(mask, *image.shape[:2]) for mask in (first, second))
+    one, two = (nearest(mask, *image.shape[:2]) for mask in (first, second))
     there = [(small != BACKGROUND_ID) & (small != ignore_id) for small in (one, two)]
     kinds = (there[0] & ~there[1], ~there[0] & there[1], there[0] & there[1], ~there[0] & ~there[1])
     picture = np.repeat(_grey(image), 3, axis=2)
@@ -109,14 +95,14 @@ def data_uri(picture: Picture) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _nearest(mask: NDArray[np.integer], height: int, width: int) -> NDArray[np.int64]:
+def nearest(mask: NDArray[np.integer], height: int, width: int) -> NDArray[np.int64]:
     """A mask at another size, by the pixel at each centre."""
     rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
     return np.asarray(mask[rows[:, None], columns[None, :]], dtype=np.int64)
 
 
-def _outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
+def outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Foreground pixels with a neighbour below or to the right, above or to the left, of another id."""
     edge = np.zeros(mask.shape, dtype=bool)
     down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
@@ -129,10 +115,3 @@ def _outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 def _grey(image: Picture) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(image).convert("L"), dtype=np.float32)[..., None]
-
-
-@lru_cache(maxsize=1)
-def _inferno() -> NDArray[np.float32]:
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, dtype=np.float32)

@@ -84,6 +84,25 @@ def stored_agreement(file: h5py.File, image_id: str) -> dict[int, float]:
     return dict(zip(map(int, attributes["agreement_ids"]), map(float, attributes["agreement"]), strict=True))
 
 
+def restrict(probabilities: NDArray[np.float32], ids: Sequence[int]) -> NDArray[np.float32]:
+    """Probabilities given that nothing but some classes is there.
+
+    Args:
+        probabilities: ``(K + 1, h, w)``, background first.
+        ids: The C ids that are possible, 0 for the background.
+
+    Returns:
+        ``(C, h, w)``, summing to 1 over the classes.
+
+    Example:
+        >>> restrict(np.array([[[0.2]], [[0.5]], [[0.3]]], dtype=np.float32), [0, 2]).round(2).tolist()
+        [[[0.4000000059604645]], [[0.6000000238418579]]]
+    """
+    own = probabilities[list(ids)]
+    result: NDArray[np.float32] = own / np.maximum(own.sum(axis=0, keepdims=True), 1e-12)
+    return result
+
+
 def decide(
     probabilities: NDArray[np.float32],
     shape: tuple[int, int],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recamlabel.stages.affinity import run_affinity, run_edges
 from recamlabel.stages.base import StageContext
+from recamlabel.stages.calibration import run_calibration
 from recamlabel.stages.classify import run_classifier, run_recam
 from recamlabel.stages.gate import run_gate
 from recamlabel.stages.maps import run_cams, run_maps
@@ -13,6 +14,7 @@ from recamlabel.stages.segment import run_segmentation, run_segmenter
 __all__ = [
     "StageContext",
     "run_affinity",
+    "run_calibration",
     "run_cams",
     "run_classifier",
     "run_edges",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from recamlabel.arrays import map_histogram
-from recamlabel.masks.calibrate import Calibration, calibrate, stored_histograms
+from recamlabel.masks.calibrate import Calibration, LevelEvidence, calibrate, otsu_level
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
 from recamlabel.progress import say, track
@@ -19,8 +20,12 @@ from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
 from recamlabel.segment.predict import stored_agreement
 from recamlabel.stages.base import StageContext
+from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
+
+if TYPE_CHECKING:
+    from recamlabel.evaluation.calibration import KnownLevel
 
 
 def run_refine(context: StageContext) -> Mapping[str, Any]:
@@ -59,17 +64,18 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
     config, run = context.config, context.run
     images = [image.id for image in context.catalog.images]
     with open_store(run.path / "scores.h5") as scores, open_store(run.path / "maps.h5") as maps:
-        chosen = calibrate(stored_histograms(scores, images))
-        plain = calibrate([map_histogram(maps[f"cam/{name}"][()]) for name in images])
+        chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
+        plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
         auto = config.masks.threshold == "auto"
-        threshold = chosen.threshold if auto else float(config.masks.threshold)
+        known = _known(context, scores) if auto else None
+        threshold = known.threshold if known else chosen.threshold if auto else float(config.masks.threshold)
         job = RenderJob(
             context.catalog,
             scores,
             maps,
             config.refine.source,
             threshold,
-            plain.threshold,
+            plain,
             config.masks.ignore,
             config.data.background,
         )
@@ -84,10 +90,20 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
         }
         with track("masks", len(images)) as advance:
             pixels = render_masks(job, run.path, context.key, attributes, limit, advance, workers)
-    origin = chosen.origin if auto else "set by hand"
-    run.update_metrics("threshold", {**chosen.to_json(), "used": threshold, "used_origin": origin})
-    say(_summary(threshold, origin, chosen, auto, pixels))
+    origin = known.origin if known else chosen.origin if auto else "set by hand"
+    section = {**chosen.to_json(), "used": threshold, "used_origin": origin}
+    run.update_metrics("threshold", {**section, "known": known.to_json()} if known else section)
+    say(_summary(threshold, origin, chosen, auto and not known, pixels))
     return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
+
+
+def _known(context: StageContext, scores: h5py.File) -> KnownLevel | None:
+    """The level from reviewed masks, where they are to be used."""
+    if not context.config.review.use:
+        return None
+    from recamlabel.stages.reviewed import reviewed_level
+
+    return reviewed_level(context, scores)
 
 
 def _summary(threshold: float, origin: str, chosen: Calibration, auto: bool, pixels: Mapping[str, int]) -> str:

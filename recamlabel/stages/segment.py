@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import BackboneConfig
+from recamlabel.data.batches import SeedReader
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou
 from recamlabel.masks.quality import read_scores
+from recamlabel.masks.reviewed import ReviewedMasks
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.progress import track
@@ -42,13 +44,18 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
     table = context.catalog.dataset.classes
     net = Segmenter(config.method, backbone, len(table))
     images = context.catalog.training_images(context.config.data.train_splits)
+    names = [image.id for image in images]
     weights = None
     if config.quality_weights:
         scores = read_scores(run.path)
-        weights = np.array([scores[image.id] for image in images], dtype=np.float32)
-    batches = make_batches(
-        context, config, backbone, SEGMENTER_OFFSET, seeds=StoredArrays(run.path / "masks.h5"), weights=weights
-    )
+        weights = np.array([scores[name] for name in names], dtype=np.float32)
+    masks: SeedReader = StoredArrays(run.path / "masks.h5")
+    if context.config.review.use:
+        from recamlabel.stages.reviewed import review_weights
+
+        masks = ReviewedMasks(run.path)
+        weights = review_weights(context, names, np.ones(len(names), np.float32) if weights is None else weights)
+    batches = make_batches(context, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches))
     last = run_training(context, objective, batches, config)
     save_trained(context, SEGMENTER_WEIGHTS, net)

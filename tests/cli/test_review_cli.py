@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
-from typing import Any
 
 import pytest
-from filelock import FileLock, Timeout
 from review_by_hand import run_to_review
 
-from recamlabel.cli import doctor, review
+from recamlabel.cli import doctor
 from recamlabel.cli.main import run as run_cli
+from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import ConfigError
+from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.review.fiftyone_session import app_url, check_port, data_set_name, record_name
+from recamlabel.review.identity import identity_of
 from recamlabel.workspace import RunFolder
 
 
@@ -71,23 +72,19 @@ def test_a_port_that_is_taken(run: RunFolder, capsys: pytest.CaptureFixture[str]
         check_port("192.0.2.1", 5151)
 
 
-def test_decisions_of_the_page(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    seen: list[Any] = []
-
-    def import_decisions(folder: RunFolder, files: Any, *, take: Any) -> Any:
-        with pytest.raises(Timeout):
-            FileLock(folder.path / ".lock").acquire(timeout=0)
-        seen.append((folder.path, list(files), take))
-        return types.SimpleNamespace(lines=lambda: ["2 decisions recorded"])
-
-    module = types.SimpleNamespace(import_decisions=import_decisions)
-    monkeypatch.setattr(review, "import_module", lambda name: module)
-    files = [tmp_path / "a.json", tmp_path / "b.json"]
-    assert (
-        run_cli(["review", str(run.path), "--import", str(files[0]), "--import", str(files[1]), "--take", "last"]) == 0
-    )
-    assert seen == [(run.path, files, "last")]
-    assert capsys.readouterr().out == "2 decisions recorded\n"
+def test_decisions_of_the_page(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = identity_of(run, load_catalog(run.path / CATALOG_FILE)).to_json()
+    imports = []
+    for name, status in (("ann", "accepted"), ("bob", "rejected")):
+        rows = [{"image": "d", "status": status, "note": "", "time": "2026-11-22T20:00:00Z"}]
+        tree = {"format": "recamlabel-decisions", "version": 1, "run": identity, "decisions": rows}
+        (tmp_path / f"{name}.json").write_text(json.dumps(tree))
+        imports += ["--import", str(tmp_path / f"{name}.json")]
+    assert run_cli(["review", str(run.path), *imports]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert run_cli(["review", str(run.path), *imports, "--take", "last"]) == 0
+    assert capsys.readouterr().out == "review: 1 decision recorded (1 rejected)\n"
+    assert ReviewFolder(run.path).kinds() == {"d": "rejected"}
 
 
 def test_names_of_data_sets(run: RunFolder, tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import h5py
 import numpy as np
 import pytest
 
 from recamlabel.arrays import map_histogram
 from recamlabel.errors import StoreError
-from recamlabel.masks.calibrate import FALLBACK, between_variance, calibrate, otsu, stored_histograms
+from recamlabel.masks.calibrate import FALLBACK, LevelEvidence, between_variance, calibrate, otsu, otsu_level
 
 
 def histogram(values):
@@ -32,42 +31,46 @@ def test_two_heaps_are_parted_between_them():
     assert 0.2 < otsu(histogram([0.1] * 70 + [0.2] * 10 + [0.8] * 10 + [0.9] * 10)) <= 0.8
 
 
-def test_every_image_counts_alike():
+def test_otsu_level_counts_every_image_alike():
     small, large = histogram([0.1] * 5 + [0.5] * 5), histogram([0.1] * 5000 + [0.9] * 5000)
-    assert calibrate([small, small, small, large]).threshold == calibrate([small * 77, small, small, large]).threshold
-
-
-def test_the_choice_its_interval_and_its_curve():
-    rng = np.random.default_rng(1)
-    images = [
-        histogram(np.concatenate([rng.normal(0.2, 0.08, 300), rng.normal(0.7, 0.1, 200)]).clip(0, 1)) for _ in range(20)
-    ]
-    found = calibrate(images)
-    assert 0.38 < found.threshold < 0.52
-    assert found.interval[0] <= found.threshold <= found.interval[1] and found.interval[1] - found.interval[0] < 0.1
-    best = max(found.curve, key=lambda point: point[1])
-    assert abs(best[0] - found.threshold) <= 0.02 and found.images == 20
-    assert calibrate(images) == found and set(found.to_json()) == {
-        "threshold",
-        "interval",
-        "criterion",
-        "images",
-        "origin",
-    }
+    assert otsu_level([small, small, small, large]) == otsu_level([small * 77, small, small, large])
 
 
 @pytest.mark.parametrize("images", [[], [np.zeros(100, np.int32)], [histogram([0.0] * 9)], [histogram([1.0])]])
-def test_maps_that_say_nothing_give_the_default_and_no_certainty(images):
-    found = calibrate(images)
+def test_otsu_level_of_maps_that_say_nothing(images):
+    assert otsu_level(images) == FALLBACK
+
+
+LEVELS = np.array([0.3, 0.4, 0.5])
+
+
+def evidence(separation, kept):
+    return LevelEvidence(LEVELS, np.array(separation, float).reshape(-1, 3), np.array(kept, float).reshape(-1, 3))
+
+
+def test_the_choice_is_the_peak_of_the_product_of_the_means():
+    found = calibrate(evidence([[0.2, 0.4, 0.5], [0.2, 0.4, 0.5]], [[1.0, 0.9, 0.5]]))
+    assert found.threshold == 0.4 and found.curve == ((0.3, 0.2), (0.4, 0.324), (0.5, 0.125))
+    assert found.parts == {"separation": (0.2, 0.4, 0.5), "kept": (1.0, 0.9, 0.5)} and found.images == 2
+    assert found.interval == (0.4, 0.4) and "without ground truth" in found.origin
+    assert set(found.to_json()) == {"threshold", "interval", "criterion", "parts", "images", "origin"}
+
+
+def test_images_that_disagree_widen_the_interval():
+    found = calibrate(evidence([[0.9, 0.1, 0.1], [0.1, 0.1, 0.8]] * 3, []))
+    assert found.interval == (0.3, 0.5) and calibrate(evidence([[0.9, 0.1, 0.1], [0.1, 0.1, 0.8]] * 3, [])) == found
+
+
+@pytest.mark.parametrize("rows", [[], [[0.0, 0.0, 0.0]], [[0.4, 0.4, 0.4]]])
+def test_levels_that_are_all_alike_give_the_default_and_no_certainty(rows):
+    found = calibrate(evidence(rows, []))
     assert found.threshold == FALLBACK and found.interval == (0.0, 1.0) and "say nothing" in found.origin
 
 
-def test_a_run_of_an_older_version_is_named(tmp_path):
-    with h5py.File(tmp_path / "scores.h5", "w") as file:
-        for name, ids in (("a", [1]), ("b", [])):
-            file.create_dataset(f"scores/{name}", data=np.zeros((len(ids), 2, 2))).attrs["class_ids"] = ids
-        file["scores/a"].attrs["histogram"] = histogram([0.5])
-        assert len(stored_histograms(file, ["a", "b"])) == 1
-        del file["scores/a"].attrs["histogram"]
-        with pytest.raises(StoreError, match="no histogram of image 'a'; run `recamlabel fit` again"):
-            stored_histograms(file, ["a", "b"])
+def test_the_evidence_survives_the_file(tmp_path):
+    known = evidence([[0.1, 0.2, 0.3]], [])
+    known.save(tmp_path / "levels.h5", {"stage_key": "k"})
+    read = LevelEvidence.load(tmp_path / "levels.h5")
+    assert read.separation.tolist() == [[0.1, 0.2, 0.3]] and read.kept.shape == (0, 3)
+    with pytest.raises(StoreError, match="no such file"):
+        LevelEvidence.load(tmp_path / "other.h5")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,9 +20,11 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run, record
+from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.review.curves import charts, training_steps
 from recamlabel.review.gallery import choose_images
-from recamlabel.review.pictures import class_colours, heat_overlay, mask_overlay, thumbnail
+from recamlabel.review.layers import map_layer, mask_layer
+from recamlabel.review.pictures import class_colours, mask_overlay, thumbnail
 from recamlabel.review.report import write_report
 from recamlabel.storage.png import write_mask
 from recamlabel.workspace import RunFolder
@@ -37,7 +41,7 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self.open = "", list[str]()
+        self.text, self.open, self.scripts = "", list[str](), list[str]()
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -52,7 +56,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
             self.text += f" {data}"
 
     def named(self, name: str) -> list[dict[str, str | None]]:
@@ -105,59 +111,76 @@ def test_page_needs_nothing_else(run: RunFolder, truth: Path) -> None:
     assert path == run.path / "report.html"
     html = path.read_text(encoding="utf-8")
     page = page_of(path)
-    assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in page.tags)
+    assert {"link", "iframe", "base", "object"}.isdisjoint(tag for tag, _ in page.tags)
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "data:").startswith(("data:", "#"))
     outside = re.sub(r'xmlns(:\w+)?="[^"]*"', "", html)
-    assert not re.search(r"https?://|@import|url\((?!#)", outside)
+    assert not re.search(r"https?://|@import|url\((?!#|data:image/)", outside)
     assert len(html) < 5_000_000
+
+
+def test_only_our_script_may_run(run: RunFolder, truth: Path) -> None:
+    page = page_of(write_report(run, truth))
+    assert [tag.get("type") for tag in page.named("script")] == ["application/json", None]
+    policy = next(tag["content"] or "" for tag in page.named("meta") if tag.get("http-equiv"))
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
 def test_names_are_text_everywhere(run: RunFolder, truth: Path) -> None:
     record(run, evaluate_run(run, truth, "masks"))
+    ReviewFolder(run.path).add([Decision("images/b", "fix", EVIL, source="page:" + EVIL)], {}, 255)
     page = page_of(write_report(run, truth))
-    assert page.named("script") == []
     assert page.text.count(EVIL) >= 4
     assert f"/data/{EVIL}.csv" in page.text
     assert "dog & cat" in page.text
     assert any(EVIL in (image["alt"] or "") for image in page.named("img"))
+    data = json.loads(page.scripts[0])
+    assert "<" not in page.scripts[0]
+    assert [(card["image"], card["status"], card["note"]) for card in data["cards"]] == [
+        ("images/a", None, ""),
+        ("images/b", "fix", EVIL),
+        ("images/c", None, ""),
+    ]
+
+
+def decoded(uri: str | None) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode((uri or "").partition(",")[2])))
 
 
 def test_pictures_of_each_card(run: RunFolder, truth: Path) -> None:
     page = page_of(write_report(run, truth))
     images = page.named("img")
-    alts = [image["alt"] for image in images]
-    assert alts == [
-        f"Image images/a: {EVIL}",
+    assert [image["alt"] for image in images] == [
         f"CAM map of {EVIL} in images/a",
         f"ReCAM map of {EVIL} in images/a",
         "Mask of images/a",
         "True mask of images/a",
-        f"Image images/b: {EVIL}, dog & cat",
         f"CAM map of {EVIL} in images/b",
         "CAM map of dog & cat in images/b",
         f"ReCAM map of {EVIL} in images/b",
         "ReCAM map of dog & cat in images/b",
         "Mask of images/b",
         "True mask of images/b",
-        "Image images/c: no label",
         "Mask of images/c",
         "True mask of images/c",
     ]
+    photos = [div["aria-label"] for div in page.named("div") if div.get("role") == "img"]
+    assert photos == [f"Image images/a: {EVIL}", f"Image images/b: {EVIL}, dog & cat", "Image images/c: no label"]
     for image in images:
-        decoded = Image.open(io.BytesIO(base64.b64decode((image["src"] or "").partition(",")[2])))
-        assert (decoded.format, decoded.size) == ("WEBP", (8, 8))
-        assert (image["width"], image["height"]) == ("8", "8")
+        size = (4, 4) if "map" in (image["alt"] or "") else (8, 8)
+        assert (decoded(image["src"]).format, decoded(image["src"]).size) == ("PNG", size)
+    for card in page.named("article"):
+        assert decoded((card["style"] or "")[len("--photo:url(") : -1]).size == (8, 8)
     assert page.text.count("no label, no map") == 2
-    assert "no label (ignored)" in page.text
 
 
 def test_without_truth_and_scores_it_says_so(run: RunFolder) -> None:
     page = page_of(write_report(run))
     assert "No scores: this run was not compared with true masks." in page.text
     assert not any("True mask" in (image["alt"] or "") for image in page.named("img"))
-    assert "no label (ignored)" not in page.text
 
 
 def test_scores_and_outdated_scores(run: RunFolder, truth: Path) -> None:
@@ -206,18 +229,19 @@ def test_same_run_same_page(run: RunFolder, truth: Path) -> None:
     assert write_report(run, truth).read_bytes() == first
 
 
-def test_truth_for_a_part_shows_that_part(run: RunFolder, truth: Path) -> None:
+def test_truth_for_a_part_shows_that_part_first(run: RunFolder, truth: Path) -> None:
     (truth / "a.png").unlink()
-    page = page_of(write_report(run, truth))
+    page = page_of(write_report(run, truth, max_images=2))
     assert [image["alt"] for image in page.named("img") if "True" in (image["alt"] or "")] == [
         "True mask of images/b",
         "True mask of images/c",
     ]
+    assert page_of(write_report(run, truth)).text.count("no true mask") == 1
 
 
 def test_refusals_leave_the_old_page(run: RunFolder, tmp_path: Path) -> None:
     before = write_report(run).read_bytes()
-    with pytest.raises(ConfigError, match="images in the report: expected 1 to 200, got 0"):
+    with pytest.raises(ConfigError, match="images in the report: expected at least 1, or all, got 0"):
         write_report(run, max_images=0)
     with pytest.raises(StoreError, match="no such folder; expected the folder with the true masks"):
         write_report(run, tmp_path / "gone")
@@ -262,16 +286,33 @@ def test_steps_after_a_restart_or_a_kill() -> None:
     assert charts(noise) == []
 
 
-def test_heat_overlay_by_hand() -> None:
-    image = np.full((2, 2, 3), (30, 60, 90), dtype=np.uint8)
-    before = image.copy()
-    picture = heat_overlay(image, np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32))
-    assert picture.dtype == np.uint8
-    assert (image == before).all()
-    assert np.ptp(picture[0, 0].astype(int)) <= 3, "low: the image in grey"
-    assert (picture[0, 1] > 140).all(), "high: the pale end of the colour map"
-    sums = [heat_overlay(image, np.full((1, 1), value))[0, 0].sum() for value in np.linspace(0, 1, 11)]
-    assert sums == sorted(sums), "brighter for every step up"
+def test_map_layer_by_hand() -> None:
+    picture = np.asarray(decoded(map_layer(np.array([[0.0, 0.5, 1.0]]))).convert("RGBA")).astype(int)[0]
+    assert picture.shape == (3, 4)
+    assert picture[0, :3].sum() < 20 < picture[1, :3].sum() < picture[2, :3].sum()
+    assert picture[:, 3].tolist() == sorted(picture[:, 3]) and picture[2, 3] == 255
+    assert decoded(map_layer(np.zeros((300, 600)))).size == (96, 48)
+
+
+def test_mask_layer_by_hand() -> None:
+    table = ClassTable(("a", "b"))
+    mask = np.zeros((10, 10), np.uint8)
+    mask[:, 4:] = 2
+    mask[:, 8:] = 255
+    layer = np.asarray(decoded(mask_layer(mask, 5, 5, table)).convert("RGBA"))
+    assert (layer[:, :2, 3] == 0).all(), "background is clear"
+    assert (layer[:, 2:] == 255).all(), "outlines meet: white"
+    whole = np.asarray(decoded(mask_layer(np.full((4, 4), 2), 4, 4, table)).convert("RGBA"))
+    assert (whole == [*class_colours(table)[2], 255]).all()
+    ignored = np.asarray(decoded(mask_layer(np.full((4, 4), 255), 4, 4, table)).convert("RGBA"))
+    assert (ignored[..., :3] == class_colours(table)[-1]).all()
+
+
+def test_mask_layer_of_more_values_than_a_palette_holds() -> None:
+    table = ClassTable(tuple(map(str, range(300))))
+    mask = np.arange(300).reshape(10, 30)
+    layer = decoded(mask_layer(np.kron(mask, np.ones((4, 4), int)), 40, 120, table)).convert("RGBA")
+    assert (np.asarray(layer)[1::4, 1::4][9, 9, :3] == class_colours(table)[279]).all()
 
 
 def test_mask_overlay_by_hand() -> None:

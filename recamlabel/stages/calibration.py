@@ -1,0 +1,87 @@
+"""Stage ``calibration``: what the candidate background levels are worth, without any true mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.data.batches import Normalisation, resize
+from recamlabel.data.decode import read_image
+from recamlabel.devices import autocast
+from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.masks.calibrate import LevelEvidence
+from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, separation
+from recamlabel.progress import track
+from recamlabel.refine import needs_crf
+from recamlabel.stages.base import StageContext, load_classifier
+from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.training.loop import to_device
+from recamlabel.training.objectives.classifier import ClassifierNet
+
+LEVELS_FILE = "levels.h5"
+# Images whose separation is measured, and those that the classifier is asked about: means over so many
+# are steady, and a data set of a hundred thousand does not wait for them.
+SEPARATION_IMAGES = 2000
+KEPT_IMAGES = 64
+
+
+def run_calibration(context: StageContext) -> Mapping[str, Any]:
+    """Separation and kept confidence of the refined masks at every candidate level."""
+    config, path = context.config, context.run.path
+    levels = candidate_levels(config.refine.levels, needs_crf(config.refine.method))
+    labelled = [image for image in context.catalog.images if image.present] if config.data.background else []
+    net = load_classifier(context)
+    to_device(net, context.device).eval()
+    asked = {image.id for image in spread(labelled, KEPT_IMAGES)}
+    apart, kept = [], []
+    chosen = spread(labelled, SEPARATION_IMAGES)
+    with open_store(path / "scores.h5") as scores, track("calibration", len(chosen)) as advance:
+        for image in chosen:
+            stored = scores[f"scores/{image.id}"]
+            if image.id in asked:
+                kept.append(_kept(context, net, image, stored, levels))
+            soft = from_uint8(stored[()])
+            apart.append(separation(appearance(resize(read_image(image.path), *soft.shape[1:])), soft, levels))
+            advance()
+    rows = [np.reshape(part, (-1, len(levels))) for part in (apart, kept)]
+    LevelEvidence(np.array(levels), *rows).save(path / LEVELS_FILE, {"stage_key": context.key})
+    return {"asked": len(kept)}
+
+
+def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
+    """At most ``count`` images, evenly over the data set.
+
+    Example:
+        >>> spread(range(10), 3)
+        [0, 3, 6]
+    """
+    if len(images) <= count:
+        return list(images)
+    return [images[position * len(images) // count] for position in range(count)]
+
+
+@torch.no_grad()
+def _kept(
+    context: StageContext, net: ClassifierNet, image: LabelledImage, stored: h5py.Dataset, levels: Sequence[float]
+) -> NDArray[np.float64]:
+    """Mean over the labels of the classifier's confidence in each, ``(L,)``."""
+    pixels = read_image(image.path)
+    size = working_size(pixels.shape[0], pixels.shape[1], context.config.augment.resize_max)
+    small = resize(pixels, *size)
+    scores = resize_maps(from_uint8(stored[()]), *size)
+    normalisation = Normalisation(net.backbone.mean, net.backbone.std)
+    found = []
+    for number, pictures in zip(class_ids(stored), kept_alone(small, scores, levels), strict=True):
+        inputs = scaled_inputs(pictures, *size, normalisation).to(context.device)
+        with autocast(context.device, context.config.runtime.amp):
+            logits = net(inputs.contiguous(memory_format=torch.channels_last))
+        found.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
+    mean: NDArray[np.float64] = np.mean(found, axis=0)
+    return mean

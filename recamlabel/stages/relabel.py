@@ -1,0 +1,72 @@
+"""Stage ``relabel`` of a later round: class maps fused with what the segmenter of the round before says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.arrays import resize_maps
+from recamlabel.classes import BACKGROUND_ID
+from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.progress import track
+from recamlabel.segment.predict import restrict
+from recamlabel.stages.base import StageContext
+from recamlabel.stages.segment import load_predictor
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+
+
+def run_relabel(context: StageContext, first: Path, previous: StageContext) -> Mapping[str, Any]:
+    """Write the round's ``maps.h5``.
+
+    Args:
+        context: Of the new round.
+        first: ``maps.h5`` of the first round.
+        previous: Of the round before, whose segmenter is trained.
+    """
+    predictor, catalog = load_predictor(previous), context.catalog
+    source = context.config.refine.source
+    weight = context.config.segmenter.relabel_weight
+    attributes = {**context.provenance(), "segmenter": previous.run.key_of("segmenter")}
+    with (
+        open_store(first) as maps,
+        ShardedWriter(context.run.path / "maps.h5", context.key, attributes) as writer,
+        track("relabel", len(catalog.images), start=len(writer.done)) as advance,
+    ):
+        todo = [image for image in catalog.images if image.id not in writer.done]
+        for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
+            found = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
+            for image, probabilities in zip(group, found, strict=True):
+                stored = {name: maps[f"{name}/{image.id}"] for name in {"cam", "recam"}}
+                ids = class_ids(stored[source])
+                arrays = {name: item[()] for name, item in stored.items()}
+                if ids:
+                    arrays[source] = fuse(arrays[source], restrict(probabilities, [BACKGROUND_ID, *ids])[1:], weight)
+                attrs = {"class_ids": np.array(ids, dtype=np.int32)}
+                writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
+            advance(len(group))
+        writer.finish()
+    return {}
+
+
+def fuse(maps: NDArray[np.float16], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float16]:
+    """Weighted mean of class maps and of a segmenter's probabilities, at the maps' size.
+
+    Args:
+        maps: ``(C, h, w)`` in [0, 1].
+        probabilities: ``(C, h', w')`` in [0, 1].
+        weight: Of the probabilities, in [0, 1].
+
+    Returns:
+        ``(C, h, w) float16`` in [0, 1].
+
+    Example:
+        >>> fuse(np.array([[[1.0, 0.5]]], np.float16), np.array([[[1.0, 0.0]]], np.float32), 0.5).tolist()
+        [[[1.0, 0.25]]]
+    """
+    resized = resize_maps(probabilities, maps.shape[1], maps.shape[2])
+    fused: NDArray[np.float16] = ((1 - weight) * maps.astype(np.float32) + weight * resized).astype(np.float16)
+    return fused

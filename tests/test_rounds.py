@@ -1,0 +1,139 @@
+"""A second round: what is kept, what comes back, what is done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from recamlabel import rounds
+from recamlabel.cli.main import run as command
+from recamlabel.config import load_config
+from recamlabel.errors import ConfigError
+from recamlabel.pipeline import fit
+from recamlabel.workspace import RunFolder
+from tests.helpers import TINY, make_tiny_csv
+
+SETTINGS = [
+    *TINY,
+    "segmenter.enabled=true",
+    "segmenter.min_steps=2",
+    "segmenter.max_steps=2",
+    "segmenter.batch_size=4",
+    "segmenter.predict.scales=[1.0]",
+    "refine.method=none",
+]
+ROUND = ["relabel", "refine", "calibration", "masks", "segmenter", "segmentation", "quality"]
+
+
+def config(count: int = 2, *lines: str):
+    return load_config(assignments=[*SETTINGS, f"rounds={count}", *lines])
+
+
+def ran(capsys) -> list[str]:
+    return [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if ": done in" in line]
+
+
+def masks(folder: Path) -> dict[str, np.ndarray]:
+    with h5py.File(folder / "masks.h5") as file:
+        return {f"images/{number}": file[f"images/{number}"][()] for number in range(8)}
+
+
+def same(one: Path, two: Path) -> bool:
+    first, second = masks(one), masks(two)
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def prefer_second(monkeypatch):
+    """Two steps of training decide nothing: let the second round be the better one."""
+    plain = rounds._facts
+    monkeypatch.setattr(rounds, "_facts", lambda run, number: {**plain(run, number), "criterion": float(number)})
+
+
+def test_the_better_round_takes_the_place_of_the_run(tmp_path, capsys, prefer_second):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    run = fit(data, out, config())
+    assert ran(capsys)[-7:] == ROUND
+    found = run.metrics()["rounds"]
+    assert found["kept"] == 2 and [row["round"] for row in found["rounds"]] == [1, 2]
+    assert {"threshold", "withheld", "quality"} <= set(found["rounds"][0])
+    assert same(out, out / "rounds/2") and not same(out, out / "rounds/1")
+    assert (out / "masks/images/0.png").read_bytes() == (out / "rounds/2/masks/images/0.png").read_bytes()
+    for name in ("1", "2"):
+        part = RunFolder.open(out / "rounds" / name)
+        assert {part.stage_state(stage) for stage in rounds.STAGES} == {"finished"}
+    assert run.key_of("masks") == RunFolder.open(out / "rounds/2").key_of("masks")
+
+    fit(data, out, config())
+    assert ran(capsys) == [] and same(out, out / "rounds/2")
+    fit(data, out, config(1))
+    assert ran(capsys) == [] and same(out, out / "rounds/1") and "rounds" not in RunFolder.open(out).state.stages
+    fit(data, out, config())
+    assert ran(capsys) == [] and same(out, out / "rounds/2")
+
+
+def test_the_first_round_stays_where_it_is_better(tmp_path, monkeypatch):
+    plain = rounds._facts
+    monkeypatch.setattr(rounds, "_facts", lambda run, number: {**plain(run, number), "criterion": -float(number)})
+    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config())
+    assert run.metrics()["rounds"]["kept"] == 1 and same(run.path, run.path / "rounds/1")
+
+
+def test_a_kill_while_the_files_are_put_in_place_loses_nothing(tmp_path, capsys, monkeypatch, prefer_second):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    fit(data, out, config(1))
+    plain = rounds._link
+
+    def dying(source: Path, target: Path) -> None:
+        if target == out / "segmenter.h5":
+            raise KeyboardInterrupt
+        plain(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "_link", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, out, config())
+    assert same(out, out / "rounds/2")  # half in place
+    ran(capsys)
+    fit(data, out, config(1))
+    assert ran(capsys) == [] and same(out, out / "rounds/1")
+    fit(data, out, config())
+    assert ran(capsys) == [] and same(out, out / "rounds/2")
+
+
+def test_another_level_is_rendered_from_the_round_that_is_kept(tmp_path, capsys, prefer_second):
+    out = tmp_path / "run"
+    fit(make_tiny_csv(tmp_path), out, config())
+    assert command(["masks", str(out), "--threshold", "0.2", "--ignore", "none"]) == 0
+    assert same(out, out / "rounds/2") and not same(out, out / "rounds/1")
+    assert RunFolder.open(out).state.stages["masks"]["threshold"] == 0.2
+    assert not any((mask == 255).any() for mask in masks(out).values())
+
+
+def test_the_report_shows_both_rounds(tmp_path, capsys):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    lines = [part for line in SETTINGS for part in ("--set", line)]
+    assert command(["fit", str(data), "--out", str(out), "--rounds", "2", *lines]) == 0
+    page = (out / "report.html").read_text()
+    assert "Each round starts from the segmenter" in page and 'href="rounds.html"' in page
+    assert (out / "rounds.html").read_text().count("<img") >= 4
+
+
+def test_rounds_need_a_segmenter(tmp_path):
+    with pytest.raises(ConfigError, match="rounds=2: a second round starts from the segmenter"):
+        fit(make_tiny_csv(tmp_path), tmp_path / "run", config(2, "segmenter.enabled=false"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_fused_maps_are_the_mean_of_maps_and_probabilities(tmp_path):
+    out = tmp_path / "run"
+    fit(make_tiny_csv(tmp_path), out, config())
+    with h5py.File(out / "maps.h5") as first, h5py.File(out / "rounds/2/maps.h5") as second:
+        for name in ("images/2", "images/3"):
+            assert first[f"recam/{name}"].shape == second[f"recam/{name}"].shape
+            assert np.array_equal(first[f"cam/{name}"][()], second[f"cam/{name}"][()])
+        change = second["recam/images/2"][()].astype(float) - first["recam/images/2"][()].astype(float) / 2
+        assert change.min() >= -1e-3 and change.max() <= 0.5 + 1e-3 and change.max() > 0
