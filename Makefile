@@ -37,8 +37,9 @@ $(VENV)/.installed-review: $(VENV)/.installed-dev
 demo: $(VENV)/.installed
 	$(BIN)/recamlabel demo --out $(OUT)
 
+# A file's tests stay in one process: databases and browsers are started once a file.
 test: $(VENV)/.installed-review
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

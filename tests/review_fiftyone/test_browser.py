@@ -25,7 +25,7 @@ from review_by_hand import CLASSES, Review, run_to_review
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.review.fiftyone_session import app_url, connect
 
-pytestmark = [pytest.mark.review, pytest.mark.slow, pytest.mark.xdist_group("fiftyone")]
+pytestmark = [pytest.mark.review, pytest.mark.slow]
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

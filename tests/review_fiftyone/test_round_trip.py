@@ -17,7 +17,7 @@ from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.review.fiftyone_session import connect
 from recamlabel.storage.png import read_mask
 
-pytestmark = [pytest.mark.review, pytest.mark.xdist_group("fiftyone")]
+pytestmark = pytest.mark.review
 Change = Callable[[Review], dict[str, np.ndarray]]
 
 
