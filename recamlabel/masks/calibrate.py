@@ -24,7 +24,7 @@ from recamlabel.storage.hdf5 import open_store
 
 RESAMPLES = 200
 FALLBACK = 0.45
-ORIGIN = "chosen without ground truth (separation in colour and texture times kept confidence)"
+ORIGIN = "chosen without ground truth, by separation and kept confidence"
 NOTHING = "default, because the maps say nothing"
 
 
