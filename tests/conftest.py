@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+from importlib.util import find_spec
 from pathlib import Path
 
 # Set before torch is loaded: threads that sleep at barriers leave the cores to the other test process.
@@ -11,10 +18,56 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from helpers import make_tiny_csv
+from helpers import free_port, make_tiny_csv
 
 
 @pytest.fixture
 def tiny_csv(tmp_path: Path) -> Path:
     """A data set of :func:`helpers.make_tiny_csv`."""
     return make_tiny_csv(tmp_path)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def fiftyone_database() -> str:
+    """Start a MongoDB and point FiftyOne at it; skips where either is not installed."""
+    spec = find_spec("fiftyone")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("FiftyOne is not installed (extra review)")
+    server = Path(next(iter(spec.submodule_search_locations))) / "db/bin/mongod"
+    if not server.is_file():
+        pytest.skip(f"FiftyOne has no MongoDB ({server})")
+    folder, port = Path(tempfile.mkdtemp(prefix="recamlabel-mongo-")), free_port()
+    place = ["--dbpath", str(folder), "--logpath", str(folder / "log"), "--port", str(port)]
+    process = subprocess.Popen([server, *place, "--bind_ip", "127.0.0.1", "--nounixsocket"], stdout=subprocess.DEVNULL)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(timeout=20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    # Registered before FiftyOne's own exit hook, so run after it: without a database that waits half a minute.
+    atexit.register(stop)
+    for _ in range(100):
+        if _answers(port):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.skip("the MongoDB of FiftyOne does not start here")
+    uri = f"mongodb://127.0.0.1:{port}"
+    os.environ |= {
+        "FIFTYONE_DATABASE_URI": uri,
+        "FIFTYONE_DATABASE_NAME": f"recamlabel-{os.getpid()}",
+        "FIFTYONE_DATABASE_VALIDATION": "0",
+        "FIFTYONE_DO_NOT_TRACK": "1",
+        "FIFTYONE_SHOW_PROGRESS_BARS": "0",
+        "FIFTYONE_APP_COLORSCALE": "jet",
+    }
+    return uri

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
 from recamlabel.adapters.assemble import Draft, Entry, assemble
 from recamlabel.adapters.base import AdapterOptions, Dataset, Problem
 from recamlabel.adapters.class_names import is_background
-from recamlabel.adapters.fiftyone_service import check_fiftyone
+from recamlabel.adapters.fiftyone_service import start_fiftyone
 from recamlabel.adapters.folder_scan import SPLIT_FOLDERS
 from recamlabel.adapters.ids import relative_path
 from recamlabel.adapters.settings import refuse_foreign_settings
@@ -61,9 +60,7 @@ class FiftyOneAdapter:
 
 
 def _open(name: str) -> Any:
-    check_fiftyone()
-    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "1")
-    fiftyone = import_module("fiftyone")
+    fiftyone = start_fiftyone()
     names = fiftyone.list_datasets()
     if name not in names:
         shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

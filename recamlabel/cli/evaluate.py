@@ -30,7 +30,7 @@ from recamlabel.workspace import RunFolder
     type=click.Choice(WHAT),
     default="masks",
     show_default=True,
-    help="The masks as they are, or the class maps (CAM, ReCAM) at their best background threshold.",
+    help="The masks as they are, or after review, or the class maps (CAM, ReCAM) at their best background threshold.",
 )
 @click.option("--split", metavar="NAME", help="Score the images of this split alone.")
 @click.option(

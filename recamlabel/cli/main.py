@@ -22,10 +22,12 @@ COMMANDS = {
     "predict": ("recamlabel.cli.predict:predict", "Label new images with the segmenter of a run."),
     "export-model": ("recamlabel.cli.export_model:export_model", "Write the segmenter as ONNX or TorchScript."),
     "export": ("recamlabel.cli.export:export", "Masks to VOC, MMSegmentation, COCO, YOLO, CVAT and others."),
+    "review": ("recamlabel.cli.review:review", "Look at the masks in FiftyOne, correct them, bring that back."),
     "report": ("recamlabel.cli.report:report", "Write the report page of a run again."),
     "compare": ("recamlabel.cli.compare:compare", "What differs between two runs: settings, masks, scores."),
     "status": ("recamlabel.cli.status:status", "Which stages of a run are finished."),
     "config": ("recamlabel.cli.config:config", "List every setting with its value and meaning."),
+    "doctor": ("recamlabel.cli.doctor:doctor", "What is installed, what is missing, what to install for what."),
     "demo": ("recamlabel.cli.demo:demo", "Draw a small data set and run everything on it."),
 }
 

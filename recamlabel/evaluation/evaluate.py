@@ -115,8 +115,9 @@ def evaluate_run(
         run: A run whose maps (for seeds) or masks are finished.
         truth_dir: Folder of true masks; see :class:`~recamlabel.evaluation.truth.TruthFolder`.
         what: ``"masks"`` as they are (withheld pixels count as missed), ``"complete-masks"``: the same
-            before any pixel was withheld, ``"segmenter"``: the segmenter's own, or the seeds of the CAM
-            or ReCAM maps or the refined scores at their best threshold.
+            before any pixel was withheld, ``"reviewed"``: a reviewer's mask where there is one,
+            ``"segmenter"``: the segmenter's own, or the seeds of the CAM or ReCAM maps or the refined
+            scores at their best threshold.
         split: Score the images of this split alone.
         truth_classes: Names file of masks with ids of their own.
         ids: Score the images that this text file names, one a line; its name stands for a split in the result.

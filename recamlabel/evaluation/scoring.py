@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,11 +19,12 @@ from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
 from recamlabel.evaluation.seeds import SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
+from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.progress import track
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
 
-What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "segmenter"]
+What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "reviewed", "segmenter"]
 WHAT: tuple[What, ...] = get_args(What)
 STAGE_OF: dict[str, str] = {
     "cam-seeds": "maps",
@@ -30,6 +32,7 @@ STAGE_OF: dict[str, str] = {
     "scores": "refine",
     "masks": "masks",
     "complete-masks": "masks",
+    "reviewed": "masks",
     "segmenter": "segmentation",
 }
 WITH_TRUTH = "chosen with ground truth"
@@ -64,12 +67,21 @@ class Pairs:
 def score_masks(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """The masks as they are."""
     threshold, origin = _mask_threshold(run)
-    return Outcome(_stored_masks(run.path / "masks.h5", catalog, pairs, "recamlabel masks"), threshold, origin)
+    return Outcome(_stored_masks([run.path / "masks.h5"], catalog, pairs, "recamlabel masks"), threshold, origin)
+
+
+def score_reviewed(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
+    """The masks after review: a reviewer's where there is one, the pseudo mask elsewhere."""
+    path = run.path / MASKS_FILE
+    if not path.is_file():
+        raise StoreError(f"{path}: not there yet; review the masks with `recamlabel review`, or evaluate --what masks")
+    counts = _stored_masks([path, run.path / "masks.h5"], catalog, pairs, "recamlabel review")
+    return Outcome(counts, None, "as reviewed")
 
 
 def score_segmenter(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """The segmenter's own masks, which know nothing of the images' labels."""
-    return Outcome(_stored_masks(run.path / "segmenter.h5", catalog, pairs, "recamlabel fit"), None, "no threshold")
+    return Outcome(_stored_masks([run.path / "segmenter.h5"], catalog, pairs, "recamlabel fit"), None, "no threshold")
 
 
 def score_complete(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
@@ -107,6 +119,7 @@ SCORERS: dict[str, Callable[[RunFolder, Catalog, Pairs], Outcome]] = {
     "scores": score_soft,
     "masks": score_masks,
     "complete-masks": score_complete,
+    "reviewed": score_reviewed,
     "segmenter": score_segmenter,
 }
 
@@ -121,19 +134,30 @@ def stored(file: h5py.File, path: str) -> h5py.Dataset:
     return item
 
 
-def _stored_masks(path: Path, catalog: Catalog, pairs: Pairs, remedy: str) -> ClassCounts:
+def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy: str) -> ClassCounts:
+    """Counts of the masks in files, of which the first that holds an image counts."""
     table = catalog.dataset.classes
     confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
-    with open_store(path) as file:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_store(path)) for path in paths]
         for image_id, truth in pairs:
-            mask = stored(file, image_id)[()]
+            item = _first(files, image_id)
+            mask = item[()]
             if mask.shape != truth.shape:
                 raise StoreError(
-                    f"{file.filename}: mask of {image_id!r} has shape {mask.shape}, its image {truth.shape}; "
+                    f"{item.file.filename}: mask of {image_id!r} has shape {mask.shape}, its image {truth.shape}; "
                     f"run `{remedy}` again"
                 )
             confusion.update(truth, mask)
     return confusion.counts()
+
+
+def _first(files: Sequence[h5py.File], image_id: str) -> h5py.Dataset:
+    for file in files[:-1]:
+        item = file.get(image_id)
+        if isinstance(item, h5py.Dataset):
+            return item
+    return stored(files[-1], image_id)
 
 
 def _mask_threshold(run: RunFolder) -> tuple[float, str]:

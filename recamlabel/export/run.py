@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.classes import MAX_CLASSES_8BIT
@@ -17,7 +15,7 @@ from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export.base import IMAGE_MODES, ExportOptions, Format, ImageMode, Item, Mask, Plan
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
 from recamlabel.export.place import check_out, place_image
-from recamlabel.export.source import open_source, read_mask, source_key
+from recamlabel.export.source import MaskFiles, open_source, read_mask, source_key
 from recamlabel.export.verify import Check, verify
 from recamlabel.progress import track
 from recamlabel.storage.atomic import placing, write_text
@@ -56,15 +54,15 @@ def export_with(
 ) -> ExportResult:
     """As :func:`recamlabel.export.export_run`, with a format instead of its name."""
     catalog = load_catalog(run.path / CATALOG_FILE)
-    with open_source(run, what) as file:
+    with open_source(run, what) as source:
         plan = build_plan(format_, run, catalog, what, splits, images, options or ExportOptions())
         format_.check(plan)
         place = check_out(out, run.path, catalog)
         with placing(place) as folder:
-            notes = [*_place_images(format_, plan, folder), *format_.write(plan, folder, _masks(format_, plan, file))]
+            notes = [*_place_images(format_, plan, folder), *format_.write(plan, folder, _masks(format_, plan, source))]
             record = {**plan.provenance, "images": len(plan.items), "class_names": plan.class_names}
             write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-            checks = verify(format_, plan, folder, file) if check else []
+            checks = verify(format_, plan, folder, source) if check else []
     return ExportResult(place, len(plan.items), tuple(notes), tuple(checks))
 
 
@@ -152,8 +150,8 @@ def _place_images(format_: Format, plan: Plan, folder: Path) -> list[str]:
     ]
 
 
-def _masks(format_: Format, plan: Plan, file: h5py.File) -> Iterator[tuple[Item, Mask]]:
+def _masks(format_: Format, plan: Plan, source: MaskFiles) -> Iterator[tuple[Item, Mask]]:
     with track(f"export {format_.name}", len(plan.items)) as advance:
         for item in plan.items:
-            yield item, read_mask(file, item, plan.classes)
+            yield item, read_mask(source, item, plan.classes)
             advance()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,34 +13,56 @@ import numpy as np
 from recamlabel.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.export.base import Item, Mask
+from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
 from recamlabel.storage.hdf5 import open_store
 from recamlabel.workspace import RunFolder
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of masks in the run folder: one dataset per image id, ``(H, W)`` in the run's class ids.
+    """Files of masks in the run folder: one dataset per image id, ``(H, W)`` in the run's class ids.
 
     Args:
-        file: Path below the run folder.
-        stage: The stage that makes it, or None.
-        missing: What to say where it is not there yet.
+        files: Paths below the run folder; of those that hold an image the first counts.
+        stage: The stage that makes them, or None.
+        missing: What to say where the first is not there yet.
     """
 
-    file: str
+    files: tuple[str, ...]
     stage: str | None
     missing: str
 
 
 SOURCES: dict[str, Source] = {
-    "masks": Source("masks.h5", "masks", "run `recamlabel fit` first"),
-    "segmenter": Source("segmenter.h5", None, "no segmenter has made predictions in this run; export --what masks"),
-    "reviewed": Source("review/masks.h5", None, "no reviewed masks in this run; export --what masks"),
+    "masks": Source(("masks.h5",), "masks", "run `recamlabel fit` first"),
+    "segmenter": Source(("segmenter.h5",), None, "no segmenter has made predictions in this run; export --what masks"),
+    "reviewed": Source(
+        (MASKS_FILE, "masks.h5"),
+        "masks",
+        "no reviewed masks in this run; review them with `recamlabel review`, or export --what masks",
+    ),
 }
 
 
+@dataclass(frozen=True)
+class MaskFiles:
+    """The open files of a source."""
+
+    files: tuple[h5py.File, ...]
+
+    def find(self, image_id: str) -> h5py.Dataset:
+        """The mask of an image, from the first file that has it. Raises StoreError where none has."""
+        for file in self.files:
+            stored = file.get(image_id)
+            if isinstance(stored, h5py.Dataset):
+                return stored
+        raise StoreError(
+            f"{self.files[-1].filename}: no mask of {image_id!r}; run `recamlabel fit` again, it makes what is missing"
+        )
+
+
 @contextmanager
-def open_source(run: RunFolder, what: str) -> Iterator[h5py.File]:
+def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
     """Open the masks of a run.
 
     Raises:
@@ -49,42 +72,37 @@ def open_source(run: RunFolder, what: str) -> Iterator[h5py.File]:
     if what not in SOURCES:
         raise ConfigError(f"unknown {what!r}; what can be exported: {', '.join(SOURCES)}")
     source = SOURCES[what]
-    path = run.path / source.file
     if source.stage is not None:
         run.key_of(source.stage)
+    path = run.path / source.files[0]
     if not path.is_file():
         raise StoreError(f"{path}: not there yet; {source.missing}")
-    with open_store(path) as file:
-        yield file
+    with ExitStack() as stack:
+        yield MaskFiles(tuple(stack.enter_context(open_store(run.path / name)) for name in source.files))
 
 
 def source_key(run: RunFolder, what: str) -> str:
-    """Key of the stage that made the masks, for the record; empty where no stage has."""
-    stage = SOURCES[what].stage
-    return "" if stage is None else run.key_of(stage)
+    """What made the masks, for the record: the stage's key, with the digest of the review where it has a part."""
+    source = SOURCES[what]
+    key = "" if source.stage is None else run.key_of(source.stage)
+    return f"{key}+review:{ReviewFolder(run.path).digest()}" if MASKS_FILE in source.files else key
 
 
-def read_mask(file: h5py.File, item: Item, table: ClassTable) -> Mask:
+def read_mask(masks: MaskFiles, item: Item, table: ClassTable) -> Mask:
     """One mask ``(H, W)`` of ``table.mask_dtype``.
 
     Raises:
         StoreError: Missing, of another size than the image, or with values that are no class id.
     """
-    stored = file.get(item.id)
-    if not isinstance(stored, h5py.Dataset):
-        raise StoreError(
-            f"{file.filename}: no mask of {item.id!r}; run `recamlabel fit` again, it makes what is missing"
-        )
+    stored = masks.find(item.id)
     mask = np.asarray(stored[()])
+    place = f"{stored.file.filename}: mask of {item.id!r}"
+    remedy = "review it again" if Path(stored.file.filename).match(MASKS_FILE) else "run `recamlabel masks` again"
     if mask.shape != item.shape:
-        raise StoreError(
-            f"{file.filename}: mask of {item.id!r} has shape {mask.shape}, its image {item.shape}; "
-            "run `recamlabel masks` again"
-        )
+        raise StoreError(f"{place} has shape {mask.shape}, its image {item.shape}; {remedy}")
     strange = mask[(mask > len(table)) & (mask != table.ignore_id)]
     if strange.size:
         raise StoreError(
-            f"{file.filename}: mask of {item.id!r} holds the value {int(strange[0])}; expected 0, 1..{len(table)} "
-            f"or {table.ignore_id}; run `recamlabel fit` again"
+            f"{place} holds the value {int(strange[0])}; expected 0, 1..{len(table)} or {table.ignore_id}; {remedy}"
         )
     return mask.astype(table.mask_dtype, copy=False)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from recamlabel.errors import RecamlabelError, StoreError
 from recamlabel.export.base import Format, Item, Plan, Reading
 from recamlabel.export.pngs import check_size
-from recamlabel.export.source import read_mask
+from recamlabel.export.source import MaskFiles, read_mask
 from recamlabel.progress import track
 
 CHECKED_IMAGES = 100
@@ -39,14 +38,14 @@ class Check:
         return f"{self.part}: read with {self.reader}, {self.images} images {what}"
 
 
-def verify(format_: Format, plan: Plan, folder: Path, file: h5py.File) -> list[Check]:
+def verify(format_: Format, plan: Plan, folder: Path, source: MaskFiles) -> list[Check]:
     """Compare the first 100 images of an export with the run's masks, and look at every label file.
 
     Args:
         format_: The format.
         plan: What was exported.
         folder: Where it lies.
-        file: The run's masks.
+        source: The run's masks.
 
     Raises:
         StoreError: A file is missing or unreadable, or a pixel differs.
@@ -58,7 +57,7 @@ def verify(format_: Format, plan: Plan, folder: Path, file: h5py.File) -> list[C
             advance()
     items = plan.items[:CHECKED_IMAGES]
     try:
-        return [_compare(reading, items, plan, file) for reading in format_.readings(plan, folder, items)]
+        return [_compare(reading, items, plan, source) for reading in format_.readings(plan, folder, items)]
     except RecamlabelError:
         raise
     except (LookupError, ValueError, OSError, TypeError, AttributeError, SyntaxError) as error:
@@ -68,11 +67,11 @@ def verify(format_: Format, plan: Plan, folder: Path, file: h5py.File) -> list[C
         ) from error
 
 
-def _compare(reading: Reading, items: Sequence[Item], plan: Plan, file: h5py.File) -> Check:
+def _compare(reading: Reading, items: Sequence[Item], plan: Plan, source: MaskFiles) -> Check:
     seen: set[str] = set()
     exact = True
     for item, found in reading.masks:
-        mask = read_mask(file, item, plan.classes)
+        mask = read_mask(source, item, plan.classes)
         expected = reading.expected(mask)
         exact = exact and bool(np.array_equal(expected, mask))
         if found.shape != expected.shape or not np.array_equal(found, expected):

@@ -133,6 +133,14 @@ class ReviewFolder:
         """``accepted``, ``painted`` or ``rejected`` by id of every image whose mask is settled."""
         return {path: str(dataset.attrs["kind"]) for path, dataset in self._stored()}
 
+    def mask(self, image_id: str) -> Mask | None:
+        """The settled mask ``(H, W)`` of an image, or None."""
+        if not self.masks_path.is_file():
+            return None
+        with open_store(self.masks_path) as file:
+            found: Any = file.get(image_id)
+            return np.asarray(found[()]) if isinstance(found, h5py.Dataset) else None
+
     def digest(self) -> str:
         """Hash (16 hex digits) of all settled masks, for stage keys; the same for no review at all."""
         total = hashlib.sha256()

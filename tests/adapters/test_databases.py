@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import time
 import types
@@ -68,7 +69,44 @@ def test_with_a_mongodb_that_does_not_run(no_database: Path) -> None:
     server.parent.mkdir(parents=True)
     server.write_text("#!/bin/sh\necho 'libcrypto.so.1.1: not found' >&2\nexit 127\n")
     server.chmod(0o755)
-    assert "does not run" in refused(MissingExtraError)
+    message = refused(MissingExtraError)
+    assert "does not run" in message and "libcrypto" in message and "recamlabel[mongod]" in message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+@pytest.mark.parametrize(
+    ("script", "trouble"),
+    [("sleep 5", "no answer within"), ("echo 'db version v4.4.29'", "FiftyOne's MongoDB 4.4.29 is too old")],
+)
+def test_with_a_mongodb_that_hangs_or_is_old(
+    no_database: Path, monkeypatch: pytest.MonkeyPatch, script: str, trouble: str
+) -> None:
+    monkeypatch.setattr("recamlabel.adapters.fiftyone_service._VERSION_TIMEOUT", 0.4)
+    server = no_database / "db/bin/mongod"
+    server.parent.mkdir(parents=True)
+    server.write_text(f"#!/bin/sh\nexec {script}\n")
+    server.chmod(0o755)
+    assert trouble in refused(MissingExtraError)
+
+
+def test_with_an_old_fiftyone(no_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recamlabel.adapters.fiftyone_service.version", lambda name: "1.9.0")
+    assert refused(MissingExtraError).startswith("FiftyOne 1.9.0 is too old, 1.22.1 or newer is needed: pip install")
+
+
+def test_with_an_address_that_is_none(no_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "localhost:27017")
+    assert "names no MongoDB; expected mongodb://HOST:PORT" in refused(DatasetError)
+
+
+@pytest.mark.skipif(find_spec("pymongo") is None, reason="pymongo comes with FiftyOne")
+def test_with_a_server_that_is_no_mongodb(no_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("FIFTYONE_DATABASE_URI", f"mongodb://user:secret@127.0.0.1:{silent.getsockname()[1]}")
+        message = refused(DatasetError)
+    assert "does not answer" in message and "secret" not in message
 
 
 @pytest.mark.parametrize("by", ["environment", "configuration"])

@@ -12,6 +12,7 @@ from run_by_hand import TinyImage, make_run
 
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run, record
+from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.storage.png import write_mask
 from recamlabel.workspace import RunFolder
 
@@ -207,3 +208,15 @@ def test_nothing_in_the_run_or_truth_is_changed(run: RunFolder, truth: Path) -> 
     evaluate_run(run, truth, "masks")
     evaluate_run(run, truth, "recam-seeds")
     assert content() == before
+
+
+def test_reviewed_masks_win_where_there_are_some(run: RunFolder, truth: Path) -> None:
+    with pytest.raises(StoreError, match=r"review/masks\.h5: not there yet; review the masks with `recamlabel review`"):
+        evaluate_run(run, truth, "reviewed")
+    pseudo = evaluate_run(run, truth, "masks")
+    corrected = {"images/b": np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.uint8)}
+    ReviewFolder(run.path).add([Decision("images/b", "fix", painted=True)], corrected, 255)
+    result = evaluate_run(run, truth, "reviewed")
+    assert (result.threshold, result.threshold_origin, result.images) == (None, "as reviewed", 3)
+    assert result.scores.iou[2] == 1 and pseudo.scores.iou[2] == 0.75
+    assert result.miou > pseudo.miou

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from recamlabel.errors import ConfigError, MissingExtraError, StoreError
 from recamlabel.export import FORMATS, SOURCES, export_run
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
+from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.workspace import RunFolder
 
 
@@ -111,7 +113,7 @@ def test_sources(run: RunFolder, tmp_path: Path) -> None:
         export_run(run, "voc", tmp_path / "out", what="segmenter")
     with pytest.raises(StoreError, match=r"review/masks\.h5: not there yet; no reviewed masks in this run"):
         export_run(run, "voc", tmp_path / "out", what="reviewed")
-    with h5py.File(run.path / SOURCES["segmenter"].file, "w") as file:
+    with h5py.File(run.path / SOURCES["segmenter"].files[0], "w") as file:
         file["images/a"], file["images/b"] = np.full((2, 4), 2, np.uint8), np.zeros((2, 4), np.uint8)
     out = export_run(run, "hdf5", tmp_path / "out", what="segmenter").path
     with h5py.File(out / "dataset.h5") as file:
@@ -165,3 +167,17 @@ def test_the_data_set_may_be_gone_without_images(run: RunFolder, tmp_path: Path)
     pytest.importorskip("pycocotools", reason="needs the extra export")
     shutil.rmtree(tmp_path / "run-data")
     assert export_run(run, "coco", tmp_path / "out", images="none").images == 2
+
+
+def test_reviewed_masks_where_they_are_settled(run: RunFolder, tmp_path: Path) -> None:
+    painted = np.array([[2, 2, 255, 0], [0, 0, 1, 1]], np.uint8)
+    ReviewFolder(run.path).add([Decision("images/a", "fix", painted=True)], {"images/a": painted}, 255)
+    result = export_run(run, "hdf5", tmp_path / "out", what="reviewed")
+    with h5py.File(result.path / "dataset.h5") as file, h5py.File(run.path / "masks.h5") as pseudo:
+        np.testing.assert_array_equal(file["masks/images/a"][()], painted)
+        np.testing.assert_array_equal(file["masks/images/b"][()], pseudo["images/b"][()])
+    record = json.loads((result.path / "recamlabel-export.json").read_text())
+    assert record["stage_key"] == f"masks-key+review:{ReviewFolder(run.path).digest()}"
+    ReviewFolder(run.path).add([Decision("images/b", None, painted=True)], {"images/b": painted[:1]}, 255)
+    with pytest.raises(StoreError, match=r"review/masks\.h5: mask of 'images/b' has shape \(1, 4\).*review it again"):
+        export_run(run, "hdf5", tmp_path / "again", what="reviewed")

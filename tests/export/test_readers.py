@@ -198,10 +198,7 @@ def test_datumaro_reads_the_cvat_archive(made: Made, tmp_path: Path) -> None:
     assert "datumaro" in readers(export_run(made[0], "cvat", tmp_path / "out").checks)
 
 
-def test_fiftyone_importers(made: Made, tmp_path: Path) -> None:
-    """Needs a database of its own: FiftyOne would otherwise join any that runs on the machine."""
-    if not os.environ.get("FIFTYONE_DATABASE_URI") or not installed("fiftyone"):
-        pytest.skip("needs fiftyone, and FIFTYONE_DATABASE_URI of a database for tests")
+def test_fiftyone_importers(fiftyone_database: str, made: Made, tmp_path: Path) -> None:
     pytest.importorskip("pycocotools", reason="needs the extra export")
     import fiftyone
     import fiftyone.types

@@ -1,0 +1,147 @@
+"""``recamlabel doctor``: what is here, and what to install for what."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from recamlabel import __version__
+from recamlabel.adapters.fiftyone_service import check_fiftyone
+from recamlabel.errors import RecamlabelError
+from recamlabel.refine.crf import crf_available
+
+# Extra, what it is for, its packages.
+EXTRAS = (
+    ("export", "export to coco and yolo", ("pycocotools", "opencv-python-headless")),
+    ("onnx", "export-model --format onnx", ("onnx", "onnxruntime", "onnxscript")),
+    ("huggingface", "sources huggingface:NAME and saved data sets", ("datasets", "pyarrow")),
+)
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn", "scipy", "safetensors")
+BROWSERS = ("google-chrome", "chromium", "chromium-browser", "firefox", "microsoft-edge")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what, whether it is as it should be, and how it is or what to do."""
+
+    name: str
+    good: bool
+    text: str
+
+
+@click.command()
+def doctor() -> None:
+    """List versions, devices, what works on this machine, and what to install for the rest.
+
+    Nothing is changed, and no network is used but for a database that is configured. Always exits with 0.
+
+    \b
+    Example:
+      recamlabel doctor
+    """
+    console = Console()
+    console.print(escape(f"recamlabel {__version__}, Python {platform.python_version()}, {platform.platform()}"))
+    console.print(escape(f"in {sys.prefix}"))
+    for title, found in (
+        ("Packages", packages()),
+        ("Where it computes", devices()),
+        ("Optional parts", [dense_crf(), fiftyone(), browser(), *extras()]),
+    ):
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for one in found:
+            table.add_row(escape(one.name), "ok" if one.good else "[bold]--[/bold]", escape(one.text))
+        console.print(table)
+
+
+def packages() -> Iterator[Finding]:
+    """The packages that everything stands on."""
+    for name in PACKAGES:
+        found = _version(name)
+        remedy = "not installed: pip install recamlabel brings it"
+        yield Finding(name, found is not None, found or remedy)
+
+
+def devices() -> Iterator[Finding]:
+    """Processors and GPUs that PyTorch sees."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("CPU", True, f"{cores} cores")
+    try:
+        import torch
+    except Exception as error:  # a broken installation raises a dozen kinds, and this is the place to say so
+        yield Finding("GPU", False, f"torch cannot be imported ({_line(error)})")
+        return
+    if torch.version.cuda is None and not torch.cuda.is_available():
+        yield Finding("GPU", False, f"torch {torch.__version__} is built for the CPU alone; the CPU is used")
+    elif not torch.cuda.is_available():
+        yield Finding("GPU", False, f"torch {torch.__version__} sees none (no NVIDIA GPU or driver); the CPU is used")
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(index)
+        yield Finding(f"cuda:{index}", True, f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
+
+
+def extras() -> Iterator[Finding]:
+    """The optional packages by extra."""
+    for extra, purpose, names in EXTRAS:
+        found = {name: _version(name) for name in names}
+        missing = [name for name, number in found.items() if number is None]
+        if missing:
+            text = f"{purpose}: {', '.join(missing)} not installed; pip install 'recamlabel[{extra}]'"
+        else:
+            text = f"{purpose}: {', '.join(f'{name} {number}' for name, number in found.items())}"
+        yield Finding(extra, not missing, text)
+
+
+def dense_crf() -> Finding:
+    """Whether masks can be refined with the dense CRF."""
+    if crf_available():
+        return Finding("dense CRF", True, "smoother masks: refine.method=crf works")
+    text = "smoother masks: not installed; pip install 'recamlabel[crf]' builds it with a C++ compiler"
+    compiler = next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), None)
+    return Finding("dense CRF", False, f"{text} ({compiler or 'none found: install g++, for example'})")
+
+
+def fiftyone() -> Finding:
+    """Whether FiftyOne and its MongoDB could start; FiftyOne is not imported."""
+    try:
+        found = check_fiftyone()
+    except RecamlabelError as error:
+        return Finding("FiftyOne", False, f"recamlabel review, sources fiftyone:NAME: {error}")
+    return Finding("FiftyOne", True, f"recamlabel review, sources fiftyone:NAME: {found.version}, {found.database}")
+
+
+def browser() -> Finding:
+    """Whether there is a browser to show the App and the report in."""
+    import webbrowser
+
+    known = next((name for name in BROWSERS if shutil.which(name)), None)
+    if known:
+        return Finding("browser", True, str(shutil.which(known)))
+    try:
+        return Finding("browser", True, webbrowser.get().__class__.__name__)
+    except webbrowser.Error:
+        text = "none found; recamlabel review --no-browser, and from another machine ssh -L 5151:localhost:5151"
+        return Finding("browser", False, text)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
