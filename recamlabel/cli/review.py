@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recamlabel.cli.options import run_argument
+from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.errors import ConfigError
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
@@ -38,18 +38,8 @@ from recamlabel.workspace import RunFolder
     show_default=True,
     help="Where the App listens. It asks for no password: with another address, others can see and change masks.",
 )
-@click.option(
-    "--truth",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks, to see them beside the masks made.",
-)
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_option("Folder of true index masks, to see them beside the masks made.")
+@truth_classes_option
 @click.option("--device", default="auto", show_default=True, help="Where the classifier runs: auto, cpu or cuda:N.")
 def review(
     run: Path,
