@@ -88,6 +88,8 @@ def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> Non
         result = import_decisions(folder, files, take=take)
     for line in result.lines():
         click.echo(line)
+    if result.recorded:
+        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _pull(folder: RunFolder, name: str | None) -> None:
@@ -99,6 +101,8 @@ def _pull(folder: RunFolder, name: str | None) -> None:
         result = pull(folder, link)
     for line in result.lines():
         click.echo(line)
+    if result.recorded:
+        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _show(
