@@ -29,9 +29,19 @@ def commands(msrc: Path | None, out: Path) -> list[list[str]]:
         [python, str(HERE / "export_memory.py")],
         [python, "-m", "recamlabel", "demo", "--out", str(out / "demo")],
     ]
+    lines.append([python, str(HERE / "thresholds.py"), "--demo", "--out", str(out / "scenes")])
     if msrc is not None:
+        runs, masks = out / "msrc", str(msrc / "masks")
         lines.append([python, str(HERE / "gate.py"), str(msrc), "--out", str(out / "gate")])
-        lines.append([python, str(HERE / "msrc.py"), str(msrc), "--out", str(out / "msrc"), "--seeds", "0", "1", "2"])
+        lines.append([python, str(HERE / "msrc.py"), str(msrc), "--out", str(runs), "--seeds", "0", "1", "2"])
+        pairs = [[str(runs / f"seed{seed}"), masks] for seed in range(3)]
+        flat = [part for pair in pairs for part in pair]
+        lines.append([python, str(HERE / "thresholds.py"), *(part for pair in pairs for part in ("--run", *pair))])
+        lines.append([python, str(HERE / "quality.py"), *flat])
+        lines.append([python, str(HERE / "simulated_review.py"), *flat, "--next-round", str(out / "next")])
+        for seed, pair in enumerate(pairs):
+            out_folder = str(out / f"segmenter{seed}")
+            lines.append([python, str(HERE / "segmenter.py"), *pair, "--out", out_folder, "--only", "true"])
     return lines
 
 

@@ -78,8 +78,8 @@ def measure(name: str, run: RunFolder, truth: Path) -> Row:
         otsu = otsu_level([map_histogram(maps[f"recam/{image.id}"][()]) for image in catalog.images])
     chosen = calibrate(evidence)
     levels = {
-        "separation x kept^2 (default)": chosen.threshold,
-        "separation x kept": best_level(evidence.levels, apart * kept),
+        "separation x kept (default)": chosen.threshold,
+        "separation x kept^2": best_level(evidence.levels, apart * kept**2),
         "separation alone": best_level(evidence.levels, apart),
         "Otsu of the maps": otsu,
         "fixed 0.45": 0.45,

@@ -25,6 +25,15 @@ TINY = [
     "runtime.workers=1",
     "runtime.device=cpu",
 ]
+TINY_SEGMENTER = [
+    *TINY,
+    "segmenter.enabled=true",
+    "segmenter.min_steps=2",
+    "segmenter.max_steps=2",
+    "segmenter.batch_size=4",
+    "segmenter.predict.scales=[1.0]",
+    "refine.method=none",
+]
 
 
 def draw(path: Path, names: list[str], seed: int, size: tuple[int, int] = (64, 80)) -> np.ndarray:

@@ -17,14 +17,13 @@ from recamlabel.next_round import fit_with_review
 from recamlabel.pipeline import fit
 from recamlabel.storage.png import read_mask
 from recamlabel.workspace import RunFolder
-from tests.helpers import make_tiny_csv
-from tests.test_rounds import SETTINGS
+from tests.helpers import TINY_SEGMENTER, make_tiny_csv
 
 LEVELS = [0.2, 0.4, 0.6]
 
 
 def config(*lines: str):
-    return load_config(assignments=[*SETTINGS, *lines])
+    return load_config(assignments=[*TINY_SEGMENTER, *lines])
 
 
 def ran(capsys) -> list[str]:

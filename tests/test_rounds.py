@@ -14,22 +14,13 @@ from recamlabel.config import load_config
 from recamlabel.errors import ConfigError
 from recamlabel.pipeline import fit
 from recamlabel.workspace import RunFolder
-from tests.helpers import TINY, make_tiny_csv
+from tests.helpers import TINY_SEGMENTER, make_tiny_csv
 
-SETTINGS = [
-    *TINY,
-    "segmenter.enabled=true",
-    "segmenter.min_steps=2",
-    "segmenter.max_steps=2",
-    "segmenter.batch_size=4",
-    "segmenter.predict.scales=[1.0]",
-    "refine.method=none",
-]
 ROUND = ["relabel", "refine", "calibration", "masks", "segmenter", "segmentation", "quality"]
 
 
 def config(count: int = 2, *lines: str):
-    return load_config(assignments=[*SETTINGS, f"rounds={count}", *lines])
+    return load_config(assignments=[*TINY_SEGMENTER, f"rounds={count}", *lines])
 
 
 def ran(capsys) -> list[str]:
@@ -115,7 +106,7 @@ def test_another_level_is_rendered_from_the_round_that_is_kept(tmp_path, capsys,
 
 def test_the_report_shows_both_rounds(tmp_path, capsys):
     data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    lines = [part for line in SETTINGS for part in ("--set", line)]
+    lines = [part for line in TINY_SEGMENTER for part in ("--set", line)]
     assert command(["fit", str(data), "--out", str(out), "--rounds", "2", *lines]) == 0
     page = (out / "report.html").read_text()
     assert "Each round starts from the segmenter" in page and 'href="rounds.html"' in page

@@ -17,23 +17,13 @@ from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.inference import export_segmenter, predict
 from recamlabel.pipeline import fit
 from recamlabel.storage.png import write_mask
-from tests.helpers import TINY, draw, make_tiny_csv
-
-SETTINGS = [
-    *TINY,
-    "segmenter.enabled=true",
-    "segmenter.min_steps=2",
-    "segmenter.max_steps=2",
-    "segmenter.batch_size=4",
-    "segmenter.predict.scales=[1.0]",
-    "refine.method=none",
-]
+from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     base = tmp_path_factory.mktemp("segmenter")
-    return fit(make_tiny_csv(base), base / "run", load_config(assignments=SETTINGS))
+    return fit(make_tiny_csv(base), base / "run", load_config(assignments=TINY_SEGMENTER))
 
 
 def test_masks_of_all_images_and_quality(finished):
@@ -54,7 +44,7 @@ def test_only_what_depends_on_it_runs_again(finished, capsys):
         capsys.readouterr()
         source = finished.path.parent / "data"
         source = source if source.exists() else next(finished.path.parent.glob("*/labels.csv")).parent
-        fit(source, finished.path, load_config(assignments=[*SETTINGS, *lines]))
+        fit(source, finished.path, load_config(assignments=[*TINY_SEGMENTER, *lines]))
         return [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if ": done in" in line]
 
     assert ran("segmenter.predict.flip=false") == ["segmentation", "quality"]
@@ -174,7 +164,7 @@ def test_onnx_is_checked(finished, tmp_path):
     "lines", [["data.background=false"], ["masks.ignore=0.2"], ["masks.ignore=none", "masks.threshold=1.0"]]
 )
 def test_odd_masks_train_a_segmenter_too(tiny_csv, tmp_path, lines):
-    run = fit(tiny_csv, tmp_path / "run", load_config(assignments=[*SETTINGS, *lines]))
+    run = fit(tiny_csv, tmp_path / "run", load_config(assignments=[*TINY_SEGMENTER, *lines]))
     with h5py.File(run.path / "masks.h5") as masks, h5py.File(run.path / "segmenter.h5") as predicted:
         values = {int(value) for number in range(8) for value in np.unique(masks[f"images/{number}"][()])}
         if "data.background=false" in lines:

@@ -6,28 +6,17 @@ from pathlib import Path
 
 import click
 
-from recamlabel.cli.options import run_argument
+from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
 
 @click.command()
 @run_argument
-@click.option(
-    "--truth",
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks (PNG, one class id a pixel), named as the images are; a few are enough.",
-)
+@truth_option("Folder of true index masks (PNG, one class id a pixel), named as the images; a few do.", required=True)
 @click.option("--n", "count", type=click.IntRange(min=2), default=20, show_default=True, help="True masks to use.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones are drawn.")
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_classes_option
 @click.option("--dry-run", is_flag=True, help="Say what would be chosen; leave the masks as they are.")
 def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path | None, dry_run: bool) -> None:
     """Choose the background level of RUN with some true masks, and render its masks anew.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recamlabel.cli.options import truth_classes_option, truth_option
 from recamlabel.progress import say
 from recamlabel.review.compare import Comparison, compare_runs
 from recamlabel.review.compare_page import MAX_IMAGES, check_page, share_rows, write_comparison
@@ -20,18 +21,8 @@ from recamlabel.workspace import RunFolder
 @click.command()
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
-@click.option(
-    "--truth",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks: scores both runs over the same images.",
-)
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_option("Folder of true index masks: scores both runs over the same images.")
+@truth_classes_option
 @click.option("--out", metavar="PAGE.html", type=click.Path(path_type=Path), help="Write a page with pictures.")
 @click.option(
     "--images",

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recamlabel.cli.options import run_argument
+from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
 from recamlabel.evaluation.scoring import WHAT
 from recamlabel.progress import say
@@ -18,13 +18,7 @@ from recamlabel.workspace import RunFolder
 
 @click.command()
 @run_argument
-@click.option(
-    "--truth",
-    required=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks (PNG, one class id a pixel), named as the images are.",
-)
+@truth_option("Folder of true index masks (PNG, one class id a pixel), named as the images are.", required=True)
 @click.option(
     "--what",
     type=click.Choice(WHAT),
@@ -39,12 +33,7 @@ from recamlabel.workspace import RunFolder
     type=click.Path(path_type=Path),
     help="Score the images that this text file names, one id a line, such as ImageSets/Segmentation/val.txt.",
 )
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_classes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def evaluate(
     run: Path,

@@ -15,6 +15,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
+truth_classes_option = click.option(
+    "--truth-classes",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
+)
+
+
+def truth_option(text: str, required: bool = False) -> Callable[[F], F]:
+    """``--truth DIR`` with a help text that says what the true masks are for."""
+    return click.option("--truth", required=required, metavar="DIR", type=click.Path(path_type=Path), help=text)
+
+
 def settings_options(function: F) -> F:
     """``--preset``, ``--config``, ``--set``, ``--adapter``: everything that makes a configuration."""
     for option in (

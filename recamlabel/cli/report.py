@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recamlabel.cli.options import run_argument
+from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.review.report import PAGE_IMAGES, write_report
 from recamlabel.workspace import RunFolder
 
@@ -26,18 +26,8 @@ class CountOrAll(click.ParamType[int | None]):
 
 @click.command()
 @run_argument
-@click.option(
-    "--truth",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks, to show them beside the masks made.",
-)
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_option("Folder of true index masks, to show them beside the masks made.")
+@truth_classes_option
 @click.option(
     "--images",
     default=str(PAGE_IMAGES),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from recamlabel.cli.options import run_argument
+from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.errors import ConfigError
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
@@ -38,18 +38,8 @@ from recamlabel.workspace import RunFolder
     show_default=True,
     help="Where the App listens. It asks for no password: with another address, others can see and change masks.",
 )
-@click.option(
-    "--truth",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder of true index masks, to see them beside the masks made.",
-)
-@click.option(
-    "--truth-classes",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="For true masks with class ids of their own: their class names, one a line, in id order from 1.",
-)
+@truth_option("Folder of true index masks, to see them beside the masks made.")
+@truth_classes_option
 @click.option("--device", default="auto", show_default=True, help="Where the classifier runs: auto, cpu or cuda:N.")
 def review(
     run: Path,
@@ -98,6 +88,8 @@ def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> Non
         result = import_decisions(folder, files, take=take)
     for line in result.lines():
         click.echo(line)
+    if result.recorded:
+        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _pull(folder: RunFolder, name: str | None) -> None:
@@ -109,6 +101,8 @@ def _pull(folder: RunFolder, name: str | None) -> None:
         result = pull(folder, link)
     for line in result.lines():
         click.echo(line)
+    if result.recorded:
+        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _show(

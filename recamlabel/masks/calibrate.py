@@ -1,6 +1,6 @@
 """The background level without ground truth, and how sure it is.
 
-The level of the masks maximises separation times kept confidence squared (:mod:`recamlabel.masks.criterion`);
+The level of the masks maximises separation times kept confidence (:mod:`recamlabel.masks.criterion`);
 the level of plain CAM, which serves for comparison only, is Otsu's threshold of its maps.
 
 Source of the latter: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC
@@ -24,7 +24,7 @@ from recamlabel.storage.hdf5 import open_store
 
 RESAMPLES = 200
 FALLBACK = 0.45
-ORIGIN = "chosen without ground truth (separation in colour and texture times kept confidence)"
+ORIGIN = "chosen without ground truth, by separation and kept confidence"
 NOTHING = "default, because the maps say nothing"
 
 
@@ -56,11 +56,11 @@ class LevelEvidence:
             return cls(*(file[name][()] for name in ("levels", "separation", "kept")))
 
     def criterion(self) -> NDArray[np.float64]:
-        """``(L,)`` separation times kept confidence squared, means over the images; zeros if nothing is known."""
+        """``(L,)`` separation times kept confidence, means over the images; zeros if nothing is known."""
         if not len(self.separation):
             return np.zeros(len(self.levels))
         kept = self.kept.mean(axis=0) if len(self.kept) else np.ones(len(self.levels))
-        product: NDArray[np.float64] = self.separation.mean(axis=0) * kept**2
+        product: NDArray[np.float64] = self.separation.mean(axis=0) * kept
         return product
 
     def drawn(self, rng: np.random.Generator) -> LevelEvidence:
@@ -117,7 +117,7 @@ def calibrate(evidence: LevelEvidence, seed: int = 0) -> Calibration:
     Example:
         >>> found = calibrate(LevelEvidence(np.array([0.3, 0.5]), np.array([[0.1, 0.2]]), np.array([[0.9, 0.8]])))
         >>> found.threshold, found.curve
-        (0.5, ((0.3, 0.081), (0.5, 0.128)))
+        (0.5, ((0.3, 0.09), (0.5, 0.16)))
     """
     criterion = evidence.criterion()
     curve = tuple(

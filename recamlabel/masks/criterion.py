@@ -8,7 +8,7 @@ Two quantities are computed from the refined masks at every candidate level:
   It stays while the region holds the object, and falls as parts of it are lost.
 
 Separation alone prefers the most striking part of an object, kept alone prefers everything; their
-product (kept squared) has its peak between. Neither sees a true mask. That form was picked among some
+product has its peak between. Neither sees a true mask. That form was picked among some
 others by the true masks of MSRC-17 and of drawn scenes: ``benchmarks/thresholds.md`` has the figures.
 
 Sources: the variance between groups is that of Otsu, "A Threshold Selection Method from Gray-Level

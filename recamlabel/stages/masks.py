@@ -91,9 +91,11 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
         with track("masks", len(images)) as advance:
             pixels = render_masks(job, run.path, context.key, attributes, limit, advance, workers)
     origin = known.origin if known else chosen.origin if auto else "set by hand"
+    if not config.data.background:
+        origin = "of no effect: there is no background"
     section = {**chosen.to_json(), "used": threshold, "used_origin": origin}
     run.update_metrics("threshold", {**section, "known": known.to_json()} if known else section)
-    say(_summary(threshold, origin, chosen, auto and not known, pixels))
+    say(_summary(threshold, origin, chosen, auto and not known and config.data.background, pixels))
     return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
 
 
@@ -108,7 +110,7 @@ def _known(context: StageContext, scores: h5py.File) -> KnownLevel | None:
 
 def _summary(threshold: float, origin: str, chosen: Calibration, auto: bool, pixels: Mapping[str, int]) -> str:
     low, high = chosen.interval
-    interval = f", 90 % interval {low:.2f} to {high:.2f}" if auto else f"; without it: {chosen.threshold:.2f}"
+    interval = f", 90 % interval {low:.2f} to {high:.2f}" if auto else f"; chosen without masks: {chosen.threshold:.2f}"
     share = pixels["ignored"] / max(1, sum(pixels.values()))
     return f"masks: background level {threshold:.2f} ({origin}{interval}); {share:.1%} of the pixels withheld (ignore)"
 

@@ -50,7 +50,7 @@ def evidence(separation, kept):
 
 def test_the_choice_is_the_peak_of_the_product_of_the_means():
     found = calibrate(evidence([[0.2, 0.4, 0.5], [0.2, 0.4, 0.5]], [[1.0, 0.9, 0.5]]))
-    assert found.threshold == 0.4 and found.curve == ((0.3, 0.2), (0.4, 0.324), (0.5, 0.125))
+    assert found.threshold == 0.4 and found.curve == ((0.3, 0.2), (0.4, 0.36), (0.5, 0.25))
     assert found.parts == {"separation": (0.2, 0.4, 0.5), "kept": (1.0, 0.9, 0.5)} and found.images == 2
     assert found.interval == (0.4, 0.4) and "without ground truth" in found.origin
     assert set(found.to_json()) == {"threshold", "interval", "criterion", "parts", "images", "origin"}
