@@ -46,11 +46,13 @@ def fiftyone_database() -> str:
         pytest.skip(f"FiftyOne has no MongoDB ({server})")
     folder, port = Path(tempfile.mkdtemp(prefix="recamlabel-mongo-")), free_port()
     place = ["--dbpath", str(folder), "--logpath", str(folder / "log"), "--port", str(port)]
-    process = subprocess.Popen([server, *place, "--bind_ip", "127.0.0.1", "--nounixsocket"], stdout=subprocess.DEVNULL)
+    command = [str(server), *place, "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    # The pipe ends with this process, however that ends: a worker of pytest-xdist may be killed before its exit hooks.
+    keeper = '"$@" > /dev/null & read -r _; kill $!; wait $!'
+    process = subprocess.Popen(["sh", "-c", keeper, "sh", *command], stdin=subprocess.PIPE)
 
     def stop() -> None:
-        process.terminate()
-        process.wait(timeout=20)
+        process.communicate(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
 
     # Registered before FiftyOne's own exit hook, so run after it: without a database that waits half a minute.

@@ -83,7 +83,7 @@ def test_decisions_of_the_page(run: RunFolder, tmp_path: Path, capsys: pytest.Ca
     assert run_cli(["review", str(run.path), *imports]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert run_cli(["review", str(run.path), *imports, "--take", "last"]) == 0
-    assert capsys.readouterr().out == "review: 1 decision recorded (1 rejected)\n"
+    assert capsys.readouterr().out.startswith("review: 1 decision recorded (1 rejected)\n")
     assert ReviewFolder(run.path).kinds() == {"d": "rejected"}
 
 
