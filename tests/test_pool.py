@@ -66,7 +66,7 @@ def test_workers_end_with_their_parent(tmp_path, kind):
         time.sleep(0.05)
     workers = [int(path.name) for path in seen.iterdir()]
     parent.send_signal(getattr(signal, kind))
-    parent.wait(timeout=20)  # not the minutes that the waiting tasks would take
+    parent.wait(timeout=60)  # not the minutes that the waiting tasks would take
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(workers) == 2 and not any(map(alive, workers))

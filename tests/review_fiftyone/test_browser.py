@@ -35,7 +35,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 60
+SECONDS = 180
 LOOKER = '[data-cy="looker"]'
 
 
