@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, nargs="+", metavar="RUN TRUTH")
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--next-round", type=Path, metavar="OUT")
+    parser.add_argument("--choices", nargs="+", choices=("queue", "random"), default=["queue", "random"])
     arguments = parser.parse_args()
     pairs = arguments.pairs
     if len(pairs) % 2:
@@ -108,7 +109,8 @@ def main() -> None:
         if arguments.next_round:
             before = evaluate_run(run, truth_dir, "segmenter", "val")
             print(f"  segmenter on val before: {before.miou:.1f}")
-            for label, names in (("queue", order[:count]), ("random", draws[0])):
+            chosen = {"queue": order[:count], "random": draws[0]}
+            for label, names in ((label, chosen[label]) for label in arguments.choices):
                 out = arguments.next_round / f"{path.name}-{label}"
                 print(f"  next round, {label}: {next_round(path, truth_dir, out, masks, names)}", flush=True)
 
