@@ -111,6 +111,8 @@ def test_the_report_shows_both_rounds(tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert "Each round starts from the segmenter" in page and 'href="rounds.html"' in page
     assert (out / "rounds.html").read_text().count("<img") >= 4
+    assert command(["fit", str(data), "--out", str(out), *lines]) == 0
+    assert not (out / "rounds.html").exists() and "rounds.html" not in (out / "report.html").read_text()
 
 
 def test_rounds_need_a_segmenter(tmp_path):

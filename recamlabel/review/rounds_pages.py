@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recamlabel.review.compare import compare_runs
 from recamlabel.review.compare_page import write_comparison
+from recamlabel.review.scores import REVIEW_SECTION
 from recamlabel.workspace import RunFolder
 
 COMPARISONS = {
@@ -16,7 +17,7 @@ COMPARISONS = {
 
 
 def write_round_pages(run: RunFolder) -> list[Path]:
-    """Write the comparison pages that the run has two sides for.
+    """Write the comparison pages that the run has two sides for, and remove those of a choice taken back.
 
     Args:
         run: A finished run.
@@ -29,9 +30,12 @@ def write_round_pages(run: RunFolder) -> list[Path]:
         DatasetError: An image cannot be read.
     """
     written = []
+    valid = {"rounds.html": "rounds" in run.state.stages, "before-after.html": REVIEW_SECTION in run.metrics()}
     for name, sides in COMPARISONS.items():
         folders = [run.path / side for side in sides]
-        if all((folder / "masks.h5").is_file() for folder in folders):
+        if not valid[name]:
+            (run.path / name).unlink(missing_ok=True)
+        elif all((folder / "masks.h5").is_file() for folder in folders):
             first, second = (RunFolder.open(folder) for folder in folders)
             written.append(write_comparison(compare_runs(first, second), run.path / name))
     return written
