@@ -11,10 +11,11 @@ import pytest
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import ConfigError, StoreError
-from recamlabel.evaluation.calibration import calibrate_with_truth, known_level
+from recamlabel.evaluation.calibration import KnownLevel, calibrate_with_truth, known_level
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.next_round import fit_with_review
 from recamlabel.pipeline import fit
+from recamlabel.stages import reviewed
 from recamlabel.storage.png import read_mask
 from recamlabel.workspace import RunFolder
 from tests.helpers import TINY_SEGMENTER, make_tiny_csv
@@ -116,3 +117,18 @@ def test_reviewed_masks_set_the_level_and_teach_the_segmenter(tmp_path, capsys):
     assert "With the review" in page and 'href="before-after.html"' in page and (out / "before-after.html").is_file()
     assert command(["fit", str(out), "--with-review", "--out", str(tmp_path / "x")]) == 2
     assert command(["fit", str(data)]) == 2
+
+
+def test_reviewed_masks_that_agree_leave_the_level_alone(tmp_path, monkeypatch):
+    """They are the most doubtful ones: only a level outside their interval is overruled."""
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    run = fit(data, out, config("segmenter.enabled=false"))
+    before = run.state.stages["masks"]["threshold"]
+    ReviewFolder(out).add([Decision("images/0", "accepted")], {"images/0": np.zeros((64, 80), np.uint8)}, 255)
+    for low, expected in ((0.0, before), (0.93, 0.95)):
+        found = KnownLevel(0.95, (low, 1.0), ("images/0",), ((0.95, 0.5),))
+        monkeypatch.setattr(reviewed, "reviewed_level", lambda context, scores, found=found: found)
+        run = fit_with_review(out, ["masks.ignore=0.02" if low == 0 else "masks.ignore=0.01"])
+        stage = run.state.stages["masks"]
+        assert stage["threshold"] == expected
+        assert ("1 reviewed masks agree" in stage["threshold_origin"]) == (expected == before)

@@ -100,7 +100,7 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
         origin = "of no effect: there is no background"
     section = {**chosen.to_json(), "used": threshold, "used_origin": origin}
     run.update_metrics("threshold", {**section, "known": known.to_json()} if known else section)
-    say(_summary(threshold, origin, chosen, auto and not known and config.data.background, pixels))
+    say(_summary(threshold, origin, chosen, auto and (agreed or not known) and config.data.background, pixels))
     return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
 
 
