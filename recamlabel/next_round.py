@@ -26,8 +26,8 @@ def fit_with_review(
 ) -> RunFolder:
     """Run a finished run's stages again with its reviewed masks; what was before stays in ``RUN/review/before``.
 
-    The background level is chosen from the accepted and painted masks (five or more), and the segmenter
-    learns from them with the weight ``review.weight``; rejected masks teach it nothing.
+    Five or more accepted and painted masks overrule the background level where it lies outside their interval,
+    and the segmenter learns from them with the weight ``review.weight``; rejected masks teach it nothing.
 
     Args:
         path: The run; its source and settings are used again.

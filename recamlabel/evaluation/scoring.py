@@ -21,7 +21,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
 from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.progress import track
-from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.hdf5 import class_ids, first_dataset, open_store
 from recamlabel.workspace import RunFolder
 
 What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "reviewed", "segmenter"]
@@ -126,8 +126,8 @@ SCORERS: dict[str, Callable[[RunFolder, Catalog, Pairs], Outcome]] = {
 
 def stored(file: h5py.File, path: str) -> h5py.Dataset:
     """One dataset of a run's file. Raises StoreError where it is missing."""
-    item = file.get(path)
-    if not isinstance(item, h5py.Dataset):
+    item = first_dataset([file], path)
+    if item is None:
         raise StoreError(
             f"{file.filename}: nothing stored as {path!r}; run `recamlabel fit` again, it makes what is missing"
         )
@@ -141,7 +141,8 @@ def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy:
     with ExitStack() as stack:
         files = [stack.enter_context(open_store(path)) for path in paths]
         for image_id, truth in pairs:
-            item = _first(files, image_id)
+            item = first_dataset(files[:-1], image_id)
+            item = stored(files[-1], image_id) if item is None else item
             mask = item[()]
             if mask.shape != truth.shape:
                 raise StoreError(
@@ -150,14 +151,6 @@ def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy:
                 )
             confusion.update(truth, mask)
     return confusion.counts()
-
-
-def _first(files: Sequence[h5py.File], image_id: str) -> h5py.Dataset:
-    for file in files[:-1]:
-        item = file.get(image_id)
-        if isinstance(item, h5py.Dataset):
-            return item
-    return stored(files[-1], image_id)
 
 
 def _mask_threshold(run: RunFolder) -> tuple[float, str]:

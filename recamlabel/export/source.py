@@ -14,7 +14,7 @@ from recamlabel.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.export.base import Item, Mask
 from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
-from recamlabel.storage.hdf5 import open_store
+from recamlabel.storage.hdf5 import first_dataset, open_store
 from recamlabel.workspace import RunFolder
 
 
@@ -52,13 +52,11 @@ class MaskFiles:
 
     def find(self, image_id: str) -> h5py.Dataset:
         """The mask of an image, from the first file that has it. Raises StoreError where none has."""
-        for file in self.files:
-            stored = file.get(image_id)
-            if isinstance(stored, h5py.Dataset):
-                return stored
-        raise StoreError(
-            f"{self.files[-1].filename}: no mask of {image_id!r}; run `recamlabel fit` again, it makes what is missing"
-        )
+        stored = first_dataset(self.files, image_id)
+        if stored is None:
+            place = self.files[-1].filename
+            raise StoreError(f"{place}: no mask of {image_id!r}; run `recamlabel fit` again, it makes what is missing")
+        return stored
 
 
 @contextmanager

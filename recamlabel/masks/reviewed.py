@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import h5py
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing, write_text
-from recamlabel.storage.hdf5 import StoredArrays, leaf_paths, open_store, write_array
+from recamlabel.storage.hdf5 import StoredArrays, first_dataset, leaf_paths, open_store, write_array
 
 Status = Literal["accepted", "rejected", "fix"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -138,8 +138,8 @@ class ReviewFolder:
         if not self.masks_path.is_file():
             return None
         with open_store(self.masks_path) as file:
-            found: Any = file.get(image_id)
-            return np.asarray(found[()]) if isinstance(found, h5py.Dataset) else None
+            found = first_dataset([file], image_id)
+            return None if found is None else np.asarray(found[()])
 
     def digest(self) -> str:
         """Hash (16 hex digits) of all settled masks, for stage keys; the same for no review at all."""
@@ -182,11 +182,5 @@ class ReviewedMasks:
 
     def __call__(self, image_id: str) -> np.ndarray:
         """The image's mask ``(H, W)``."""
-        path = self.run / MASKS_FILE
-        if path.is_file():
-            with open_store(path) as file:
-                found: Any = file.get(image_id)
-                if isinstance(found, h5py.Dataset):
-                    array: np.ndarray = found[()]
-                    return array
-        return StoredArrays(self.run / self.pseudo)(image_id)
+        settled = ReviewFolder(self.run).mask(image_id)
+        return StoredArrays(self.run / self.pseudo)(image_id) if settled is None else settled

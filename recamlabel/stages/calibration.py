@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,10 +44,10 @@ def run_calibration(context: StageContext) -> Mapping[str, Any]:
     with open_store(path / "scores.h5") as scores, track("calibration", len(chosen)) as advance:
         for image in chosen:
             stored = scores[f"scores/{image.id}"]
+            pixels, soft = read_image(image.path), from_uint8(stored[()])
             if image.id in asked:
-                kept.append(_kept(context, net, image, stored, levels))
-            soft = from_uint8(stored[()])
-            apart.append(separation(appearance(resize(read_image(image.path), *soft.shape[1:])), soft, levels))
+                kept.append(_kept(context, net, pixels, soft, class_ids(stored), levels))
+            apart.append(separation(appearance(resize(pixels, *soft.shape[1:])), soft, levels))
             advance()
     rows = [np.reshape(part, (-1, len(levels))) for part in (apart, kept)]
     LevelEvidence(np.array(levels), *rows).save(path / LEVELS_FILE, {"stage_key": context.key})
@@ -69,16 +68,20 @@ def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
 
 @torch.no_grad()
 def _kept(
-    context: StageContext, net: ClassifierNet, image: LabelledImage, stored: h5py.Dataset, levels: Sequence[float]
+    context: StageContext,
+    net: ClassifierNet,
+    pixels: NDArray[np.uint8],
+    soft: NDArray[np.float32],
+    ids: Sequence[int],
+    levels: Sequence[float],
 ) -> NDArray[np.float64]:
     """Mean over the labels of the classifier's confidence in each, ``(L,)``."""
-    pixels = read_image(image.path)
     size = working_size(pixels.shape[0], pixels.shape[1], context.config.augment.resize_max)
     small = resize(pixels, *size)
-    scores = resize_maps(from_uint8(stored[()]), *size)
+    scores = resize_maps(soft, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     found = []
-    for number, pictures in zip(class_ids(stored), kept_alone(small, scores, levels), strict=True):
+    for number, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
         inputs = scaled_inputs(pictures, *size, normalisation).to(context.device)
         with autocast(context.device, context.config.runtime.amp):
             logits = net(inputs.contiguous(memory_format=torch.channels_last))

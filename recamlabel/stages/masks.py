@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -26,6 +27,9 @@ from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
 if TYPE_CHECKING:
     from recamlabel.evaluation.calibration import KnownLevel
+
+
+NO_EFFECT = "of no effect: there is no background"
 
 
 def run_refine(context: StageContext) -> Mapping[str, Any]:
@@ -66,18 +70,13 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
     with open_store(run.path / "scores.h5") as scores, open_store(run.path / "maps.h5") as maps:
         chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
         plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
-        auto = config.masks.threshold == "auto"
-        known = _known(context, scores) if auto else None
-        agreed = known is not None and known.interval[0] <= chosen.threshold <= known.interval[1]
-        threshold = float(config.masks.threshold) if not auto else chosen.threshold
-        if known and not agreed:
-            threshold = known.threshold
+        level = _choose(context, scores, chosen)
         job = RenderJob(
             context.catalog,
             scores,
             maps,
             config.refine.source,
-            threshold,
+            level.threshold,
             plain,
             config.masks.ignore,
             config.data.background,
@@ -87,21 +86,44 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
             limit = ignore_limit(job, advance, workers)
         attributes = {
             **context.provenance(),
-            "threshold": threshold,
+            "threshold": level.threshold,
             "ignore_id": context.catalog.dataset.classes.ignore_id,
             "ignore_limit": limit,
         }
         with track("masks", len(images)) as advance:
             pixels = render_masks(job, run.path, context.key, attributes, limit, advance, workers)
-    origin = chosen.origin if auto else "set by hand"
-    if known:
-        origin = f"{origin}; {len(known.images)} reviewed masks agree" if agreed else known.origin
-    if not config.data.background:
-        origin = "of no effect: there is no background"
-    section = {**chosen.to_json(), "used": threshold, "used_origin": origin}
-    run.update_metrics("threshold", {**section, "known": known.to_json()} if known else section)
-    say(_summary(threshold, origin, chosen, auto and (agreed or not known) and config.data.background, pixels))
-    return {"threshold": threshold, "threshold_origin": origin, "pixels": pixels}
+    section = {**chosen.to_json(), "used": level.threshold, "used_origin": level.origin}
+    run.update_metrics("threshold", {**section, "known": level.known.to_json()} if level.known else section)
+    say(_summary(level, chosen, pixels))
+    return {"threshold": level.threshold, "threshold_origin": level.origin, "pixels": pixels}
+
+
+@dataclass(frozen=True)
+class Level:
+    """The background level of the masks, where it is from, and the reviewed masks that were asked.
+
+    ``free``: chosen without masks.
+    """
+
+    threshold: float
+    origin: str
+    free: bool
+    known: KnownLevel | None = None
+
+
+def _choose(context: StageContext, scores: h5py.File, chosen: Calibration) -> Level:
+    """The level set by hand, else the one chosen without masks, unless reviewed masks overrule it."""
+    config = context.config
+    if config.masks.threshold != "auto":
+        level = Level(float(config.masks.threshold), "set by hand", free=False)
+    elif (known := _known(context, scores)) is None:
+        level = Level(chosen.threshold, chosen.origin, free=True)
+    elif known.interval[0] <= chosen.threshold <= known.interval[1]:
+        origin = f"{chosen.origin}; {len(known.images)} reviewed masks agree"
+        level = Level(chosen.threshold, origin, True, known)
+    else:
+        level = Level(known.threshold, known.origin, False, known)
+    return level if config.data.background else replace(level, origin=NO_EFFECT, free=False)
 
 
 def _known(context: StageContext, scores: h5py.File) -> KnownLevel | None:
@@ -118,11 +140,14 @@ def _known(context: StageContext, scores: h5py.File) -> KnownLevel | None:
     return reviewed_level(context, scores)
 
 
-def _summary(threshold: float, origin: str, chosen: Calibration, auto: bool, pixels: Mapping[str, int]) -> str:
+def _summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> str:
     low, high = chosen.interval
-    interval = f", 90 % interval {low:.2f} to {high:.2f}" if auto else f"; chosen without masks: {chosen.threshold:.2f}"
+    other = (
+        f", 90 % interval {low:.2f} to {high:.2f}" if level.free else f"; chosen without masks: {chosen.threshold:.2f}"
+    )
     share = pixels["ignored"] / max(1, sum(pixels.values()))
-    return f"masks: background level {threshold:.2f} ({origin}{interval}); {share:.1%} of the pixels withheld (ignore)"
+    head = f"masks: background level {level.threshold:.2f} ({level.origin}{other})"
+    return f"{head}; {share:.1%} of the pixels withheld (ignore)"
 
 
 def run_quality(context: StageContext) -> Mapping[str, Any]:

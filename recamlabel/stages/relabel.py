@@ -40,7 +40,7 @@ def run_relabel(context: StageContext, first: Path, previous: StageContext) -> M
         for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
             found = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
             for image, probabilities in zip(group, found, strict=True):
-                stored = {name: maps[f"{name}/{image.id}"] for name in {"cam", "recam"}}
+                stored = {name: maps[f"{name}/{image.id}"] for name in ("cam", "recam")}
                 ids = class_ids(stored[source])
                 arrays = {name: item[()] for name, item in stored.items()}
                 if ids:

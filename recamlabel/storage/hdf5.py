@@ -10,7 +10,7 @@ import errno
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,15 @@ def open_store(path: Path) -> h5py.File:
 def class_ids(dataset: h5py.Dataset) -> list[int]:
     """The class ids (1..K) of the first axis of a stored map."""
     return [int(value) for value in dataset.attrs["class_ids"]]
+
+
+def first_dataset(files: Iterable[h5py.File], path: str) -> h5py.Dataset | None:
+    """The dataset of that path in the first of the files that has one; None where none has."""
+    for file in files:
+        item = file.get(path)
+        if isinstance(item, h5py.Dataset):
+            return item
+    return None
 
 
 @dataclass(frozen=True)
