@@ -46,16 +46,19 @@ def fit_with_review(
             f"`recamlabel review {path} --pull` or --import"
         )
     run.key_of("quality")
+    digest = ReviewFolder(path).digest()
     before = open_part(run, path / BEFORE)
-    with run.lock():
-        snapshot(run, before)
+    # Asked again with nothing new decided, the run is "after" already: what was before stays.
+    if run.metrics().get(SECTION, {}).get("digest") != digest:
+        with run.lock():
+            snapshot(run, before)
     config = amend(config_from_tree(run.state.config, origin=str(path / "run.toml")), assignments, overrides)
     config = amend(config, overrides={"review.use": True})
     run = fit(Path(run.state.dataset["source"]), path, config)
     with run.lock():
         count = {kind: list(kinds.values()).count(kind) for kind in sorted(set(kinds.values()))}
         facts = {"before": mask_facts(before), "after": mask_facts(run), "changed": _changed(before, run)}
-        run.update_metrics(SECTION, {"reviewed": count, **facts})
+        run.update_metrics(SECTION, {"reviewed": count, "digest": digest, **facts})
     return run
 
 

@@ -110,6 +110,7 @@ def test_reviewed_masks_set_the_level_and_teach_the_segmenter(tmp_path, capsys):
     capsys.readouterr()
     fit_with_review(out)
     assert ran(capsys) == []  # nothing new was decided
+    assert RunFolder.open(out).metrics()["with_review"] == found
     ReviewFolder(out).add([Decision("images/3", "accepted")], {"images/3": np.zeros((64, 80), np.uint8)}, 255)
     assert command(["fit", str(out), "--with-review"]) == 0
     assert ran(capsys) == ["masks", "segmenter", "segmentation", "quality"]
