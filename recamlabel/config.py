@@ -24,6 +24,7 @@ from recamlabel.sections import (
     DataConfig,
     GateConfig,
     MapsConfig,
+    ProbeConfig,
     RecamConfig,
     RuntimeConfig,
     ScheduleConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "MapsConfig",
     "MasksConfig",
     "PredictConfig",
+    "ProbeConfig",
     "RecamConfig",
     "RefineConfig",
     "ReviewConfig",
@@ -74,6 +76,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     recam: RecamConfig = RecamConfig()
     maps: MapsConfig = MapsConfig()
+    probe: ProbeConfig = ProbeConfig()
     affinity: AffinityConfig = AffinityConfig()
     refine: RefineConfig = RefineConfig()
     masks: MasksConfig = MasksConfig()

@@ -20,12 +20,14 @@ from recamlabel.stages import (
     run_gate,
     run_maps,
     run_masks,
+    run_probe,
     run_quality,
     run_recam,
     run_refine,
     run_segmentation,
     run_segmenter,
 )
+from recamlabel.stages.base import FUSED_FILE, MAPS_FILE
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.training.weights import weights_identity
@@ -67,7 +69,9 @@ def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
     maps = stage_key(
         "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
     )
-    extra = _affinity_stages(config, learner, {"maps": maps, "images": training}, everything)
+    probe = _probe_stages(config, {"classifier": classifier, "maps": maps})
+    evidence = probe[0].key if probe else maps
+    extra = _affinity_stages(config, learner, {"maps": evidence, "images": training}, everything)
     inputs = {"classifier": classifier, "images": training} | {stage.name: stage.key for stage in extra[1:]}
     return [
         # First, so that what is wrong with the labels is said before hours of training.
@@ -75,9 +79,10 @@ def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
         Stage("classifier", classifier, ("weights/classifier.safetensors",), run_classifier),
         *cams,
         Stage("recam", recam, ("weights/recam.safetensors",), run_recam),
-        Stage("maps", maps, ("maps.h5",), run_maps),
+        Stage("maps", maps, (MAPS_FILE,), run_maps),
+        *probe,
         *extra,
-        *mask_stages(config, maps, inputs, everything, reviewed),
+        *mask_stages(config, evidence, inputs, everything, reviewed),
     ]
 
 
@@ -88,7 +93,7 @@ def mask_stages(
 
     Args:
         config: All settings.
-        maps: Key of the class maps.
+        maps: Key of the maps that are refined.
         inputs: Keys of ``classifier``, of the training ``images``, and of ``edges`` where there are some.
         everything: Fingerprint of all images.
         reviewed: Digest of the reviewed masks, where they are to be used.
@@ -138,6 +143,15 @@ def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
     return [Stage("cams", stage_key("cams", 1, settings, inputs), ("cams.h5",), run_cams)]
 
 
+def _probe_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
+    """The probe across images that the maps are joined with, where it is wanted."""
+    if not config.probe.enabled:
+        return []
+    settings = [config.probe.model_dump(), config.refine.source, config.data.background, config.maps.max_side]
+    key = stage_key("probe", 1, [settings, config.seed], inputs)
+    return [Stage("probe", key, (FUSED_FILE,), run_probe)]
+
+
 def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
     """What a random walk needs before it; nothing for the other methods."""
     if not walks(config.refine.method):
@@ -160,7 +174,7 @@ def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "
     inputs = {"refine": refine, "calibration": calibration}
     if reviewed and config.masks.threshold == "auto":
         inputs["reviewed"] = reviewed
-    return Stage("masks", stage_key("masks", 4, settings, inputs), ("masks.h5", "masks"), run_masks)
+    return Stage("masks", stage_key("masks", 5, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:

@@ -27,7 +27,7 @@ from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.plan import Stage, mask_stages
 from recamlabel.progress import say
 from recamlabel.stages import StageContext
-from recamlabel.stages.base import CLASSIFIER_WEIGHTS
+from recamlabel.stages.base import CLASSIFIER_WEIGHTS, FUSED_FILE, MAPS_FILE
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.relabel import run_relabel
 from recamlabel.stages.segment import SEGMENTER_WEIGHTS
@@ -39,6 +39,7 @@ SECTION = "rounds"
 # What differs from round to round, and the stages that make it.
 FILES = ("scores.h5", LEVELS_FILE, "masks.h5", "masks", SEGMENTER_WEIGHTS, "segmenter.h5", "quality.json")
 STAGES = ("refine", "calibration", "masks", "segmenter", "segmentation", "quality")
+MAPS = (MAPS_FILE, FUSED_FILE)
 SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, "edges.h5", MASKS_FILE)
 
 
@@ -113,14 +114,14 @@ def _round_stages(
 ) -> list[Stage]:
     """The stages of a later round; ``first`` has the keys of round 1's."""
     config, catalog = own.config, own.catalog
-    below = {"maps": first["maps"], "segmentation": previous.run.key_of("segmentation")}
+    below = {"maps": first.get("probe", first["maps"]), "segmentation": previous.run.key_of("segmentation")}
     relabel = stage_key("relabel", 1, [config.segmenter.relabel_weight, config.refine.source], below)
     training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
     inputs = {"classifier": first["classifier"], "images": training}
     inputs |= {name: key for name, key in first.items() if name == "edges"}
-    work = partial(run_relabel, first=run / "maps.h5", previous=previous)
+    work = partial(run_relabel, first=run / own.maps_file, previous=previous)
     return [
-        Stage("relabel", relabel, ("maps.h5",), work),
+        Stage("relabel", relabel, (own.maps_file,), work),
         *mask_stages(config, relabel, inputs, catalog.fingerprint(), reviewed),
     ]
 
@@ -145,7 +146,7 @@ def mask_facts(run: RunFolder) -> dict[str, Any]:
 
 def snapshot(run: RunFolder, own: RunFolder) -> None:
     """Keep a run's masks and what they came from in a folder of their own, a run that every command can open."""
-    _link_all(run.path, own.path, (*FILES, "maps.h5", "metrics.json"))
+    _link_all(run.path, own.path, (*FILES, *MAPS, "metrics.json"))
     if (run.path / "log.jsonl").exists():
         shutil.copyfile(run.path / "log.jsonl", own.path / "log.jsonl")  # appended to in place: no link
     own.state = replace(run.state, stages={name: fact for name, fact in run.state.stages.items() if name != "rounds"})

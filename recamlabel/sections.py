@@ -79,6 +79,8 @@ class ScheduleConfig(Section):
     batch_size: int = Field(16, ge=1, description="images per optimiser step")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (the published runs have 1e-4)")
     weight_decay: float = Field(1e-4, ge=0, description="SGD weight decay")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly to its start")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of all gradients together; 0: not clipped")
     poly_power: float = Field(0.9, ge=0, description="power of the polynomial learning-rate decay")
 
     @model_validator(mode="after")
@@ -178,6 +180,26 @@ class MapsConfig(Section):
     def _positive(self) -> MapsConfig:
         if any(scale <= 0 or scale > 8 for scale in self.scales):
             raise ValueError(f"scales must lie in (0, 8], got {self.scales}")
+        return self
+
+
+class ProbeConfig(Section):
+    """A linear probe across images that the class maps are joined with (recamlabel.maps.probe)."""
+
+    enabled: bool = Field(False, description="join the class maps with a linear probe on the classifier's features")
+    weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the joined maps")
+    iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps joined so far")
+    folds: int = Field(5, ge=2, le=20, description="probes; each is fitted to the images of the other folds")
+    fg_level: float = Field(0.6, gt=0, lt=1, description="pixels with a map above are surely its class")
+    bg_level: float = Field(0.3, ge=0, lt=1, description="pixels with all maps below are surely background")
+    images: int = Field(2000, ge=2, description="at most so many images are fitted to, rare classes first")
+    pixels: int = Field(100, ge=1, description="positions drawn from each of them")
+    scale: float = Field(1.5, gt=0, le=4, description="input scale of the features")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ProbeConfig:
+        if self.bg_level > self.fg_level:
+            raise ValueError(f"bg_level {self.bg_level} must not be above fg_level {self.fg_level}")
         return self
 
 

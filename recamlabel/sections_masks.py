@@ -30,7 +30,7 @@ class RefineConfig(Section):
     source: Literal["recam", "cam"] = Field("recam", description="which stored maps are refined")
     max_side: int = Field(640, ge=32, description="images with a longer side are refined at this size")
     levels: list[float] = Field(
-        [0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7],
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
         min_length=1,
         description="background levels the CRF is run at, ascending",
     )
@@ -52,7 +52,7 @@ class MasksConfig(Section):
     )
     ignore: Annotated[float, Field(ge=0, lt=1)] | Literal["auto", "none"] = Field(
         "auto",
-        description="pixels withheld as 255: 'auto' where the evidence disagrees, 'none', or a share of all pixels",
+        description="pixels withheld as 255: 'auto' where their class depends on the level, 'none', or a share of all",
     )
 
 

@@ -33,6 +33,7 @@ STAGES = (
     "cams",
     "recam",
     "maps",
+    "probe",
     "affinity",
     "edges",
     "relabel",
@@ -44,7 +45,7 @@ STAGES = (
     "quality",
     "rounds",
 )
-OPTIONAL_STAGES = ("cams", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
+OPTIONAL_STAGES = ("cams", "probe", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
 # Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
 INDEPENDENT_STAGES = ("gate",)
 FORMAT = 1

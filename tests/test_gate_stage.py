@@ -82,7 +82,7 @@ def test_changed_stages_leave_the_gate_alone(run: tuple[Path, Path], capsys: pyt
     source, out = run
     ran(capsys)
     fit(source, out, config("classifier.lr=0.01", "seed=3"))
-    assert ran(capsys) == ["classifier", "recam", "maps", "refine", "calibration", "masks", "quality"]
+    assert ran(capsys) == ["classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
 def test_an_older_run_gets_the_gate_and_keeps_the_rest(

@@ -21,7 +21,7 @@ from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, Stor
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
-STAGES = ["gate", "classifier", "recam", "maps", "refine", "calibration", "masks", "quality"]
+STAGES = ["gate", "classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
 def config(*lines: str):
@@ -86,9 +86,9 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny
     fit(tiny_csv, out, config("masks.threshold=0.3"))
     assert ran(capsys) == ["masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum"))
-    assert ran(capsys) == ["maps", "refine", "calibration", "masks", "quality"]
+    assert ran(capsys) == ["maps", "probe", "refine", "calibration", "masks", "quality"]
     fit(tiny_csv, out, config("masks.threshold=0.3", "recam.combine=sum", "recam.lr=0.3"))
-    assert ran(capsys) == ["recam", "maps", "refine", "calibration", "masks", "quality"]
+    assert ran(capsys) == ["recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
 def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
@@ -98,7 +98,15 @@ def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
     table = tiny_csv / "labels.csv"
     table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
     fit(tiny_csv, out, config())
-    assert ran(capsys) == ["gate", "maps", "refine", "calibration", "masks", "quality"]  # a val image trains nothing
+    assert ran(capsys) == [
+        "gate",
+        "maps",
+        "probe",
+        "refine",
+        "calibration",
+        "masks",
+        "quality",
+    ]  # a val image trains nothing
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(tiny_csv, out, config())
     assert ran(capsys) == STAGES

@@ -1,5 +1,8 @@
 """How well the evidence supports a mask: margins of pixels, stability and agreement of classes.
 
+A pixel's margin is the distance of its score from the decision: how far the background level could move
+before the pixel changes its class.
+
 Everything is computed at the scores' own size from what the run holds, never from a true mask:
 the refined scores, the class maps they were made from, and the plain CAM beside them.
 """
@@ -15,8 +18,11 @@ from numpy.typing import NDArray
 from recamlabel.arrays import from_uint8, resize_maps
 
 # A mask that changes little when the level moves this far is stable.
-LEVEL_STEP = 0.15
-MARGIN_BINS = 400
+LEVEL_STEP = 0.1
+# Orders pixels whose scores are equally far from the decision by what the maps say; less than half a step
+# of the refiner's levels, so that it never overrules the scores.
+TIE = 0.02
+MARGIN_BINS = 4000
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,16 @@ class Evidence:
     """What speaks for one image's mask.
 
     Attributes:
-        margins: ``(h, w) float32`` in [-1, 1]: the map value of the mask's class less the best other
-            one (the background's is the threshold). Below 0 the maps contradict the mask.
+        margins: ``(h, w) float32`` in [-1, 1]: the score of the mask's class less the best other one
+            (the background's is the threshold), ties ordered by the same difference of the maps. Without a
+            background the refiner has no levels, and it is the maps' difference: below 0 they contradict the mask.
+        foreground: ``(h, w)`` pixels of the mask that are not background.
         stability: By class id (background 0 included) the IoU of the masks at a lower and a higher level.
         agreement: By class id the IoU of the mask and that of the plain CAM.
     """
 
     margins: NDArray[np.float32]
+    foreground: NDArray[np.bool_]
     stability: dict[int, float]
     agreement: dict[int, float]
 
@@ -66,12 +75,13 @@ def gather_evidence(
     Example:
         >>> maps = np.array([[[0.9, 0.2]]])
         >>> found = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
-        >>> found.agreement, bool(found.margins[0, 1] < 0)
-        ({0: 0.0, 3: 0.5}, True)
+        >>> found.agreement, found.margins.round(3).tolist()
+        ({0: 0.0, 3: 0.5}, [[0.5080000162124634, 0.49399998784065247]])
     """
     height, width = scores.shape[1:]
     if not len(class_ids):
-        return Evidence(np.ones((height, width), dtype=np.float32), {0: 1.0}, {0: 1.0})
+        nothing = np.zeros((height, width), dtype=bool)
+        return Evidence(np.ones((height, width), dtype=np.float32), nothing, {0: 1.0}, {0: 1.0})
     soft, own, plain = from_uint8(scores), resize_maps(maps, height, width), resize_maps(cams, height, width)
     level = threshold if background else -1.0
     chosen = winners(soft, level)
@@ -81,7 +91,10 @@ def gather_evidence(
     slots = range(len(class_ids) + 1) if background else range(1, len(class_ids) + 1)
     stability = {number: iou(low == slot, high == slot) for number, slot in zip(ids, slots, strict=True)}
     agreement = {number: iou(chosen == slot, from_cam == slot) for number, slot in zip(ids, slots, strict=True)}
-    return Evidence(margins(own, chosen, level), stability, agreement)
+    sure = margins(own, chosen, level)
+    if background:
+        sure = margins(soft, chosen, level) + TIE * sure
+    return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement)
 
 
 def winners(maps: NDArray[np.float32], level: float) -> NDArray[np.int64]:
@@ -106,7 +119,7 @@ def iou(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
 
 
 def margin_histogram(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Counts ``(400,)`` of margins over [-1, 1]."""
+    """Counts ``(4000,)`` of margins over [-1, 1]."""
     bins = ((values.ravel() + 1) * (MARGIN_BINS / 2)).astype(np.int64).clip(0, MARGIN_BINS - 1)
     return np.bincount(bins, minlength=MARGIN_BINS)
 
@@ -115,8 +128,8 @@ def margin_limit(histogram: NDArray[np.int64], share: float) -> float:
     """The margin below which at most ``share`` of the pixels lie, a bin edge in [-1, 1].
 
     Example:
-        >>> counts = np.zeros(400, dtype=np.int64)
-        >>> counts[[100, 300]] = 1, 9
+        >>> counts = np.zeros(4000, dtype=np.int64)
+        >>> counts[[1000, 3000]] = 1, 9
         >>> margin_limit(counts, 0.1), margin_limit(counts, 0.05)
         (0.5, -0.5)
     """

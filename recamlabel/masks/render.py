@@ -17,15 +17,17 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.arrays import from_uint8, paint_strongest, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 from recamlabel.data.catalog import Catalog
-from recamlabel.masks.evidence import MARGIN_BINS, Evidence, gather_evidence, margin_histogram, margin_limit
+from recamlabel.masks.evidence import MARGIN_BINS, TIE, Evidence, gather_evidence, margin_histogram, margin_limit
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 from recamlabel.storage.png import save_mask
 
-# The band of `masks.ignore=auto`: where the maps contradict the mask, but never more than this share.
+# The band of `masks.ignore=auto` never takes more than these shares of all pixels and of the foreground's:
+# where all objects are small, the first alone would let it take all of them.
 AUTO_SHARE = 0.15
+FOREGROUND_SHARE = 1 / 3
 T = TypeVar("T")
 Stored = tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any], list[int]]
 """Scores, maps, plain CAM and class ids of one image."""
@@ -100,25 +102,42 @@ class RenderJob:
 def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
     """The margin below which pixels are withheld; -inf for none.
 
-    ``auto`` withholds the pixels whose maps contradict the mask (margin below 0), but at most 15 %
-    of all pixels of images with labels; a number withholds that share.
+    ``auto`` withholds the pixels whose class depends on the background level: those that change it while the
+    level moves as far as it can to both sides, or as far as 15 % of all pixels of images with labels, or a
+    third of their foreground, are withheld; without a background, those whose maps contradict the mask.
+    A number withholds the least sure pixels up to that share.
     """
     if job.ignore == "none" or job.ignore == 0:
         advance(len(job.catalog.images))
         return -np.inf
-    total = np.zeros(MARGIN_BINS, dtype=np.int64)
+    total = np.zeros((2, MARGIN_BINS), dtype=np.int64)
 
     def histogram(image: LabelledImage, stored: Stored) -> NDArray[np.int64]:
-        return margin_histogram(job.evidence(stored).margins) if stored[3] else np.zeros_like(total)
+        if not stored[3]:
+            return np.zeros_like(total)
+        found = job.evidence(stored)
+        parts = (found.margins[found.foreground == kind] for kind in (False, True))
+        return np.stack([margin_histogram(part) for part in parts])
 
     for _, counts in _in_threads(job, histogram, workers):
         total += counts
         advance()
     if not total.any():
         return -np.inf
-    share = AUTO_SHARE if job.ignore == "auto" else float(job.ignore)
-    limit = margin_limit(total, share)
-    return min(0.0, limit) if job.ignore == "auto" else limit
+    if job.ignore != "auto":
+        return margin_limit(total.sum(axis=0), float(job.ignore))
+    if not job.background:
+        return min(0.0, margin_limit(total.sum(axis=0), AUTO_SHARE))
+    limits = [margin_limit(total.sum(axis=0), AUTO_SHARE), *(_surest(kind) for kind in total if kind.any())]
+    if total[1].any():
+        limits.append(margin_limit(total[1], FOREGROUND_SHARE))
+    return min(limits)
+
+
+def _surest(histogram: NDArray[np.int64]) -> float:
+    """The margin of the pixels that no background level changes, ties left aside."""
+    top = (int(np.flatnonzero(histogram)[-1]) + 1) / (MARGIN_BINS / 2) - 1
+    return top - 2 * TIE - 2 / MARGIN_BINS
 
 
 def render_one(

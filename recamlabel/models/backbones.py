@@ -60,6 +60,17 @@ class Backbone(nn.Module):
         """Features at every depth that changes stride or ends a stage, shallow to deep, each (B, C_i, h_i, w_i)."""
         return list(cast(Any, self.net).forward_intermediates(images, intermediates_only=True, norm=False))
 
+    def all_depths(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Last features as :meth:`forward` gives them, and the :meth:`pyramid`, in one pass.
+
+        The pyramid is empty for a network that timm cannot take apart.
+        """
+        net = cast(Any, self.net)
+        if not hasattr(net, "forward_intermediates"):
+            return cast(Tensor, self(images)), []
+        last, pyramid = net.forward_intermediates(images, norm=False)
+        return last.permute(0, 3, 1, 2) if self._channels_last_output else last, list(pyramid)
+
     def train(self, mode: bool = True) -> Backbone:
         """Training mode, except that batch-norm keeps its ImageNet statistics."""
         super().train(mode)

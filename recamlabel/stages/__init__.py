@@ -9,6 +9,7 @@ from recamlabel.stages.classify import run_classifier, run_recam
 from recamlabel.stages.gate import run_gate
 from recamlabel.stages.maps import run_cams, run_maps
 from recamlabel.stages.masks import run_masks, run_quality, run_refine
+from recamlabel.stages.probe import run_probe
 from recamlabel.stages.segment import run_segmentation, run_segmenter
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "run_gate",
     "run_maps",
     "run_masks",
+    "run_probe",
     "run_quality",
     "run_recam",
     "run_refine",

@@ -47,7 +47,10 @@ def _make_seeds(context: StageContext) -> None:
     table = context.catalog.dataset.classes
     rule = SeedRule(config.fg_level, config.bg_level, refine.max_side, seed_crf(refine), table.ignore_id)
     images = context.catalog.training_images(context.config.data.train_splits)
-    inputs = {"maps": context.run.key_of("maps"), "images": context.catalog.fingerprint(images)}
+    inputs = {
+        "maps": context.run.key_of("probe" if context.config.probe.enabled else "maps"),
+        "images": context.catalog.fingerprint(images),
+    }
     key = stage_key("seeds", 1, [rule.settings(), refine.source], inputs)
     path = context.run.path / "seeds.h5"
     if path.exists():
@@ -58,7 +61,7 @@ def _make_seeds(context: StageContext) -> None:
         say("affinity: seeds are made from the maps' levels alone, because pydensecrf2 is not installed")
     with (
         ShardedWriter(path, key, {**context.provenance(), "stage_key": key}) as writer,
-        open_store(context.run.path / "maps.h5") as maps,
+        open_store(context.run.path / context.maps_file) as maps,
     ):
         with track("seeds", len(images), start=len(writer.done)) as advance:
             build_seeds(images, table, maps[refine.source], rule, writer, advance, context.workers)

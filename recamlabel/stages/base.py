@@ -23,6 +23,9 @@ from recamlabel.workspace import RunFolder
 
 CLASSIFIER_WEIGHTS = "weights/classifier.safetensors"
 RECAM_WEIGHTS = "weights/recam.safetensors"
+MAPS_FILE = "maps.h5"
+# The maps of the refined source joined with the probe, all else as in maps.h5.
+FUSED_FILE = "fused.h5"
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
 
@@ -41,6 +44,11 @@ class StageContext:
     def workers(self) -> int:
         """Worker processes for this machine."""
         return self.config.runtime.worker_count()
+
+    @property
+    def maps_file(self) -> str:
+        """Name of the file with the maps that are refined: joined with the probe where there is one."""
+        return FUSED_FILE if self.config.probe.enabled else MAPS_FILE
 
     @property
     def batch_pixels(self) -> int:

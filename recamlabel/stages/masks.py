@@ -40,7 +40,7 @@ def run_refine(context: StageContext) -> Mapping[str, Any]:
         context.run.path / "scores.h5", context.key, {**context.provenance(), "method": config.method}
     ) as writer:
         with (
-            open_store(context.run.path / "maps.h5") as maps,
+            open_store(context.run.path / context.maps_file) as maps,
             track(f"refine ({config.method})", total, start=len(writer.done)) as advance,
             ExitStack() as stack,
         ):
@@ -67,7 +67,7 @@ def run_masks(context: StageContext) -> Mapping[str, Any]:
     """Choose the background level where it is ``auto``, then render the masks."""
     config, run = context.config, context.run
     images = [image.id for image in context.catalog.images]
-    with open_store(run.path / "scores.h5") as scores, open_store(run.path / "maps.h5") as maps:
+    with open_store(run.path / "scores.h5") as scores, open_store(run.path / context.maps_file) as maps:
         chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
         plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
         level = _choose(context, scores, chosen)

@@ -20,11 +20,11 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 
 
 def run_relabel(context: StageContext, first: Path, previous: StageContext) -> Mapping[str, Any]:
-    """Write the round's ``maps.h5``.
+    """Write the round's maps, under the name that its other stages look for.
 
     Args:
         context: Of the new round.
-        first: ``maps.h5`` of the first round.
+        first: The first round's file of maps.
         previous: Of the round before, whose segmenter is trained.
     """
     predictor, catalog = load_predictor(previous), context.catalog
@@ -33,14 +33,14 @@ def run_relabel(context: StageContext, first: Path, previous: StageContext) -> M
     attributes = {**context.provenance(), "segmenter": previous.run.key_of("segmenter")}
     with (
         open_store(first) as maps,
-        ShardedWriter(context.run.path / "maps.h5", context.key, attributes) as writer,
+        ShardedWriter(context.run.path / context.maps_file, context.key, attributes) as writer,
         track("relabel", len(catalog.images), start=len(writer.done)) as advance,
     ):
         todo = [image for image in catalog.images if image.id not in writer.done]
         for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
             found = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
             for image, probabilities in zip(group, found, strict=True):
-                stored = {name: maps[f"{name}/{image.id}"] for name in ("cam", "recam")}
+                stored = {name: group[image.id] for name, group in maps.items() if image.id in group}
                 ids = class_ids(stored[source])
                 arrays = {name: item[()] for name, item in stored.items()}
                 if ids:

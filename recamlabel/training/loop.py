@@ -70,6 +70,16 @@ def poly_factor(step: int, steps: int, power: float) -> float:
     return float((1 - step / steps) ** power)
 
 
+def warm_factor(step: int, steps: int) -> float:
+    """Linear rise of the learning rate to 1 over ``steps`` steps (Goyal et al., arXiv:1706.02677, section 2.2).
+
+    Example:
+        >>> warm_factor(0, 4), warm_factor(3, 4), warm_factor(9, 4), warm_factor(0, 0)
+        (0.25, 1.0, 1.0, 1.0)
+    """
+    return min(1.0, (step + 1) / steps) if steps else 1.0
+
+
 def train(
     objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig, settings: LoopSettings
 ) -> dict[str, float]:
@@ -78,7 +88,7 @@ def train(
     Args:
         objective: Stage-specific loss; its module is trained in place.
         batches: One item per optimiser step.
-        schedule: Momentum, weight decay, decay power.
+        schedule: Momentum, weight decay, warm-up and decay of the rate, clipping.
         settings: Device, workers, checkpoint file, log.
 
     Returns:
@@ -99,8 +109,9 @@ def train(
     with track(objective.name, steps, start=start, unit="steps") as advance:
         for batch in iterate(batches, start, settings.device, settings.workers):
             for group, lr in zip(optimiser.param_groups, base, strict=True):
-                group["lr"] = lr * poly_factor(batch.step, steps, schedule.poly_power)
-            figures = _step(objective, optimiser, batch, settings)
+                factor = poly_factor(batch.step, steps, schedule.poly_power)
+                group["lr"] = lr * factor * warm_factor(batch.step, schedule.warmup_steps)
+            figures = _step(objective, optimiser, batch, settings, schedule.clip_norm)
             for name, value in figures.items():
                 window.setdefault(name, []).append(value)
             done = batch.step + 1
@@ -123,7 +134,11 @@ def train(
 
 
 def _step(
-    objective: Objective, optimiser: torch.optim.Optimizer, batch: Batch, settings: LoopSettings
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    settings: LoopSettings,
+    clip_norm: float = 0.0,
 ) -> dict[str, float]:
     # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
     torch.manual_seed(hash((batch.step, 7919)) & 0x7FFFFFFF)
@@ -136,6 +151,8 @@ def _step(
         )
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if clip_norm:
+        nn.utils.clip_grad_norm_(objective.module.parameters(), clip_norm)
     optimiser.step()
     return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in figures.items()}}
 

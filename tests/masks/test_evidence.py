@@ -34,7 +34,8 @@ def test_evidence_by_hand():
     scores = np.array([[[230, 140, 0, 0]]], np.uint8)
     maps = np.array([[[1.0, 0.4, 0.3, 0.1]]])
     found = gather_evidence(scores, maps, np.array([[[1.0, 1.0, 1.0, 0.0]]]), [2], 0.5, 0.5)
-    assert np.allclose(found.margins, [[0.5, -0.1, 0.2, 0.4]])
+    assert np.allclose(found.margins, [[0.402 + 0.01, 0.049 - 0.002, 0.5 + 0.004, 0.5 + 0.008]], atol=1e-3)
+    assert found.foreground.tolist() == [[True, True, False, False]]
     assert found.stability == {0: 2 / 3, 2: 0.5} and found.agreement == {0: 0.5, 2: 2 / 3}
     assert found.class_scores() == {0: pytest.approx(7 / 12), 2: pytest.approx(7 / 12)}
 
@@ -60,7 +61,7 @@ def test_the_limit_withholds_at_most_the_share(share):
 
 
 class Job:
-    """One image whose maps contradict the mask on `wrong` of 100 pixels."""
+    """One image whose class holds at the lower levels alone on `wrong` of 100 pixels."""
 
     def __init__(self, tmp_path, wrong, ignore):
         image = LabelledImage("x", tmp_path / "x.png", frozenset({"a"}), frozenset({"b"}))
@@ -69,7 +70,8 @@ class Job:
         self.file = h5py.File(tmp_path / f"{wrong}{ignore}.h5", "w")
         maps = np.linspace(0.6, 0.9, 100).reshape(1, 10, 10)
         maps.ravel()[:wrong] = 0.2
-        for group, data in (("scores", np.full((1, 10, 10), 255, np.uint8)), ("recam", maps), ("cam", maps)):
+        scores = (255 * np.where(maps < 0.5, 0.6, 1.0)).astype(np.uint8)
+        for group, data in (("scores", scores), ("recam", maps), ("cam", maps)):
             self.file.create_dataset(f"{group}/x", data=data).attrs["class_ids"] = [1]
             self.file.create_dataset(f"{group}/y", data=data[:0, :2, :2]).attrs["class_ids"] = np.zeros(0, int)
         self.job = RenderJob(catalog, self.file, self.file, "recam", 0.5, 0.5, ignore)
@@ -99,8 +101,22 @@ class Job:
     ],
 )
 def test_what_is_withheld(tmp_path, wrong, ignore, expected):
-    """Contradicted pixels, never more than the share: where more contradict alike, none is."""
-    assert abs(Job(tmp_path, wrong, ignore).withheld() - expected) <= 0.03
+    """Pixels near the decision, never more than the share: where more are equally near, none is."""
+    assert abs(Job(tmp_path, wrong, ignore).withheld() - expected) <= 0.05
+
+
+def test_small_objects_are_not_withheld_whole(tmp_path):
+    """Nine of a hundred pixels, all near the decision: 15 % of all pixels would take every one of them."""
+    image = LabelledImage("x", tmp_path / "x.png", frozenset({"a"}), frozenset({"b"}))
+    catalog = Catalog(Dataset(tmp_path, "csv", TABLE, (image,)), {"x": (10, 10)}, {})
+    scores = np.zeros((1, 10, 10))
+    scores[0, :3, :3] = np.linspace(0.6, 0.9, 9).reshape(3, 3)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for group, data in (("scores", (255 * scores).astype(np.uint8)), ("recam", scores), ("cam", scores)):
+            file.create_dataset(f"{group}/x", data=data).attrs["class_ids"] = [1]
+        job = RenderJob(catalog, file, file, "recam", 0.5, 0.5, "auto")
+        mask, _ = render_one(job, image, job.stored(image), ignore_limit(job, lambda *_, **__: None, 1))
+    assert (mask == 255).sum() == 3 and (mask == 1).sum() == 6 and (mask == 0).sum() == 91
 
 
 def test_auto_withholds_no_more_than_its_share(tmp_path):

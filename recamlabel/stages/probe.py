@@ -1,0 +1,166 @@
+"""Stage ``probe``: the class maps joined with what the other images say about each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.arrays import resize_maps
+from recamlabel.data.batches import Normalisation
+from recamlabel.devices import autocast
+from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.maps.probe import CrossFittedProbe, PixelSample, fit_probe, pixel_features
+from recamlabel.masks.crossval import canonical_order
+from recamlabel.models.backbones import Backbone
+from recamlabel.progress import say, track
+from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
+from recamlabel.stages.relabel import fuse
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+from recamlabel.training.loop import to_device
+
+PROBE_GROUP = "probe"
+# Numbers in the sample's features: half a gigabyte in half precision.
+SAMPLE_VALUES = 1 << 28
+
+
+def run_probe(context: StageContext) -> Mapping[str, Any]:
+    """Fit the probe, then write ``fused.h5``: as ``maps.h5``, with the refined source's maps joined with the probe."""
+    catalog, config = context.catalog, context.config
+    backbone = load_classifier(context).backbone
+    to_device(backbone, context.device).eval()
+    source = config.refine.source
+    attributes = {**context.provenance(), "weight": config.probe.weight}
+    with (
+        open_store(context.run.path / MAPS_FILE) as maps,
+        ShardedWriter(context.run.path / FUSED_FILE, context.key, attributes) as writer,
+    ):
+        folds = deal(choose(context), config.probe.folds)
+        probe = _fit(context, backbone, maps[source], folds) if len(set(folds.values())) > 1 else None
+        if probe is None:
+            say("probe: fewer than two images to learn from, the class maps stay as they are")
+        joined = len(writer.done)
+        with track("probe", len(catalog.images), start=len(writer.done)) as advance:
+            todo = [image for image in catalog.images if image.id not in writer.done]
+            for image, features in _features(context, backbone, todo):
+                arrays = {name: maps[f"{name}/{image.id}"][()] for name in ("cam", "recam")}
+                ids = class_ids(maps[f"{source}/{image.id}"])
+                found = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
+                if found is not None:
+                    arrays[source] = fuse(arrays[source], found, config.probe.weight)
+                    arrays[PROBE_GROUP] = resize_maps(found, *arrays[source].shape[1:]).astype(np.float16)
+                    joined += 1
+                attrs = {"class_ids": np.array(ids, dtype=np.int32)}
+                writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
+                advance()
+        writer.finish()
+    return {"fitted_to": len(folds), "joined": joined}
+
+
+def choose(context: StageContext) -> list[LabelledImage]:
+    """The images that the probe is fitted to, at most ``probe.images``, rare classes first.
+
+    Images whose labels are all known; those without any label show background alone.
+    """
+    classes, background = context.catalog.dataset.classes, context.config.data.background
+    images = [
+        image for image in context.catalog.images if image.present or (background and len(image.absent) == len(classes))
+    ]
+    images = [images[position] for position in canonical_order([image.id for image in images])]
+    met: dict[str, int] = {}
+    ranks = []
+    for image in images:
+        names = image.present or {""}
+        ranks.append(min(met.get(name, 0) for name in names))
+        met.update({name: met.get(name, 0) + 1 for name in names})
+    order = sorted(range(len(images)), key=ranks.__getitem__)
+    return [images[position] for position in order[: context.config.probe.images]]
+
+
+def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
+    """A fold number for every image, so that each class is spread over as many folds as it can be.
+
+    Example:
+        >>> from pathlib import Path
+        >>> rows = [("a", "cat"), ("b", "dog"), ("c", "cat"), ("d", "dog")]
+        >>> images = [LabelledImage(i, Path(i), frozenset({name}), frozenset()) for i, name in rows]
+        >>> deal(images, 2)
+        {'a': 0, 'c': 1, 'b': 0, 'd': 1}
+    """
+    count: dict[str, int] = {}
+    for image in images:
+        for name in image.present:
+            count[name] = count.get(name, 0) + 1
+    rarest = [min(((count[name], name) for name in image.present), default=(0, "")) for image in images]
+    order = sorted(range(len(images)), key=rarest.__getitem__)
+    return {images[place].id: position % folds for position, place in enumerate(order)}
+
+
+def _fit(context: StageContext, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
+    """Draw positions from the images, then fit."""
+    config, catalog = context.config.probe, context.catalog
+    table = catalog.dataset.classes
+    images = [image for image in catalog.images if image.id in folds]
+    width = max(1, *(len(image.present) for image in images))
+    rows: dict[str, PixelSample] = {}
+    pixels = config.pixels
+    with track("probe: sample", len(images)) as advance:
+        for image, features in _features(context, backbone, images):
+            pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
+            stored = maps[image.id]
+            rows[image.id] = _draw(features, stored[()], class_ids(stored), folds[image.id], pixels, width, image.id)
+            advance()
+    parts = [rows[image.id] for image in images]
+    sample = PixelSample(
+        *(
+            torch.cat([getattr(part, name) for part in parts]).to(context.device)
+            for name in ("features", "ids", "maps", "folds")
+        )
+    )
+    fits = config.iterations * (int(sample.folds.max()) + 1)
+    with track("probe: fit", fits, unit="fits") as advance:
+        background = context.config.data.background
+        return fit_probe(sample, len(table), config, background, context.config.seed, advance)
+
+
+def _draw(
+    features: Tensor, maps: np.ndarray, ids: Sequence[int], fold: int, pixels: int, width: int, name: str
+) -> PixelSample:
+    """Some positions of one image, the same ones whatever the other images are."""
+    height, across = features.shape[1:]
+    # The id's own bytes: Python's hash of a string differs from process to process.
+    rng = np.random.default_rng(list(name.encode()))
+    places = np.sort(rng.permutation(height * across)[:pixels])
+    values = np.zeros((len(places), width), dtype=np.float32)
+    own = np.zeros((len(places), width), dtype=np.int64)
+    if ids:
+        values[:, : len(ids)] = resize_maps(maps, height, across).reshape(len(ids), -1)[:, places].T
+        own[:, : len(ids)] = ids
+    return PixelSample(
+        features.flatten(1)[:, torch.from_numpy(places)].T.half().cpu(),
+        torch.from_numpy(own),
+        torch.from_numpy(values),
+        torch.full((len(places),), fold),
+    )
+
+
+@torch.no_grad()
+def _features(
+    context: StageContext, backbone: Backbone, images: Sequence[LabelledImage]
+) -> Iterator[tuple[LabelledImage, Tensor]]:
+    """Each image with its ``(D, h, w)`` features, images of one size together."""
+    scale, side = context.config.probe.scale, context.config.maps.max_side
+    normalisation = Normalisation(backbone.mean, backbone.std)
+    bound = max(1, int(context.batch_pixels / scale**2))
+    for group, pixels in read_ahead(batches_by_shape(context.catalog, images, bound), threads=2):
+        size = [max(1, round(length * scale)) for length in working_size(pixels[0].shape[0], pixels[0].shape[1], side)]
+        inputs = scaled_inputs(pixels, size[0], size[1], normalisation).to(context.device)
+        with autocast(context.device, context.config.runtime.amp):
+            found = pixel_features(backbone, inputs.contiguous(memory_format=torch.channels_last))
+        yield from zip(group, found, strict=True)

@@ -1,0 +1,102 @@
+"""The stage ``probe``: what it writes, what it leaves alone, how it goes on after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.config import load_config
+from recamlabel.pipeline import fit
+from recamlabel.stages.probe import choose, deal
+from recamlabel.storage.hdf5 import ShardedWriter
+from tests.helpers import TINY, make_tiny_csv
+
+
+def config(*lines: str):
+    return load_config(assignments=[*TINY, *lines])
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    return fit(make_tiny_csv(folder), folder / "run", config(), until="probe")
+
+
+def test_the_refined_source_is_joined_and_nothing_else(finished):
+    maps, fused = arrays(finished.path / "maps.h5"), arrays(finished.path / "fused.h5")
+    assert finished.state.stages["probe"]["joined"] == sum(name.startswith("probe/") for name in fused) > 0
+    for name, array in maps.items():
+        group, image = name.split("/", 1)
+        other = fused.get(f"probe/{image}")
+        if group == "cam" or other is None:
+            assert np.array_equal(fused[name], array)
+        else:
+            expected = (array.astype(np.float32) + other.astype(np.float32)) / 2
+            assert np.allclose(fused[name].astype(np.float32), expected, atol=2e-3)
+            assert (other.astype(np.float32).sum(axis=0) <= 1.01).all()
+
+
+def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkeypatch):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    plain, calls = ShardedWriter.add, []
+
+    def add(self, image_id, items):
+        if "fused" in str(self.target):
+            calls.append(image_id)
+            if len(calls) == 4:
+                self.flush()
+                raise KeyboardInterrupt
+        plain(self, image_id, items)
+
+    monkeypatch.setattr(ShardedWriter, "add", add)
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, out, config(), until="probe")
+    assert not (out / "fused.h5").exists()
+    fit(data, out, config(), until="probe")
+    one, two = arrays(finished.path / "fused.h5"), arrays(out / "fused.h5")
+    assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
+    data = make_tiny_csv(tmp_path)
+    table = data / "labels.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
+    run = fit(data, tmp_path / "run", config(), until="probe")
+    assert "fewer than two images" in capsys.readouterr().err
+    maps, fused = arrays(run.path / "maps.h5"), arrays(run.path / "fused.h5")
+    assert maps.keys() == fused.keys() and all(np.array_equal(maps[name], fused[name]) for name in maps)
+
+
+def test_without_the_probe_there_is_no_file(tmp_path):
+    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config("probe.enabled=false"), until="masks")
+    assert not (run.path / "fused.h5").exists() and "probe" not in run.state.stages
+
+
+def image(name: str, *present: str) -> LabelledImage:
+    return LabelledImage(name, Path(name), frozenset(present), frozenset())
+
+
+def test_rare_classes_come_first_and_meet_every_fold(tmp_path):
+    images = [image(f"c{number}", "common") for number in range(40)] + [
+        image(f"r{number}", "rare") for number in range(5)
+    ]
+
+    dataset = SimpleNamespace(classes=("common", "rare"))
+    catalog = SimpleNamespace(dataset=dataset, images=images)
+    context = SimpleNamespace(catalog=catalog, config=config("probe.images=12"))
+    chosen = choose(context)
+    assert len(chosen) == 12 and sum("rare" in one.present for one in chosen) == 5
+    folds = deal(chosen, 5)
+    assert sorted(folds[f"r{number}"] for number in range(5)) == [0, 1, 2, 3, 4]
