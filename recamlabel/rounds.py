@@ -105,7 +105,9 @@ def open_part(run: RunFolder, folder: Path) -> RunFolder:
     if not own.state.config:
         own.state = replace(run.state, stages={})
         own.save()
-    _link_all(run.path, folder, SHARED)
+    # Where the rounds' own maps have another name, those of the networks are the same for all.
+    joined = run.state.config.get("probe", {}).get("enabled", False)
+    _link_all(run.path, folder, (*SHARED, MAPS_FILE) if joined else SHARED)
     return own
 
 
