@@ -45,7 +45,7 @@ def test_water_under_a_boat_is_known_from_the_birds():
     probe = fit_probe(scenes(), 2, CONFIG, True, seed=0)
     water, boat = (probe.probabilities(image_of(code), [BOAT], 0) for code in (0, BOAT))
     assert water is not None and boat is not None and water.shape == (1, 2, 2)
-    assert water.max() < 0.4 and boat.min() > 0.9
+    assert water.max() < 0.4 and boat.min() > 0.6
 
 
 def test_a_fold_learns_nothing_from_its_own_images():
