@@ -79,7 +79,7 @@ class ScheduleConfig(Section):
     batch_size: int = Field(16, ge=1, description="images per optimiser step")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (the published runs have 1e-4)")
     weight_decay: float = Field(1e-4, ge=0, description="SGD weight decay")
-    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises linearly to its start")
+    warmup_steps: int = Field(0, ge=0, description="steps of rising learning rate at the start; at most a sixth of all")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of all gradients together; 0: not clipped")
     poly_power: float = Field(0.9, ge=0, description="power of the polynomial learning-rate decay")
 

@@ -110,7 +110,7 @@ def train(
         for batch in iterate(batches, start, settings.device, settings.workers):
             for group, lr in zip(optimiser.param_groups, base, strict=True):
                 factor = poly_factor(batch.step, steps, schedule.poly_power)
-                group["lr"] = lr * factor * warm_factor(batch.step, schedule.warmup_steps)
+                group["lr"] = lr * factor * warm_factor(batch.step, min(schedule.warmup_steps, steps // 6))
             figures = _step(objective, optimiser, batch, settings, schedule.clip_norm)
             for name, value in figures.items():
                 window.setdefault(name, []).append(value)
