@@ -97,3 +97,23 @@ def paint_strongest(
         mask[above] = number
         best[above] = score[above]
     return mask
+
+
+def fuse(maps: NDArray[np.float16], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float16]:
+    """Weighted mean of class maps and of a network's probabilities, at the maps' size.
+
+    Args:
+        maps: ``(C, h, w)`` in [0, 1].
+        probabilities: ``(C, h', w')`` in [0, 1].
+        weight: Of the probabilities, in [0, 1].
+
+    Returns:
+        ``(C, h, w) float16`` in [0, 1].
+
+    Example:
+        >>> fuse(np.array([[[1.0, 0.5]]], np.float16), np.array([[[1.0, 0.0]]], np.float32), 0.5).tolist()
+        [[[1.0, 0.25]]]
+    """
+    resized = resize_maps(probabilities, maps.shape[1], maps.shape[2])
+    fused: NDArray[np.float16] = ((1 - weight) * maps.astype(np.float32) + weight * resized).astype(np.float16)
+    return fused

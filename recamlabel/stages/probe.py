@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import resize_maps
+from recamlabel.arrays import fuse, resize_maps
 from recamlabel.data.batches import Normalisation
 from recamlabel.devices import autocast
 from recamlabel.maps.build import batches_by_shape, read_ahead
@@ -21,7 +21,6 @@ from recamlabel.masks.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
 from recamlabel.progress import say, track
 from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
-from recamlabel.stages.relabel import fuse
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.training.loop import to_device
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recamlabel.arrays import resize_maps
+from recamlabel.arrays import fuse
 from recamlabel.classes import BACKGROUND_ID
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.progress import track
@@ -50,23 +49,3 @@ def run_relabel(context: StageContext, first: Path, previous: StageContext) -> M
             advance(len(group))
         writer.finish()
     return {}
-
-
-def fuse(maps: NDArray[np.float16], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float16]:
-    """Weighted mean of class maps and of a segmenter's probabilities, at the maps' size.
-
-    Args:
-        maps: ``(C, h, w)`` in [0, 1].
-        probabilities: ``(C, h', w')`` in [0, 1].
-        weight: Of the probabilities, in [0, 1].
-
-    Returns:
-        ``(C, h, w) float16`` in [0, 1].
-
-    Example:
-        >>> fuse(np.array([[[1.0, 0.5]]], np.float16), np.array([[[1.0, 0.0]]], np.float32), 0.5).tolist()
-        [[[1.0, 0.25]]]
-    """
-    resized = resize_maps(probabilities, maps.shape[1], maps.shape[2])
-    fused: NDArray[np.float16] = ((1 - weight) * maps.astype(np.float32) + weight * resized).astype(np.float16)
-    return fused
