@@ -30,6 +30,7 @@ from recamlabel.stages import (
 from recamlabel.stages.base import FUSED_FILE, MAPS_FILE
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.gate import GATE_FILE, gate_features
+from recamlabel.stages.probe import alternates
 from recamlabel.training.weights import weights_identity
 from recamlabel.workspace import stage_key
 
@@ -148,7 +149,9 @@ def _probe_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
     if not config.probe.enabled:
         return []
     settings = [config.probe.model_dump(), config.refine.source, config.data.background, config.maps.max_side]
-    key = stage_key("probe", 1, [settings, config.seed], inputs)
+    if alternates(config):
+        settings.append(config.refine.model_dump(include={"max_side", "smooth", "crf"}))
+    key = stage_key("probe", 2, [settings, config.seed], inputs)
     return [Stage("probe", key, (FUSED_FILE,), run_probe)]
 
 

@@ -34,6 +34,12 @@ class RefineConfig(Section):
         min_length=1,
         description="background levels the CRF is run at, ascending",
     )
+    smooth: float = Field(
+        0.0,
+        ge=0,
+        le=0.05,
+        description="Gaussian over the scores after the CRF, against speckle: deviation / longer side; 0: none",
+    )
     crf: CrfConfig = CrfConfig()
 
     @model_validator(mode="after")

@@ -94,9 +94,43 @@ def test_rare_classes_come_first_and_meet_every_fold(tmp_path):
     ]
 
     dataset = SimpleNamespace(classes=("common", "rare"))
-    catalog = SimpleNamespace(dataset=dataset, images=images)
+    catalog = SimpleNamespace(dataset=dataset, images=images, training_images=lambda splits: images)
     context = SimpleNamespace(catalog=catalog, config=config("probe.images=12"))
     chosen = choose(context)
     assert len(chosen) == 12 and sum("rare" in one.present for one in chosen) == 5
     folds = deal(chosen, 5)
     assert sorted(folds[f"r{number}"] for number in range(5)) == [0, 1, 2, 3, 4]
+
+
+def test_nothing_is_learnt_from_images_outside_the_training_splits(finished, tmp_path):
+    data = make_tiny_csv(tmp_path)
+    table = data / "labels.csv"
+    lines = table.read_text().splitlines()
+    changed = [number for number, line in enumerate(lines) if line.endswith(",val")]
+    for number in changed:
+        name, labels, split = lines[number].split(",")
+        lines[number] = f"{name},{'blue' if labels == 'red' else 'red'},{split}"
+    table.write_text("\n".join(lines) + "\n")
+    one, two = (
+        arrays(run.path / "fused.h5") for run in (finished, fit(data, tmp_path / "run", config(), until="probe"))
+    )
+    names = {lines[number].split(",")[0].rsplit(".", 1)[0] for number in changed}
+    kept = [name for name in one if not any(name.endswith(part) for part in names)]
+    assert changed and len(kept) < len(one)
+    assert all(np.array_equal(one[name], two[name]) for name in kept)
+
+
+def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, tmp_path):
+    pytest.importorskip("pydensecrf.densecrf")
+    data = make_tiny_csv(tmp_path)
+
+    def probes(name: str, *lines: str) -> dict[str, np.ndarray]:
+        run = fit(data, tmp_path / name, config(*lines), until="probe")
+        return {key: item for key, item in arrays(run.path / "fused.h5").items() if key.startswith("probe/")}
+
+    again = {key: item for key, item in arrays(finished.path / "fused.h5").items() if key.startswith("probe/")}
+    never, without = probes("never", "probe.alternations=0"), probes("none", "refine.method=none")
+    two = probes("two", "runtime.workers=2")
+    assert all(np.array_equal(never[name], without[name]) for name in never)  # without a CRF there is nothing new
+    assert all(np.array_equal(again[name], two[name]) for name in again)
+    assert any(not np.allclose(again[name], never[name], atol=1e-3) for name in again)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import fuse, resize_maps
+from recamlabel.arrays import from_uint8, fuse, resize_maps
+from recamlabel.config import Config
 from recamlabel.data.batches import Normalisation
 from recamlabel.devices import autocast
 from recamlabel.maps.build import batches_by_shape, read_ahead
@@ -19,7 +22,10 @@ from recamlabel.maps.multiscale import scaled_inputs, working_size
 from recamlabel.maps.probe import CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.masks.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
+from recamlabel.pool import map_in_order
 from recamlabel.progress import say, track
+from recamlabel.refine import needs_crf
+from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.training.loop import to_device
@@ -27,6 +33,29 @@ from recamlabel.training.loop import to_device
 PROBE_GROUP = "probe"
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28
+# Between two fits one background level is enough, on images of half their size: the features' grid is coarser.
+ALTERNATION_LEVEL, ALTERNATION_STRIDE = 0.4, 2
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Positions drawn from one image's ``(h, w)`` grid, and what is known there."""
+
+    shape: tuple[int, int]
+    places: NDArray[np.int64]
+    sample: PixelSample
+
+    def values(self, maps: NDArray[np.floating[Any]]) -> Tensor:
+        """The maps' values at the positions, in the width of the sample."""
+        found = torch.zeros_like(self.sample.maps)
+        at = resize_maps(maps, *self.shape).reshape(len(maps), -1)[:, self.places].T
+        found[:, : len(maps)] = torch.from_numpy(at)
+        return found
+
+
+def alternates(config: Config) -> bool:
+    """Whether the probe is fitted again to maps that the dense CRF has refined."""
+    return config.probe.alternations > 0 and needs_crf(config.refine.method)
 
 
 def run_probe(context: StageContext) -> Mapping[str, Any]:
@@ -65,11 +94,14 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
 def choose(context: StageContext) -> list[LabelledImage]:
     """The images that the probe is fitted to, at most ``probe.images``, rare classes first.
 
-    Images whose labels are all known; those without any label show background alone.
+    Training images whose labels are all known; those without any label show background alone.
     """
-    classes, background = context.catalog.dataset.classes, context.config.data.background
+    catalog, config = context.catalog, context.config.data
+    classes = len(catalog.dataset.classes)
     images = [
-        image for image in context.catalog.images if image.present or (background and len(image.absent) == len(classes))
+        image
+        for image in catalog.training_images(config.train_splits)
+        if image.present or (config.background and len(image.absent) == classes)
     ]
     images = [images[position] for position in canonical_order([image.id for image in images])]
     met: dict[str, int] = {}
@@ -102,51 +134,99 @@ def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
 
 
 def _fit(context: StageContext, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
-    """Draw positions from the images, then fit."""
+    """Draw positions from the images, then fit, in turn with the dense CRF where one is used."""
     config, catalog = context.config.probe, context.catalog
-    table = catalog.dataset.classes
     images = [image for image in catalog.images if image.id in folds]
-    width = max(1, *(len(image.present) for image in images))
-    rows: dict[str, PixelSample] = {}
-    pixels = config.pixels
-    with track("probe: sample", len(images)) as advance:
-        for image, features in _features(context, backbone, images):
-            pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
-            stored = maps[image.id]
-            rows[image.id] = _draw(features, stored[()], class_ids(stored), folds[image.id], pixels, width, image.id)
-            advance()
-    parts = [rows[image.id] for image in images]
+    drawn = _sample(context, backbone, images, maps, folds)
+    parts = [drawn[image.id].sample for image in images]
     sample = PixelSample(
         *(
             torch.cat([getattr(part, name) for part in parts]).to(context.device)
             for name in ("features", "ids", "maps", "folds")
         )
     )
-    fits = config.iterations * (int(sample.folds.max()) + 1)
-    with track("probe: fit", fits, unit="fits") as advance:
+    probe = _fitted(context, sample, config.iterations)
+    for _ in range(config.alternations if alternates(context.config) else 0):
+        values = {name: one.sample.maps for name, one in drawn.items()}
+        tasks = _tasks(context, backbone, [image for image in images if image.present], maps, folds, probe)
+        with track("probe: refine", len(images), start=sum(not image.present for image in images)) as advance:
+            for task, scores in map_in_order(refine_image, tasks, context.workers, "probe"):
+                values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
+                advance()
+        known = torch.cat([values[image.id] for image in images]).to(context.device)
+        probe = _fitted(context, replace(sample, maps=known), 1)
+    return probe
+
+
+def _fitted(context: StageContext, sample: PixelSample, iterations: int) -> CrossFittedProbe:
+    config = context.config.probe.model_copy(update={"iterations": iterations})
+    with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits") as advance:
+        classes, background = len(context.catalog.dataset.classes), context.config.data.background
+        return fit_probe(sample, classes, config, background, context.config.seed, advance)
+
+
+def _sample(
+    context: StageContext,
+    backbone: Backbone,
+    images: Sequence[LabelledImage],
+    maps: h5py.Group,
+    folds: Mapping[str, int],
+) -> dict[str, Drawn]:
+    """Positions of every image."""
+    width = max(1, *(len(image.present) for image in images))
+    pixels, rows = context.config.probe.pixels, {}
+    with track("probe: sample", len(images)) as advance:
+        for image, features in _features(context, backbone, images):
+            pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
+            stored = maps[image.id]
+            rows[image.id] = _draw(features, stored[()], class_ids(stored), folds[image.id], pixels, width, image.id)
+            advance()
+    return rows
+
+
+def _tasks(
+    context: StageContext,
+    backbone: Backbone,
+    images: Sequence[LabelledImage],
+    maps: h5py.Group,
+    folds: Mapping[str, int],
+    probe: CrossFittedProbe,
+) -> Iterator[RefineTask]:
+    """Each image's joined maps for the dense CRF."""
+    refine = context.config.refine
+    crf = refine.crf.model_copy(
+        update={name: getattr(refine.crf, name) / ALTERNATION_STRIDE for name in ("gaussian_sxy", "bilateral_sxy")}
+    )
+    for image, features in _features(context, backbone, images):
+        stored = maps[image.id]
+        ids, joined = class_ids(stored), stored[()]
+        found = probe.probabilities(features, ids, folds[image.id])
+        if found is not None:
+            joined = fuse(joined, found, context.config.probe.weight)
+        side = max(1, min(refine.max_side, max(context.catalog.shapes[image.id])) // ALTERNATION_STRIDE)
+        config = refine.model_copy(update={"levels": [ALTERNATION_LEVEL], "max_side": side, "crf": crf})
         background = context.config.data.background
-        return fit_probe(sample, len(table), config, background, context.config.seed, advance)
+        yield RefineTask(image.id, image.path, joined, tuple(ids), "crf", config, background)
 
 
 def _draw(
     features: Tensor, maps: np.ndarray, ids: Sequence[int], fold: int, pixels: int, width: int, name: str
-) -> PixelSample:
+) -> Drawn:
     """Some positions of one image, the same ones whatever the other images are."""
     height, across = features.shape[1:]
     # The id's own bytes: Python's hash of a string differs from process to process.
     rng = np.random.default_rng(list(name.encode()))
     places = np.sort(rng.permutation(height * across)[:pixels])
-    values = np.zeros((len(places), width), dtype=np.float32)
     own = np.zeros((len(places), width), dtype=np.int64)
-    if ids:
-        values[:, : len(ids)] = resize_maps(maps, height, across).reshape(len(ids), -1)[:, places].T
-        own[:, : len(ids)] = ids
-    return PixelSample(
+    own[:, : len(ids)] = ids
+    sample = PixelSample(
         features.flatten(1)[:, torch.from_numpy(places)].T.half().cpu(),
         torch.from_numpy(own),
-        torch.from_numpy(values),
+        torch.zeros(len(places), width),
         torch.full((len(places),), fold),
     )
+    drawn = Drawn((height, across), places, sample)
+    return replace(drawn, sample=replace(sample, maps=drawn.values(maps))) if ids else drawn
 
 
 @torch.no_grad()

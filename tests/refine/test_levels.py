@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from recamlabel.arrays import from_uint8, to_uint8
 from recamlabel.config import CrfConfig, RefineConfig
+from recamlabel.refine.build import RefineTask, refine_image, smooth
 from recamlabel.refine.levels import crf_scores, step_scores
 
 pytest.importorskip("pydensecrf.densecrf")
@@ -50,3 +53,21 @@ def test_inputs_stay_as_they_were():
 def test_tiny_images(shape):
     scores = crf_scores(np.zeros((*shape, 3), np.uint8), np.ones((1, *shape), np.float32), CONFIG)
     assert scores.shape == (1, *shape) and np.isfinite(scores).all()
+
+
+def test_smoothing_takes_speckle_away_and_leaves_what_is_even(tmp_path):
+    image, maps = example()
+    path = tmp_path / "image.png"
+    Image.fromarray(image).save(path)
+
+    def refined(sigma: float) -> np.ndarray:
+        config = CONFIG.model_copy(update={"smooth": sigma})
+        return from_uint8(refine_image(RefineTask("a", path, maps.astype(np.float16), (1, 2), "crf", config)))
+
+    plain, soft = refined(0.0), refined(0.05)
+    stored = maps.astype(np.float16).astype(np.float32)
+    assert np.array_equal(plain, from_uint8(to_uint8(crf_scores(image, stored, CONFIG))))
+    assert np.abs(np.diff(soft, axis=2)).sum() < np.abs(np.diff(plain, axis=2)).sum()
+    assert soft.max() <= plain.max() and soft.min() >= plain.min()
+    even = smooth(np.full((1, 4, 6), 0.25, np.float32), 2.0)
+    assert np.allclose(even, 0.25)
