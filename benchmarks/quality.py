@@ -2,8 +2,9 @@
 
     python benchmarks/quality.py RUN TRUTH [RUN TRUTH …]
 
-The true per-image IoU is the mean over the classes of mask or truth; withheld pixels take no part (the score is
-about what is claimed). Prints the Spearman correlation and the share of the worst fifth of the masks that is in the
+The true per-image IoU is the mean over the classes of mask or truth. It is taken in two ways: of the mask as it is
+left, where a withheld pixel is one that its class misses (a person has to draw it), and of the claimed pixels alone,
+where it takes no part. Prints the Spearman correlation and the share of the worst fifth of the masks that is in the
 first fifth of the review order, with the segmenter's agreement and without.
 """
 
@@ -23,12 +24,20 @@ from recamlabel.storage.hdf5 import StoredArrays
 from recamlabel.workspace import RunFolder
 
 
-def image_iou(truth: np.ndarray, mask: np.ndarray, ignore_id: int) -> float:
-    """Mean IoU of one image over the classes that are there or claimed; NaN if nothing can be said."""
-    known = (truth != ignore_id) & (mask != ignore_id)
+def image_iou(truth: np.ndarray, mask: np.ndarray, ignore_id: int, *, claimed: bool = True) -> float:
+    """Mean IoU of one image over the classes that are there or claimed; NaN if nothing can be said.
+
+    Args:
+        truth, mask: ``(H, W)`` class ids.
+        ignore_id: Unknown in the truth, withheld in the mask.
+        claimed: Withheld pixels take no part; False: the classes miss them.
+    """
+    known = truth != ignore_id
+    if claimed:
+        known &= mask != ignore_id
     truth, mask = truth[known], mask[known]
     values = []
-    for number in np.union1d(truth, mask):
+    for number in np.setdiff1d(np.union1d(truth, mask), ignore_id):
         one, two = truth == number, mask == number
         values.append((one & two).sum() / (one | two).sum())
     return float(np.mean(values)) if values else float("nan")
@@ -42,7 +51,7 @@ def measure(scores: np.ndarray, true: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print two lines a run."""
+    """Print four lines a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path, nargs="+", metavar="RUN TRUTH")
     pairs = parser.parse_args().pairs
@@ -55,17 +64,20 @@ def main() -> None:
         truth = TruthFolder(truth_dir, table)
         matched = truth.match(image.id for image in catalog.images)
         names = list(matched)
-        true = np.array(
-            [image_iou(truth.read(matched[n], catalog.shapes[n]), masks(n), table.ignore_id) for n in names]
-        )
+        pairs_of = [(truth.read(matched[name], catalog.shapes[name]), masks(name)) for name in names]
+        true = {
+            what: np.array([image_iou(*pair, table.ignore_id, claimed=claimed) for pair in pairs_of])
+            for what, claimed in (("as left", False), ("claimed", True))
+        }
         final = json.loads((run.path / "quality.json").read_text())["images"]
         alone = read_scores(run.path)
-        valid = ~np.isnan(true)
         for label, known in (("final", {n: final[n]["score"] for n in names}), ("masks alone", alone)):
             values = np.array([known[n] for n in names])
-            rank, found = measure(values[valid], true[valid])
-            text = f"Spearman {rank:.3f}  worst fifth found {found:.1%}  ({valid.sum()} images)"
-            print(f"{run_path.name}  {label:12s} {text}")
+            for what, one in true.items():
+                valid = ~np.isnan(one)
+                rank, found = measure(values[valid], one[valid])
+                text = f"Spearman {rank:.3f}  worst fifth found {found:.1%}  ({valid.sum()} images)"
+                print(f"{run_path.name}  {label:12s} {what:8s} {text}")
 
 
 if __name__ == "__main__":

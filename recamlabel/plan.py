@@ -177,7 +177,7 @@ def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "
     inputs = {"refine": refine, "calibration": calibration}
     if reviewed and config.masks.threshold == "auto":
         inputs["reviewed"] = reviewed
-    return Stage("masks", stage_key("masks", 5, settings, inputs), ("masks.h5", "masks"), run_masks)
+    return Stage("masks", stage_key("masks", 6, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
@@ -188,7 +188,7 @@ def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str]
     segmentation = stage_key("segmentation", 1, asked, {"segmenter": segmenter, "images": everything})
     enabled = config.segmenter.enabled
     last = {"masks": inputs["masks"]} | ({"segmentation": segmentation} if enabled else {})
-    quality = Stage("quality", stage_key("quality", 1, enabled, last), ("quality.json",), run_quality)
+    quality = Stage("quality", stage_key("quality", 2, enabled, last), ("quality.json",), run_quality)
     if not enabled:
         return [quality]
     return [

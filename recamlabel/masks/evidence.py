@@ -47,10 +47,6 @@ class Evidence:
         """Quality 0..1 by class id: mean of stability and agreement."""
         return {number: (self.stability[number] + self.agreement[number]) / 2 for number in self.stability}
 
-    def score(self) -> float:
-        """Quality 0..1 of the whole mask: mean over its classes and the background."""
-        return float(np.mean(list(self.class_scores().values())))
-
 
 def gather_evidence(
     scores: NDArray[np.uint8],

@@ -1,8 +1,9 @@
 """Quality scores of masks, without truth, and the order in which a person should look at them.
 
-A mask is doubted where its evidence is weak: it changes with the background level, plain CAM draws it
-elsewhere, the segmenter that learnt from all masks disagrees. The score is the plain mean of what is
-there; nothing is fitted. How well it orders the masks is measured by ``benchmarks/quality.py``.
+A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
+elsewhere), where much of it is withheld, and where the segmenter that learnt from all masks disagrees. The
+score is the plain mean of these parts; nothing is fitted. It foretells the IoU of the mask as it is left, with
+withheld pixels still to be drawn. How well it orders the masks is measured by ``benchmarks/quality.py``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,25 @@ class MaskQuality:
     withheld: float
     withheld_classes: Mapping[int, float]
 
+    @classmethod
+    def of_evidence(
+        cls, classes: Mapping[int, float], withheld: float, withheld_classes: Mapping[int, float]
+    ) -> MaskQuality:
+        """Before there is a segmenter: evidence and what is left of the mask count the same.
+
+        Args:
+            classes: By class id what speaks for the class, 0..1.
+            withheld: Share of the mask's pixels.
+            withheld_classes: By class id the share of the class's pixels.
+
+        Example:
+            >>> MaskQuality.of_evidence({0: 1.0, 3: 0.5}, 0.25, {3: 0.5})
+            MaskQuality(score=0.75, classes={0: 1.0, 3: 0.5}, withheld=0.25, withheld_classes={3: 0.5})
+        """
+        own = {number: (value + 1 - withheld_classes.get(number, 0.0)) / 2 for number, value in classes.items()}
+        score = (float(np.mean(list(classes.values()))) + 1 - withheld) / 2
+        return cls(score, own, withheld, withheld_classes)
+
     def attributes(self) -> dict[str, Any]:
         """As attributes of the mask's HDF5 dataset."""
         ids = sorted(self.classes)
@@ -57,13 +77,15 @@ class MaskQuality:
         )
 
     def with_agreement(self, agreement: Mapping[int, float]) -> MaskQuality:
-        """The segmenter's agreement counts as much as what was known before.
+        """The segmenter's agreement as the third part.
 
         Args:
             agreement: By class id the IoU of the mask and the segmenter's prediction.
         """
-        classes = {number: (value + agreement.get(number, value)) / 2 for number, value in self.classes.items()}
-        return MaskQuality(float(np.mean(list(classes.values()))), classes, self.withheld, self.withheld_classes)
+        found = {number: agreement.get(number, value) for number, value in self.classes.items()}
+        classes = {number: (2 * value + found[number]) / 3 for number, value in self.classes.items()}
+        score = (2 * self.score + float(np.mean(list(found.values())))) / 3
+        return MaskQuality(score, classes, self.withheld, self.withheld_classes)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""

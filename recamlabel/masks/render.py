@@ -155,7 +155,7 @@ def render_one(
         mask[weak] = table.ignore_id
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
     withheld = float((mask == table.ignore_id).mean())
-    return mask, MaskQuality(found.score(), classes, withheld, lost)
+    return mask, MaskQuality.of_evidence(classes, withheld, lost)
 
 
 def render_masks(

@@ -42,7 +42,7 @@ def test_evidence_by_hand():
 
 def test_without_labels_everything_is_sure():
     found = gather_evidence(np.zeros((0, 2, 3), np.uint8), np.zeros((0, 2, 3)), np.zeros((0, 2, 3)), [], 0.5, 0.5)
-    assert found.score() == 1 and found.margins.shape == (2, 3) and found.margins.min() == 1
+    assert found.class_scores() == {0: 1} and found.margins.shape == (2, 3) and found.margins.min() == 1
 
 
 def test_without_background_the_threshold_does_not_count():
@@ -131,6 +131,7 @@ def test_quality_survives_the_file_and_orders_the_review(tmp_path):
             item.attrs[name] = value
         assert MaskQuality.from_attributes(item.attrs) == one
     doubted = one.with_agreement({0: 0.5, 2: 0.0})
-    assert doubted.score == 0.5 and doubted.classes == {0: 0.75, 2: 0.25}
+    assert doubted.score == pytest.approx((2 * 0.75 + 0.25) / 3)
+    assert doubted.classes == {0: pytest.approx(2.5 / 3), 2: pytest.approx(1 / 3)}
     assert review_order({"a": one, "b": doubted, "c": one}) == ["b", "a", "c"]
     assert one.to_json(TABLE)["classes"] == {"background": 1.0, "b": 0.5}
