@@ -29,6 +29,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "classifier.min_steps": 60,
     "recam.epochs": 8,
     "recam.min_steps": 60,
+    "maps.scales": [1.0, 0.5, 1.5],
     "segmenter.epochs": 4,
     "segmenter.min_steps": 40,
     "segmenter.predict.scales": [1.0],
