@@ -4,7 +4,9 @@ A class map follows what is typical for a class *within its own image*: the wate
 images know better: the same water is background where a bird stands in it. So one multinomial logistic
 regression (a linear probe) is fitted to the sure pixels of all class maps, and asked about the images it
 has not seen; its probabilities, restricted to each image's labels, join the maps, and the joined maps
-give the next fit its sure pixels. No true mask has a part in it.
+give the next fit its sure pixels. The stage then fits once more, to what the dense CRF makes of the joined
+maps: labels and model in turn, as Papandreou et al. ("Weakly- and semi-supervised learning of a deep
+convolutional network for semantic image segmentation", ICCV 2015) alternate them. No true mask has a part in it.
 
 Sources: linear probes on a network's features are those of Alain and Bengio, "Understanding intermediate
 layers using linear classifier probes", ICLR 2017 workshop; fitting and asking on different parts of the
