@@ -196,7 +196,10 @@ class ProbeConfig(Section):
     pixels: int = Field(100, ge=1, description="positions drawn from each of them")
     scale: float = Field(1.5, gt=0, le=4, description="input scale of the features")
     alternations: int = Field(
-        1, ge=0, le=5, description="times it is fitted again, to the joined maps after the dense CRF, where one is used"
+        1,
+        ge=0,
+        le=5,
+        description="times it is fitted again, to the joined maps after the dense CRF, where that is installed",
     )
 
     @model_validator(mode="after")

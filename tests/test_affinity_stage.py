@@ -23,7 +23,7 @@ from recamlabel.refine.seeds import SeedRule, SeedTask, level_seeds, make_seeds
 from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityObjective
 
 FEW = ["affinity.batch_size=4", "affinity.min_steps=3", "affinity.max_steps=3"]
-FAST_CRF = ["refine.levels=[0.3, 0.6]", "refine.crf.iterations=2"]
+FAST_CRF = ["refine.levels=[0.3, 0.6]", "refine.crf.iterations=2", "refine.smooth=0"]
 PLAIN = Normalisation((0.0,) * 3, (1.0,) * 3)
 WALK_STAGES = ["affinity", "edges", "refine", "calibration", "masks", "quality"]
 

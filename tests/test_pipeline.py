@@ -307,7 +307,7 @@ def test_without_the_crf_package(tiny_csv, tmp_path, monkeypatch, capsys):
 
 def test_crf_scores_are_equal_for_any_number_of_workers(tiny_csv, tmp_path):
     pytest.importorskip("pydensecrf.densecrf")
-    lines = ("refine.method=crf", "refine.levels=[0.3, 0.6]", "refine.crf.iterations=2")
+    lines = ("refine.method=crf", "refine.levels=[0.3, 0.6]", "refine.crf.iterations=2", "refine.smooth=0")
     one = fit(tiny_csv, tmp_path / "one", config(*lines, "runtime.workers=1"))
     two = fit(tiny_csv, tmp_path / "two", config(*lines, "runtime.workers=2"))
     with h5py.File(one.path / "scores.h5") as first, h5py.File(two.path / "scores.h5") as second:

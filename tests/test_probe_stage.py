@@ -120,7 +120,7 @@ def test_nothing_is_learnt_from_images_outside_the_training_splits(finished, tmp
     assert all(np.array_equal(one[name], two[name]) for name in kept)
 
 
-def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, tmp_path):
+def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, tmp_path, monkeypatch):
     pytest.importorskip("pydensecrf.densecrf")
     data = make_tiny_csv(tmp_path)
 
@@ -129,8 +129,10 @@ def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, tmp_path)
         return {key: item for key, item in arrays(run.path / "fused.h5").items() if key.startswith("probe/")}
 
     again = {key: item for key, item in arrays(finished.path / "fused.h5").items() if key.startswith("probe/")}
-    never, without = probes("never", "probe.alternations=0"), probes("none", "refine.method=none")
-    two = probes("two", "runtime.workers=2")
+    never, two = probes("never", "probe.alternations=0"), probes("two", "runtime.workers=2")
+    other = probes("other", "refine.method=none")
+    monkeypatch.setattr("recamlabel.refine.crf_available", lambda: False)
+    without = probes("without")
     assert all(np.array_equal(never[name], without[name]) for name in never)  # without a CRF there is nothing new
-    assert all(np.array_equal(again[name], two[name]) for name in again)
+    assert all(np.array_equal(again[name], two[name]) and np.array_equal(again[name], other[name]) for name in again)
     assert any(not np.allclose(again[name], never[name], atol=1e-3) for name in again)

@@ -24,7 +24,7 @@ from recamlabel.masks.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
 from recamlabel.pool import map_in_order
 from recamlabel.progress import say, track
-from recamlabel.refine import needs_crf
+from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
@@ -54,8 +54,12 @@ class Drawn:
 
 
 def alternates(config: Config) -> bool:
-    """Whether the probe is fitted again to maps that the dense CRF has refined."""
-    return config.probe.alternations > 0 and needs_crf(config.refine.method)
+    """Whether the probe is fitted again to maps that the dense CRF has refined.
+
+    As for the seeds of the affinity net, it is enough that the CRF is there: another method of refinement leaves
+    the probe as it is.
+    """
+    return config.probe.alternations > 0 and seed_crf(config.refine) is not None
 
 
 def run_probe(context: StageContext) -> Mapping[str, Any]:
