@@ -5,7 +5,7 @@
 The true per-image IoU is the mean over the classes of mask or truth. It is taken in two ways: of the mask as it is
 left, where a withheld pixel is one that its class misses (a person has to draw it), and of the claimed pixels alone,
 where it takes no part. Prints the Spearman correlation and the share of the worst fifth of the masks that is in the
-first fifth of the review order, with the segmenter's agreement and without.
+first fifth of the review order, with the segmenter's support and without.
 """
 
 from __future__ import annotations

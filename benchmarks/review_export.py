@@ -22,6 +22,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -104,9 +105,9 @@ def step(kind: str, path: Path) -> dict[str, float]:
     return figures if kind != "pull" else {**figures, **identity(path)}
 
 
-def accept(data: object, fo: object) -> None:
+def accept(data: Any, fo: Any) -> None:
     """Every mask is accepted; some are saved at three times the resolution, as after opening them in the editor."""
-    for place, sample in enumerate(data.iter_samples(autosave=True)):  # type: ignore[attr-defined]
+    for place, sample in enumerate(data.iter_samples(autosave=True)):
         sample["review_status"] = "accepted"
         if place % EDITED == 0:
             for detection in sample["editable"].detections:

@@ -10,18 +10,23 @@ from recamlabel.adapters.base import Dataset
 from recamlabel.config import config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.devices import pick_device
-from recamlabel.errors import MissingExtraError
 from recamlabel.progress import track
-from recamlabel.refine.crf import crf_available
 from recamlabel.segment.export import Format, export_model
 from recamlabel.segment.folder import find_images, predict_folder, refuse_target, sized
+from recamlabel.segment.masks import smoothing
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.segment import load_predictor
 from recamlabel.workspace import RunFolder
 
 
 def predict(
-    run: Path, source: Path, out: Path, *, crf: bool = False, keep_probabilities: bool = False, device: str = "auto"
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    crf: bool | None = None,
+    keep_probabilities: bool = False,
+    device: str = "auto",
 ) -> int:
     """Masks of new images by the segmenter of a run.
 
@@ -29,7 +34,7 @@ def predict(
         run: A run whose segmenter is trained.
         source: An image or a folder of images; only read.
         out: New or empty folder.
-        crf: Smooth with the dense CRF.
+        crf: Smooth with the dense CRF, or not; None: as ``segmenter.predict.smooth`` says.
         keep_probabilities: Also write ``probabilities.h5``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
@@ -39,13 +44,12 @@ def predict(
     Raises:
         RecamlabelError: Anything that is the user's to mend; nothing is written then.
     """
-    if crf and not crf_available():
-        raise MissingExtraError(
-            "--crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
-            "(builds from source with a C++ compiler such as g++); or leave --crf out"
-        )
     refuse_target(out, source)
     context, key = _open(run, device)
+    asked = context.config.segmenter.predict
+    if crf is not None:
+        asked = asked.model_copy(update={"smooth": "crf" if crf else "none"})
+    kernels = smoothing(asked)
     images = find_images(source)
     classes = context.catalog.dataset.classes
     root = source if source.is_dir() else source.parent
@@ -65,7 +69,7 @@ def predict(
             out,
             attributes,
             advance,
-            crf=context.config.refine.crf if crf else None,
+            crf=kernels,
             keep_probabilities=keep_probabilities,
             background=context.config.data.background,
         )

@@ -10,6 +10,7 @@ from recamlabel.config import Config
 from recamlabel.data.catalog import Catalog
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.refine import seed_crf, walks
+from recamlabel.segment.masks import smoothing
 from recamlabel.stages import (
     StageContext,
     run_affinity,
@@ -184,11 +185,13 @@ def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str]
     """The segmenter and its masks, then the quality scores, which need it where there is one."""
     settings = config.segmenter.model_dump(exclude={"predict", "relabel_weight"})
     segmenter = stage_key("segmenter", 1, [learner, settings], inputs)
-    asked = [config.segmenter.predict.model_dump(), config.data.background]
-    segmentation = stage_key("segmentation", 1, asked, {"segmenter": segmenter, "images": everything})
+    crf = smoothing(config.segmenter.predict) if config.segmenter.enabled else None
+    asked: list[Any] = [config.segmenter.predict.model_dump(exclude={"smooth", "crf"}), crf and crf.model_dump()]
+    asked.append(config.data.background)
+    segmentation = stage_key("segmentation", 2, asked, {"segmenter": segmenter, "images": everything})
     enabled = config.segmenter.enabled
     last = {"masks": inputs["masks"]} | ({"segmentation": segmentation} if enabled else {})
-    quality = Stage("quality", stage_key("quality", 2, enabled, last), ("quality.json",), run_quality)
+    quality = Stage("quality", stage_key("quality", 3, enabled, last), ("quality.json",), run_quality)
     if not enabled:
         return [quality]
     return [

@@ -12,10 +12,11 @@ from PIL import Image
 
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
-from recamlabel.errors import DatasetError, RecamlabelError, StoreError
+from recamlabel.errors import DatasetError, MissingExtraError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.inference import export_segmenter, predict
 from recamlabel.pipeline import fit
+from recamlabel.refine.crf import crf_available
 from recamlabel.storage.png import write_mask
 from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 
@@ -32,6 +33,9 @@ def test_masks_of_all_images_and_quality(finished):
             item = file[f"images/{number}"]
             assert item.shape == (64, 80) and item.dtype == np.uint8 and item[()].max() <= 2
             assert 0 <= masks[f"images/{number}"].attrs["quality"] <= 1
+            assert 0 < item.attrs["support"] <= 1 and len(item.attrs["class_support"]) == len(
+                item.attrs["agreement_ids"]
+            )
             assert set(item.attrs["agreement_ids"]) == set(masks[f"images/{number}"].attrs["quality_ids"])
     tree = json.loads((finished.path / "quality.json").read_text())
     scores = [tree["images"][name]["score"] for name in tree["order"]]
@@ -48,6 +52,9 @@ def test_only_what_depends_on_it_runs_again(finished, capsys):
         return [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if ": done in" in line]
 
     assert ran("segmenter.predict.flip=false") == ["segmentation", "quality"]
+    assert ran("segmenter.predict.flip=false", "segmenter.predict.crf.iterations=3") == (
+        ["segmentation", "quality"] if crf_available() else []
+    )
     assert ran("segmenter.lr=0.02") == ["segmenter", "segmentation", "quality"]
     assert ran("segmenter.enabled=false") == ["quality"]
     assert ran() == ["segmenter", "segmentation", "quality"]
@@ -88,8 +95,22 @@ def test_predict_labels_new_images(finished, tmp_path, capsys):
 
 def test_predict_with_the_crf(finished, tmp_path):
     pytest.importorskip("pydensecrf", reason="the dense CRF is an extra")
-    assert predict(finished.path, images(tmp_path / "new"), tmp_path / "out", crf=True) == 3
-    assert np.array(Image.open(tmp_path / "out/masks/sub/ä 0.png")).shape == (30, 40)
+    source = images(tmp_path / "new")
+    masks = []
+    for out, crf in (("with", True), ("without", False), ("as the run", None)):
+        assert predict(finished.path, source, tmp_path / out, crf=crf) == 3
+        masks.append(np.array(Image.open(tmp_path / out / "masks/sub/ä 1.png")))
+    assert masks[0].shape == (64, 64)
+    assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
+
+
+def test_predict_without_the_crfs_package(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: False)
+    source = images(tmp_path / "new")
+    with pytest.raises(MissingExtraError, match="recamlabel\\[crf\\]"):
+        predict(finished.path, source, tmp_path / "out", crf=True)
+    assert not (tmp_path / "out").exists()
+    assert predict(finished.path, source, tmp_path / "out") == 3
 
 
 def test_predict_refuses_before_any_work(finished, tmp_path):

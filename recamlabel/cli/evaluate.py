@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
-from recamlabel.evaluation.scoring import WHAT
+from recamlabel.evaluation.scoring import WHAT, What
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
@@ -38,7 +38,7 @@ from recamlabel.workspace import RunFolder
 def evaluate(
     run: Path,
     truth: Path,
-    what: str,
+    what: What,
     split: str | None,
     ids: Path | None,
     truth_classes: Path | None,
@@ -59,7 +59,7 @@ def evaluate(
     """
     folder = RunFolder.open(run)
     with folder.lock():
-        result = evaluate_run(folder, truth, what, split, truth_classes, ids)  # type: ignore[arg-type]
+        result = evaluate_run(folder, truth, what, split, truth_classes, ids)
         record(folder, result)
     for note in _notes(result):
         say(note)

@@ -8,6 +8,7 @@ import click
 
 from recamlabel.cli.options import run_argument
 from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, SOURCES, ExportOptions, export_run
+from recamlabel.export.base import ImageMode, Instances
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
@@ -65,8 +66,8 @@ def export(
     out: Path,
     what: str,
     splits: tuple[str, ...],
-    images: str | None,
-    coco_instances: str,
+    images: ImageMode | None,
+    coco_instances: Instances,
     image_url: str,
     check: bool,
 ) -> None:
@@ -81,7 +82,7 @@ def export(
       recamlabel export run --format coco --coco-instances component --out run-coco --images none
     """
     folder = RunFolder.open(run)
-    options = ExportOptions(coco_instances=coco_instances, image_url=image_url)  # type: ignore[arg-type]
+    options = ExportOptions(coco_instances=coco_instances, image_url=image_url)
     with folder.lock():
         result = export_run(
             folder,
@@ -89,7 +90,7 @@ def export(
             out,
             what=what,
             splits=splits,
-            images=images,  # type: ignore[arg-type]
+            images=images,
             options=options,
             check=check,
         )

@@ -15,14 +15,18 @@ from recamlabel.cli.options import run_argument
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="New or empty folder for the masks."
 )
-@click.option("--crf", is_flag=True, help="Smooth with the dense CRF (needs recamlabel[crf]).")
+@click.option(
+    "--crf/--no-crf",
+    default=None,
+    help="Smooth with the dense CRF (needs recamlabel[crf]); default: as the run's masks.",
+)
 @click.option("--probabilities", is_flag=True, help="Also keep class probabilities, in DIR/probabilities.h5.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the network runs.")
-def predict(run: Path, images: Path, out: Path, crf: bool, probabilities: bool, device: str) -> None:
+def predict(run: Path, images: Path, out: Path, crf: bool | None, probabilities: bool, device: str) -> None:
     """Label the image, or the folder of images, IMAGES with the segmenter of RUN.
 
-    Writes DIR/masks/<image>.png (index masks of the image's own size) and DIR/masks.h5. Scales and
-    flips are those of segmenter.predict.* in the run's settings. A file that is no image stops it
+    Writes DIR/masks/<image>.png (index masks of the image's own size) and DIR/masks.h5. Scales,
+    flips and CRF are those of segmenter.predict.* in the run's settings. A file that is no image stops it
     before any work.
 
     \b

@@ -1,8 +1,8 @@
 """Quality scores of masks, without truth, and the order in which a person should look at them.
 
 A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
-elsewhere), where much of it is withheld, and where the segmenter that learnt from all masks disagrees. The
-score is the plain mean of these parts; nothing is fitted. It foretells the IoU of the mask as it is left, with
+elsewhere), where much of it is withheld, and where the segmenter that learnt from all masks does not support
+it. The score is the plain mean of these parts; nothing is fitted. It foretells the IoU of the mask as it is left, with
 withheld pixels still to be drawn. How well it orders the masks is measured by ``benchmarks/quality.py``.
 """
 
@@ -76,16 +76,19 @@ class MaskQuality:
             dict(zip(ids, map(float, attributes["class_withheld"]), strict=True)),
         )
 
-    def with_agreement(self, agreement: Mapping[int, float]) -> MaskQuality:
-        """The segmenter's agreement as the third part.
+    def with_support(self, whole: float, classes: Mapping[int, float]) -> MaskQuality:
+        """The segmenter's support as the third part.
 
         Args:
-            agreement: By class id the IoU of the mask and the segmenter's prediction.
+            whole: Mean probability that the segmenter gives to the mask's labels, 0..1.
+            classes: The same by class id, over the pixels of the class.
+
+        Example:
+            >>> MaskQuality(0.5, {0: 0.5, 2: 0.4}, 0.0, {}).with_support(0.8, {0: 0.8, 2: 0.1}).score
+            0.6
         """
-        found = {number: agreement.get(number, value) for number, value in self.classes.items()}
-        classes = {number: (2 * value + found[number]) / 3 for number, value in self.classes.items()}
-        score = (2 * self.score + float(np.mean(list(found.values())))) / 3
-        return MaskQuality(score, classes, self.withheld, self.withheld_classes)
+        own = {number: (2 * value + classes.get(number, value)) / 3 for number, value in self.classes.items()}
+        return MaskQuality((2 * self.score + whole) / 3, own, self.withheld, self.withheld_classes)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""

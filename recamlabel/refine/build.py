@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from recamlabel.arrays import resize_maps, to_uint8
 from recamlabel.config import RefineConfig
@@ -67,9 +68,6 @@ def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """
     if sigma <= 0:
         return scores
-    # Imported where it is needed: a plain run does without.
-    from scipy.ndimage import gaussian_filter
-
     found: NDArray[np.float32] = gaussian_filter(scores, (0, sigma, sigma), mode="nearest")
     return found
 

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES, LabelledImage, image_id
-from recamlabel.arrays import resize_maps
 from recamlabel.classes import ClassTable
 from recamlabel.config import CrfConfig
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import image_size, read_image
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.progress import Advance
-from recamlabel.refine.crf import CrfInference
-from recamlabel.segment.predict import Predictor, decide
+from recamlabel.segment.masks import MaskTask, make_mask
+from recamlabel.segment.predict import Predictor
 from recamlabel.storage.atomic import placing
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import save_mask
@@ -65,34 +63,6 @@ def sized(images: Sequence[LabelledImage]) -> dict[str, tuple[int, int]]:
     return {image.id: image_size(image.path) for image in images}
 
 
-def smooth(
-    image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig, floor: float = 1e-4
-) -> NDArray[np.float32]:
-    """Dense CRF on the network's probabilities (Kraehenbuehl and Koltun 2011).
-
-    Args:
-        image: ``(H, W, 3) uint8``.
-        probabilities: ``(K + 1, h, w)``; classes below 1 % everywhere are left out.
-        config: Kernels and iterations.
-        floor: Smallest probability of the unary term.
-
-    Returns:
-        ``(K + 1, H, W) float32``.
-
-    Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
-    """
-    height, width = image.shape[:2]
-    kept = [number for number, plane in enumerate(probabilities) if number == 0 or plane.max() >= 0.01]
-    result = np.zeros((len(probabilities), height, width), dtype=np.float32)
-    if len(kept) == 1:
-        result[0] = 1
-        return result
-    own = np.clip(resize_maps(probabilities[kept], height, width), floor, 1)
-    result[kept] = CrfInference(image, len(kept), config).run(-np.log(own / own.sum(axis=0)))
-    return result
-
-
 def predict_folder(
     catalog: Catalog,
     predictor: Predictor,
@@ -116,7 +86,7 @@ def predict_folder(
         out: New or empty folder.
         attributes: Root attributes of the HDF5 files.
         advance: Progress, in images.
-        crf: Smooth the probabilities first.
+        crf: Smooths the probabilities first.
         background: Whether the background may occur.
         keep_probabilities: Store ``(K + 1, h, w) float16`` an image as well.
     """
@@ -132,9 +102,8 @@ def predict_folder(
             found = predictor.probabilities([pixels])[0]
             if soft:
                 soft.add(image.id, {image.id: (found.astype(np.float16), {})})
-            final = found if crf is None else smooth(pixels, found, crf)
             shape = (pixels.shape[0], pixels.shape[1])
-            mask = decide(final, shape, table.mask_dtype, background=background)
+            mask = make_mask(MaskTask(image.path, found, shape, table.mask_dtype, crf, background))
             masks.add(image.id, {image.id: (mask, {})})
             save_mask(fresh / "masks" / f"{image.id}.png", mask)
             advance()

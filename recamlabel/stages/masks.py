@@ -19,7 +19,7 @@ from recamlabel.progress import say, track
 from recamlabel.refine import walks
 from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
-from recamlabel.segment.predict import stored_agreement
+from recamlabel.segment.predict import stored_support
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.storage.atomic import write_text
@@ -151,13 +151,13 @@ def _summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> st
 
 
 def run_quality(context: StageContext) -> Mapping[str, Any]:
-    """Final quality scores: the segmenter's agreement joins what the masks stage knew."""
+    """Final quality scores: the segmenter's support joins what the masks stage knew."""
     run, table = context.run, context.catalog.dataset.classes
     known = read_quality(run.path)
     path = run.path / "segmenter.h5"
     if context.config.segmenter.enabled:
         with open_store(path) as file:
-            known = {name: quality.with_agreement(stored_agreement(file, name)) for name, quality in known.items()}
+            known = {name: quality.with_support(*stored_support(file, name)) for name, quality in known.items()}
     order = review_order({image.id: known[image.id] for image in context.catalog.images})
     tree = {"order": order, "images": {name: known[name].to_json(table) for name in order}}
     write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))

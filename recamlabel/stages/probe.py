@@ -39,15 +39,15 @@ ALTERNATION_LEVEL, ALTERNATION_STRIDE = 0.4, 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """Positions drawn from one image's ``(h, w)`` grid, and what is known there."""
+    """Positions drawn from one image's ``(h, w)`` grid, in a sample of so many classes an image."""
 
     shape: tuple[int, int]
     places: NDArray[np.int64]
-    sample: PixelSample
+    width: int
 
     def values(self, maps: NDArray[np.floating[Any]]) -> Tensor:
-        """The maps' values at the positions, in the width of the sample."""
-        found = torch.zeros_like(self.sample.maps)
+        """The maps' values at the positions, ``(positions, width)``."""
+        found = torch.zeros(len(self.places), self.width)
         at = resize_maps(maps, *self.shape).reshape(len(maps), -1)[:, self.places].T
         found[:, : len(maps)] = torch.from_numpy(at)
         return found
@@ -83,10 +83,10 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
             for image, features in _features(context, backbone, todo):
                 arrays = {name: maps[f"{name}/{image.id}"][()] for name in ("cam", "recam")}
                 ids = class_ids(maps[f"{source}/{image.id}"])
-                found = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
-                if found is not None:
-                    arrays[source] = fuse(arrays[source], found, config.probe.weight)
-                    arrays[PROBE_GROUP] = resize_maps(found, *arrays[source].shape[1:]).astype(np.float16)
+                own = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
+                if own is not None:
+                    arrays[source] = fuse(arrays[source], own, config.probe.weight)
+                    arrays[PROBE_GROUP] = resize_maps(own, *arrays[source].shape[1:]).astype(np.float16)
                     joined += 1
                 attrs = {"class_ids": np.array(ids, dtype=np.int32)}
                 writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
@@ -141,19 +141,13 @@ def _fit(context: StageContext, backbone: Backbone, maps: h5py.Group, folds: Map
     """Draw positions from the images, then fit, in turn with the dense CRF where one is used."""
     config, catalog = context.config.probe, context.catalog
     images = [image for image in catalog.images if image.id in folds]
-    drawn = _sample(context, backbone, images, maps, folds)
-    parts = [drawn[image.id].sample for image in images]
-    sample = PixelSample(
-        *(
-            torch.cat([getattr(part, name) for part in parts]).to(context.device)
-            for name in ("features", "ids", "maps", "folds")
-        )
-    )
+    drawn, sample = _sample(context, backbone, images, maps, folds)
     probe = _fitted(context, sample, config.iterations)
+    labelled = [image for image in images if image.present]
     for _ in range(config.alternations if alternates(context.config) else 0):
-        values = {name: one.sample.maps for name, one in drawn.items()}
-        tasks = _tasks(context, backbone, [image for image in images if image.present], maps, folds, probe)
-        with track("probe: refine", len(images), start=sum(not image.present for image in images)) as advance:
+        values = {name: torch.zeros(len(one.places), one.width) for name, one in drawn.items()}
+        tasks = _tasks(context, backbone, labelled, maps, folds, probe)
+        with track("probe: refine", len(labelled)) as advance:
             for task, scores in map_in_order(refine_image, tasks, context.workers, "probe"):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
@@ -175,17 +169,23 @@ def _sample(
     images: Sequence[LabelledImage],
     maps: h5py.Group,
     folds: Mapping[str, int],
-) -> dict[str, Drawn]:
-    """Positions of every image."""
+) -> tuple[dict[str, Drawn], PixelSample]:
+    """Positions of every image, and what is known there, image after image."""
     width = max(1, *(len(image.present) for image in images))
-    pixels, rows = context.config.probe.pixels, {}
+    pixels, drawn, parts = context.config.probe.pixels, {}, {}
     with track("probe: sample", len(images)) as advance:
         for image, features in _features(context, backbone, images):
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
-            rows[image.id] = _draw(features, stored[()], class_ids(stored), folds[image.id], pixels, width, image.id)
+            ids, fold = class_ids(stored), folds[image.id]
+            drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, width, image.id)
             advance()
-    return rows
+    ordered = [parts.pop(image.id) for image in images]
+    values = {
+        name: torch.cat([getattr(part, name) for part in ordered]).to(context.device)
+        for name in ("features", "ids", "maps", "folds")
+    }
+    return drawn, PixelSample(**values)
 
 
 def _tasks(
@@ -215,7 +215,7 @@ def _tasks(
 
 def _draw(
     features: Tensor, maps: np.ndarray, ids: Sequence[int], fold: int, pixels: int, width: int, name: str
-) -> Drawn:
+) -> tuple[Drawn, PixelSample]:
     """Some positions of one image, the same ones whatever the other images are."""
     height, across = features.shape[1:]
     # The id's own bytes: Python's hash of a string differs from process to process.
@@ -223,14 +223,14 @@ def _draw(
     places = np.sort(rng.permutation(height * across)[:pixels])
     own = np.zeros((len(places), width), dtype=np.int64)
     own[:, : len(ids)] = ids
+    drawn = Drawn((height, across), places, width)
     sample = PixelSample(
         features.flatten(1)[:, torch.from_numpy(places)].T.half().cpu(),
         torch.from_numpy(own),
-        torch.zeros(len(places), width),
+        drawn.values(maps) if ids else torch.zeros(len(places), width),
         torch.full((len(places),), fold),
     )
-    drawn = Drawn((height, across), places, sample)
-    return replace(drawn, sample=replace(sample, maps=drawn.values(maps))) if ids else drawn
+    return drawn, sample
 
 
 @torch.no_grad()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.arrays import from_uint8
 from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import BackboneConfig
 from recamlabel.data.batches import SeedReader
@@ -19,10 +22,12 @@ from recamlabel.masks.quality import read_scores
 from recamlabel.masks.reviewed import ReviewedMasks
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.segmenter import Segmenter
+from recamlabel.pool import map_in_order
 from recamlabel.progress import track
-from recamlabel.segment.predict import Predictor, decide
+from recamlabel.segment.masks import MaskTask, make_mask, smoothing
+from recamlabel.segment.predict import Predictor, decide, support
 from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
-from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays
+from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays, open_store
 from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.segmenter import SegmenterObjective
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
@@ -64,39 +69,58 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
 
 def run_segmentation(context: StageContext) -> Mapping[str, Any]:
     """The segmenter's own masks of all images, which know nothing of an image's labels."""
-    predictor = load_predictor(context)
-    catalog, table = context.catalog, context.catalog.dataset.classes
-    pseudo = StoredArrays(context.run.path / "masks.h5")
+    predictor, crf = load_predictor(context), smoothing(context.config.segmenter.predict)
     attributes = {**context.provenance(), "model_keys": {"segmenter": context.run.key_of("segmenter")}}
-    with ShardedWriter(context.run.path / "segmenter.h5", context.key, attributes) as writer:
-        todo = [image for image in catalog.images if image.id not in writer.done]
-        with track("segmentation", len(catalog.images), start=len(writer.done)) as advance:
-            for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
-                for image, found in zip(group, predictor.probabilities(pixels), strict=True):
-                    shape = catalog.shapes[image.id]
-                    mask = decide(found, shape, table.mask_dtype, background=context.config.data.background)
-                    agreement = _agreement(context, found, shape, image, pseudo(image.id))
-                    writer.add(image.id, {image.id: (mask, agreement)})
-                advance(len(group))
+    waiting: dict[Path, tuple[LabelledImage, dict[str, Any]]] = {}
+    with (
+        open_store(context.run.path / "masks.h5") as masks,
+        open_store(context.run.path / "scores.h5") as scores,
+        ShardedWriter(context.run.path / "segmenter.h5", context.key, attributes) as writer,
+    ):
+        todo = [image for image in context.catalog.images if image.id not in writer.done]
+
+        def tasks() -> Iterator[MaskTask]:
+            for image, found in _answers(context, predictor, todo):
+                shape, dtype = context.catalog.shapes[image.id], context.catalog.dataset.classes.mask_dtype
+                task = MaskTask(image.path, found, shape, dtype, crf, context.config.data.background)
+                waiting[image.path] = image, _opinion(context, found, image, masks, scores)
+                yield task
+
+        with track("segmentation", len(context.catalog.images), start=len(writer.done)) as advance:
+            for task, mask in map_in_order(make_mask, tasks(), context.workers if crf else 1, "segmentation"):
+                image, opinion = waiting.pop(task.path)
+                writer.add(image.id, {image.id: (mask, opinion)})
+                advance()
         writer.finish()
     return {}
 
 
-def _agreement(
-    context: StageContext,
-    found: NDArray[np.float32],
-    shape: tuple[int, int],
-    image: LabelledImage,
-    pseudo: NDArray[np.integer[Any]],
+def _answers(
+    context: StageContext, predictor: Predictor, images: list[LabelledImage]
+) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
+    for group, pixels in read_ahead(batches_by_shape(context.catalog, images, context.batch_pixels), threads=2):
+        yield from zip(group, predictor.probabilities(pixels), strict=True)
+
+
+def _opinion(
+    context: StageContext, found: NDArray[np.float32], image: LabelledImage, masks: h5py.File, scores: h5py.File
 ) -> dict[str, Any]:
-    """IoU of the pseudo mask and the prediction within the image's labels, class by class."""
+    """What the segmenter, told the image's labels, thinks of its pseudo mask, class by class."""
     table, background = context.catalog.dataset.classes, context.config.data.background
     own = table.ids_of(image.present)
-    ids = [BACKGROUND_ID, *own] if background else own
+    ids = [BACKGROUND_ID, *own] if background else list(own)
+    pseudo, shape = masks[image.id][()], context.catalog.shapes[image.id]
     restricted = decide(found, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
     known = pseudo != table.ignore_id
-    scores = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
-    return {"agreement_ids": np.array(ids, dtype=np.int32), "agreement": np.array(scores, dtype=np.float32)}
+    overlap = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
+    level = float(masks.attrs["threshold"])
+    whole, classes = support(found, ids, from_uint8(scores[f"scores/{image.id}"][()]), level)
+    return {
+        "agreement_ids": np.array(ids, dtype=np.int32),
+        "agreement": np.array(overlap, dtype=np.float32),
+        "support": whole,
+        "class_support": np.array(classes, dtype=np.float32),
+    }
 
 
 def load_predictor(context: StageContext) -> Predictor:

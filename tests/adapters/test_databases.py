@@ -10,6 +10,7 @@ import types
 import uuid
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -136,16 +137,16 @@ def test_tags(photos: tuple[object, str]) -> None:
     assert states(read(photos[1].removeprefix("fiftyone:"), "fiftyone")) == states(dataset)
 
 
-def test_classification_fields(photos: tuple[object, str]) -> None:
+def test_classification_fields(photos: tuple[Any, str]) -> None:
     import fiftyone
 
     stored, source = photos
-    first, second, _ = list(stored)  # type: ignore[call-overload]
+    first, second, _ = list(stored)
     first["truth"] = fiftyone.Classification(label="eel")
     second["truth"] = fiftyone.Classification(label="cat")
     first.save()
     second.save()
-    stored.classes = {"truth": ["dog", "cat"]}  # type: ignore[attr-defined]
+    stored.classes = {"truth": ["dog", "cat"]}
     dataset = read(source)
     assert dataset.classes.names == ("dog", "cat", "eel")
     assert states(dataset) == {"a": [0, 0, 1], "b": [0, 1, 0], "c d, é🐎": [-1, -1, -1]}

@@ -130,7 +130,7 @@ def test_quality_survives_the_file_and_orders_the_review(tmp_path):
         for name, value in one.attributes().items():
             item.attrs[name] = value
         assert MaskQuality.from_attributes(item.attrs) == one
-    doubted = one.with_agreement({0: 0.5, 2: 0.0})
+    doubted = one.with_support(0.25, {0: 0.5, 2: 0.0})
     assert doubted.score == pytest.approx((2 * 0.75 + 0.25) / 3)
     assert doubted.classes == {0: pytest.approx(2.5 / 3), 2: pytest.approx(1 / 3)}
     assert review_order({"a": one, "b": doubted, "c": one}) == ["b", "a", "c"]

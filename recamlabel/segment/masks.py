@@ -1,0 +1,109 @@
+"""From a segmenter's probabilities to masks: a dense CRF first, where it is installed (METHOD 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from recamlabel.classes import BACKGROUND_ID
+from recamlabel.config import CrfConfig, PredictConfig
+from recamlabel.data.decode import read_image
+from recamlabel.errors import MissingExtraError
+from recamlabel.refine.crf import CrfInference, crf_available
+from recamlabel.segment.predict import decide
+
+# A class that is less probable than this everywhere is left out: the CRF's time grows with the classes.
+SMALLEST = 0.01
+
+
+@dataclass(frozen=True)
+class MaskTask:
+    """What a worker needs for one mask; small enough to send to another process.
+
+    Attributes:
+        path: The image; only read where there is a CRF.
+        probabilities: ``(K + 1, h, w) float32``, background first.
+        shape: Height and width of the mask.
+        dtype: Of the mask.
+        crf: Its settings; None: the probabilities are taken as they are.
+        background: Whether the background may occur.
+    """
+
+    path: Path
+    probabilities: NDArray[np.float32]
+    shape: tuple[int, int]
+    dtype: np.dtype[np.generic]
+    crf: CrfConfig | None = None
+    background: bool = True
+
+
+def make_mask(task: MaskTask) -> NDArray[np.generic]:
+    """The mask ``(H, W)`` of one image."""
+    found = task.probabilities
+    if task.crf is not None:
+        found = smooth(read_image(task.path), found, task.crf, background=task.background)
+    return decide(found, task.shape, task.dtype, background=task.background)
+
+
+def smoothing(config: PredictConfig) -> CrfConfig | None:
+    """The CRF that masks pass through on this machine; None for none.
+
+    Raises:
+        MissingExtraError: ``segmenter.predict.smooth=crf`` and its package is not installed.
+    """
+    if config.smooth == "none" or (config.smooth == "auto" and not crf_available()):
+        return None
+    if not crf_available():
+        raise MissingExtraError(
+            "segmenter.predict.smooth=crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
+            "(builds from source with a C++ compiler such as g++); or use segmenter.predict.smooth=auto"
+        )
+    return config.crf
+
+
+def smooth(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    config: CrfConfig,
+    *,
+    background: bool = True,
+    floor: float = 1e-4,
+) -> NDArray[np.float32]:
+    """Dense CRF on the network's probabilities, on their own grid (Kraehenbuehl and Koltun 2011).
+
+    Args:
+        image: ``(H, W, 3) uint8`` of any size.
+        probabilities: ``(K + 1, h, w)``, background first; classes below 1 % everywhere are left out.
+        config: Kernels, in pixels of the probabilities' grid, and iterations.
+        background: False: the background is left out as well.
+        floor: Smallest probability of the unary term.
+
+    Returns:
+        ``(K + 1, h, w) float32``, summing to 1 over the first axis.
+
+    Raises:
+        MissingExtraError: ``pydensecrf`` is not installed.
+
+    Example:
+        >>> probabilities = np.array([[[0.9, 0.4]], [[0.1, 0.6]]], dtype=np.float32)
+        >>> smooth(np.zeros((2, 4, 3), np.uint8), probabilities, CrfConfig()).argmax(axis=0).tolist()
+        [[0, 0]]
+    """
+    height, width = probabilities.shape[1:]
+    first = BACKGROUND_ID if background else BACKGROUND_ID + 1
+    strongest = int(probabilities[first:].max(axis=(1, 2)).argmax()) + first
+    kept = [
+        number
+        for number in range(first, len(probabilities))
+        if number in (BACKGROUND_ID, strongest) or probabilities[number].max() >= SMALLEST
+    ]
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+    own = np.clip(probabilities[kept], floor, 1)
+    result: NDArray[Any] = np.zeros_like(probabilities, dtype=np.float32)
+    result[kept] = CrfInference(small, len(kept), config).run(-np.log(own / own.sum(axis=0)))
+    return result

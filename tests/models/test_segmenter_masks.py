@@ -1,0 +1,101 @@
+"""From probabilities to masks, and what the segmenter thinks of a pseudo mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recamlabel.config import CrfConfig, PredictConfig
+from recamlabel.errors import MissingExtraError
+from recamlabel.refine.crf import crf_available
+from recamlabel.segment.masks import MaskTask, make_mask, smooth, smoothing
+from recamlabel.segment.predict import support
+
+needs_crf = pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")
+
+
+def halves(height: int = 24, width: int = 32) -> np.ndarray:
+    """Dark on the left, bright on the right."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, width // 2 :] = 220
+    return image
+
+
+@needs_crf
+def test_probabilities_follow_the_edges_of_the_image() -> None:
+    image = halves(48, 64)
+    found = np.zeros((3, 24, 32), np.float32)
+    found[1] = np.linspace(0.1, 0.9, 32)[None] ** 2  # crosses one half too far to the right
+    found[0] = 1 - found[1]
+    edge = found.argmax(axis=0)
+    assert edge[12].tolist() != [0] * 16 + [1] * 16
+    result = smooth(image, found, PredictConfig().crf)
+    assert result.shape == found.shape and np.allclose(result.sum(axis=0), 1, atol=1e-4)
+    assert result.argmax(axis=0)[12].tolist() == [0] * 16 + [1] * 16
+    assert not result[2].any()  # below 1 % everywhere: left out
+
+
+@needs_crf
+def test_without_a_background_it_takes_no_part() -> None:
+    found = np.zeros((3, 8, 8), np.float32)
+    found[0], found[1], found[2] = 0.6, 0.3, 0.1
+    result = smooth(halves(8, 8), found, CrfConfig(), background=False)
+    assert not result[0].any() and (result.argmax(axis=0) == 1).all()
+
+
+@needs_crf
+def test_one_pixel_and_nothing_but_background() -> None:
+    alone = np.array([[[1.0]], [[0.0]]], np.float32)
+    assert smooth(np.zeros((1, 1, 3), np.uint8), alone, CrfConfig())[:, 0, 0].tolist() == [1, 0]
+    assert smooth(np.zeros((1, 1, 3), np.uint8), alone, CrfConfig(), background=False)[:, 0, 0].tolist() == [0, 1]
+
+
+@needs_crf
+def test_a_mask_with_and_without_the_crf(tmp_path: Path) -> None:
+    Image.fromarray(halves(48, 64)).save(tmp_path / "a.png")
+    found = np.stack([np.full((24, 32), 0.9), np.full((24, 32), 0.1)]).astype(np.float32)
+    found[:, 12, 8] = found[::-1, 12, 8]  # a speck
+    tasks = [MaskTask(tmp_path / "a.png", found, (48, 64), np.dtype(np.uint8), crf) for crf in (None, CrfConfig())]
+    plain, smoothed = map(make_mask, tasks)
+    assert plain.shape == smoothed.shape == (48, 64) and smoothed.dtype == np.uint8
+    assert plain.any() and not smoothed.any()
+
+
+def test_which_crf_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smoothing(PredictConfig(smooth="none")) is None
+    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: True)
+    assert smoothing(PredictConfig()) == smoothing(PredictConfig(smooth="crf")) == PredictConfig().crf
+    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: False)
+    assert smoothing(PredictConfig()) is None
+    with pytest.raises(MissingExtraError, match=r"smooth=crf needs .*pip install 'recamlabel\[crf\]'.*smooth=auto"):
+        smoothing(PredictConfig(smooth="crf"))
+
+
+PROBABILITIES = np.array([[[0.1, 0.8, 0.5]], [[0.6, 0.1, 0.25]], [[0.3, 0.1, 0.25]]], np.float32)
+
+
+def test_support_is_the_probability_of_the_masks_labels() -> None:
+    scores = np.array([[[0.9, 0.2, 0.2]], [[0.1, 0.3, 0.6]]], np.float32)
+    whole, classes = support(PROBABILITIES, [0, 1, 2], scores, 0.5)  # the mask says 1, 0, 2
+    assert classes == pytest.approx([0.8, 0.6, 0.25])
+    assert whole == pytest.approx((0.6 + 0.8 + 0.25) / 3)
+
+
+def test_support_of_a_class_without_pixels() -> None:
+    scores = np.array([[[0.9, 0.9, 0.9]], [[0.1, 0.1, 0.1]]], np.float32)
+    whole, classes = support(PROBABILITIES, [0, 1, 2], scores, 0.5)  # all is class 1
+    assert classes == pytest.approx([1 - 1.4 / 3, 0.95 / 3, 0.0])
+    assert whole == pytest.approx(0.95 / 3)
+
+
+def test_support_without_background_and_without_labels() -> None:
+    scores = np.array([[[0.2, 0.1, 0.3]], [[0.1, 0.2, 0.1]]], np.float32)  # the level does not count: 1, 2, 1
+    whole, classes = support(PROBABILITIES, [1, 2], scores, 0.5)
+    assert classes == pytest.approx([(2 / 3 + 1 / 2) / 2, 1 / 2])
+    assert whole == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
+    nothing = np.zeros((0, 1, 3), np.float32)
+    assert support(PROBABILITIES, [0], nothing, 0.5) == (1.0, [1.0])
+    assert support(PROBABILITIES, [], nothing, 0.5) == (1.0, [])
