@@ -178,7 +178,7 @@ def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "
     inputs = {"refine": refine, "calibration": calibration}
     if reviewed and config.masks.threshold == "auto":
         inputs["reviewed"] = reviewed
-    return Stage("masks", stage_key("masks", 6, settings, inputs), ("masks.h5", "masks"), run_masks)
+    return Stage("masks", stage_key("masks", 7, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:

@@ -34,6 +34,8 @@ DEPTHS = 3
 # Of one fit, on standardised features; twice the steps changed nothing.
 STEPS, BATCH, RATE, DECAY = 200, 1024, 2e-3, 1e-3
 UNSURE = -100
+# Where the probe's own probabilities lie in `fused.h5`.
+PROBE_GROUP = "probe"
 
 
 @dataclass(frozen=True)

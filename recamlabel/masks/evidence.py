@@ -4,13 +4,13 @@ A pixel's margin is the distance of its score from the decision: how far the bac
 before the pixel changes its class.
 
 Everything is computed at the scores' own size from what the run holds, never from a true mask:
-the refined scores, the class maps they were made from, and the plain CAM beside them.
+the refined scores, the class maps they were made from, and the plain CAM and the probe beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,20 @@ class Evidence:
         foreground: ``(h, w)`` pixels of the mask that are not background.
         stability: By class id (background 0 included) the IoU of the masks at a lower and a higher level.
         agreement: By class id the IoU of the mask and that of the plain CAM.
+        support: By class id the mean probability that the probe gives to the class over its pixels; empty
+            where there is no probe.
     """
 
     margins: NDArray[np.float32]
     foreground: NDArray[np.bool_]
     stability: dict[int, float]
     agreement: dict[int, float]
+    support: dict[int, float] = field(default_factory=dict)
 
     def class_scores(self) -> dict[int, float]:
-        """Quality 0..1 by class id: mean of stability and agreement."""
-        return {number: (self.stability[number] + self.agreement[number]) / 2 for number in self.stability}
+        """What speaks for each class, 0..1 by class id: mean of stability, agreement and support."""
+        parts = [self.stability, self.agreement, *([self.support] if self.support else [])]
+        return {number: sum(part[number] for part in parts) / len(parts) for number in self.stability}
 
 
 def gather_evidence(
@@ -56,8 +60,9 @@ def gather_evidence(
     threshold: float,
     cam_threshold: float,
     background: bool = True,
+    probe: NDArray[np.floating] | None = None,
 ) -> Evidence:
-    """Compare the mask at a threshold with its neighbours and with the maps.
+    """Compare the mask at a threshold with its neighbours, with the maps and with the probe.
 
     Args:
         scores: ``(C, h, w) uint8`` refined scores, 255 = 1.0.
@@ -67,6 +72,7 @@ def gather_evidence(
         threshold: Background level of the mask.
         cam_threshold: Background level of the plain CAM's mask.
         background: False where every pixel belongs to a labelled class.
+        probe: ``(C, h', w')`` probabilities of the classes; None where there is no probe.
 
     Example:
         >>> maps = np.array([[[0.9, 0.2]]])
@@ -90,7 +96,52 @@ def gather_evidence(
     sure = margins(own, chosen, level)
     if background:
         sure = margins(soft, chosen, level) + TIE * sure
-    return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement)
+    backed: dict[int, float] = {}
+    if probe is not None:
+        known = np.asarray(probe, dtype=np.float32)
+        rest = np.clip(1 - known.sum(axis=0, keepdims=True), 0, 1)
+        known = np.concatenate([rest, known]) if background else known
+        backed = dict(zip(ids, support(known, soft, level, background)[1], strict=True))
+    return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement, backed)
+
+
+def support(
+    probabilities: NDArray[np.float32], scores: NDArray[np.float32], level: float, background: bool = True
+) -> tuple[float, list[float]]:
+    """Mean probability that a model, told the image's labels, gives to what the complete mask says.
+
+    Softer than the overlap of two masks: an unsure model is no support, and a small class whose border is
+    drawn a little wider is no contradiction.
+
+    Args:
+        probabilities: ``(S, h, w)``, summing to 1: of the background, if there may be any, and the image's C classes.
+        scores: ``(C, h', w')`` of those classes, in [0, 1].
+        level: Background level of the mask.
+        background: Whether the first row is the background.
+
+    Returns:
+        Mean over all pixels, and for every row over the pixels that the mask gives to it. A class that has none is
+        not supported at all (0); the background is, as far as the model sees none either.
+
+    Example:
+        >>> probabilities = np.array([[[0.2, 0.7]], [[0.8, 0.3]]], dtype=np.float32)
+        >>> whole, rows = support(probabilities, np.array([[[0.9, 0.1]]], np.float32), 0.5)
+        >>> round(whole, 2), [round(value, 2) for value in rows]
+        (0.75, [0.7, 0.8])
+    """
+    if not len(probabilities):
+        return 1.0, []
+    chosen = np.zeros(probabilities.shape[1:], dtype=np.int64)
+    if len(scores):
+        chosen = winners(resize_maps(scores, *probabilities.shape[1:]), level if background else -1.0)
+        chosen -= 0 if background else 1
+    given = np.take_along_axis(probabilities, chosen[None], axis=0)[0]
+    values = []
+    for slot, row in enumerate(probabilities):
+        at = chosen == slot
+        absent = 1 - float(row.mean()) if background and slot == 0 else 0.0
+        values.append(float(given[at].mean()) if at.any() else absent)
+    return float(given.mean()), values
 
 
 def winners(maps: NDArray[np.float32], level: float) -> NDArray[np.int64]:

@@ -1,9 +1,10 @@
 """Quality scores of masks, without truth, and the order in which a person should look at them.
 
 A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
-elsewhere), where much of it is withheld, and where the segmenter that learnt from all masks does not support
-it. The score is the plain mean of these parts; nothing is fitted. It foretells the IoU of the mask as it is left, with
-withheld pixels still to be drawn. How well it orders the masks is measured by ``benchmarks/quality.py``.
+elsewhere, the probe does not support it), where much of it is withheld, and where the segmenter that learnt
+from all masks does not support it. The score is the plain mean of these three parts; nothing is fitted. It
+foretells the IoU of the mask as it is left, with withheld pixels still to be drawn. How well it orders the
+masks is measured by ``benchmarks/quality.py``.
 """
 
 from __future__ import annotations

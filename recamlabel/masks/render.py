@@ -17,6 +17,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.arrays import from_uint8, paint_strongest, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 from recamlabel.data.catalog import Catalog
+from recamlabel.maps.probe import PROBE_GROUP
 from recamlabel.masks.evidence import MARGIN_BINS, TIE, Evidence, gather_evidence, margin_histogram, margin_limit
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.progress import Advance
@@ -29,8 +30,8 @@ from recamlabel.storage.png import save_mask
 AUTO_SHARE = 0.15
 FOREGROUND_SHARE = 1 / 3
 T = TypeVar("T")
-Stored = tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any], list[int]]
-"""Scores, maps, plain CAM and class ids of one image."""
+Stored = tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any], list[int], NDArray[Any] | None]
+"""Scores, maps, plain CAM, class ids and, where there is a probe, its probabilities of one image."""
 
 
 def render_mask(
@@ -71,7 +72,7 @@ class RenderJob:
     Args:
         catalog: Images and their sizes.
         scores: The open ``scores.h5``.
-        maps: The open ``maps.h5``.
+        maps: The open ``maps.h5``, or ``fused.h5``.
         source: Its group that was refined, ``recam`` or ``cam``.
         threshold: Background level.
         cam_threshold: Background level of plain CAM, for comparison.
@@ -89,14 +90,16 @@ class RenderJob:
     background: bool = True
 
     def stored(self, image: LabelledImage) -> Stored:
-        """Scores, maps, plain CAM and class ids of one image."""
+        """What the file has of one image."""
         item = self.scores[f"scores/{image.id}"]
         maps, cams = (self.maps[f"{group}/{image.id}"][()] for group in (self.source, "cam"))
-        return item[()], maps, cams, class_ids(item)
+        probe = self.maps.get(f"{PROBE_GROUP}/{image.id}")
+        return item[()], maps, cams, class_ids(item), None if probe is None else probe[()]
 
     def evidence(self, stored: Stored) -> Evidence:
         """What speaks for one image's mask."""
-        return gather_evidence(*stored, self.threshold, self.cam_threshold, self.background)
+        scores, maps, cams, ids, probe = stored
+        return gather_evidence(scores, maps, cams, ids, self.threshold, self.cam_threshold, self.background, probe)
 
 
 def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
@@ -145,7 +148,7 @@ def render_one(
 ) -> tuple[NDArray[np.generic], MaskQuality]:
     """The mask of one image at its own size, and its quality."""
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
-    scores, _, _, ids = stored
+    scores, _, _, ids, _ = stored
     mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
     found = job.evidence(stored)
     classes = found.class_scores()

@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recamlabel.arrays import paint_strongest, resize_maps
+from recamlabel.arrays import paint_strongest
 from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import PredictConfig
 from recamlabel.data.batches import Normalisation
 from recamlabel.devices import autocast
 from recamlabel.errors import RecamlabelError
 from recamlabel.maps.multiscale import scaled_inputs, working_size
-from recamlabel.masks.evidence import winners
 from recamlabel.models.segmenter import Segmenter
 
 
@@ -80,50 +79,10 @@ class Predictor:
 
 
 def stored_support(file: h5py.File, image_id: str) -> tuple[float, dict[int, float]]:
-    """What :func:`support` found for an image: of the whole mask, and by class id."""
+    """The segmenter's support of an image's mask (:func:`recamlabel.masks.evidence.support`), and by class id."""
     attributes = file[image_id].attrs
     ids = map(int, attributes["agreement_ids"])
     return float(attributes["support"]), dict(zip(ids, map(float, attributes["class_support"]), strict=True))
-
-
-def support(
-    probabilities: NDArray[np.float32], ids: Sequence[int], scores: NDArray[np.float32], level: float
-) -> tuple[float, list[float]]:
-    """Mean probability that the segmenter, told the image's labels, gives to what the complete mask says.
-
-    Softer than the overlap of two masks: an unsure segmenter is no support, and a small class whose border is
-    drawn a little wider is no contradiction.
-
-    Args:
-        probabilities: ``(K + 1, h, w)``, background first.
-        ids: What may be there: background 0, if it may, then the image's C classes.
-        scores: ``(C, h', w')`` of those classes, in [0, 1].
-        level: Background level of the mask.
-
-    Returns:
-        Mean over all pixels, and for every id over the pixels that the mask gives to it. A class that has none is
-        not supported at all (0); the background is, as far as the segmenter sees none either.
-
-    Example:
-        >>> probabilities = np.array([[[0.2, 0.6]], [[0.4, 0.2]], [[0.4, 0.2]]], dtype=np.float32)
-        >>> whole, classes = support(probabilities, [0, 2], np.array([[[0.9, 0.1]]], np.float32), 0.5)
-        >>> round(whole, 4), [round(value, 4) for value in classes]
-        (0.7083, [0.75, 0.6667])
-    """
-    if not ids:
-        return 1.0, []
-    own = restrict(probabilities, ids)
-    background = ids[0] == BACKGROUND_ID
-    chosen = np.zeros(own.shape[1:], dtype=np.int64)
-    if len(scores):
-        chosen = winners(resize_maps(scores, *own.shape[1:]), level if background else -1.0) - (not background)
-    given = np.take_along_axis(own, chosen[None], axis=0)[0]
-    values = []
-    for slot, number in enumerate(ids):
-        at = chosen == slot
-        absent = 1 - float(own[slot].mean()) if number == BACKGROUND_ID else 0.0
-        values.append(float(given[at].mean()) if at.any() else absent)
-    return float(given.mean()), values
 
 
 def restrict(probabilities: NDArray[np.float32], ids: Sequence[int]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from recamlabel.data.batches import Normalisation
 from recamlabel.devices import autocast
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.maps.multiscale import scaled_inputs, working_size
-from recamlabel.maps.probe import CrossFittedProbe, PixelSample, fit_probe, pixel_features
+from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.masks.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
 from recamlabel.pool import map_in_order
@@ -30,7 +30,6 @@ from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_cla
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.training.loop import to_device
 
-PROBE_GROUP = "probe"
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28
 # Between two fits one background level is enough, on images of half their size: the features' grid is coarser.

@@ -17,7 +17,7 @@ from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import BackboneConfig
 from recamlabel.data.batches import SeedReader
 from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.masks.evidence import iou
+from recamlabel.masks.evidence import iou, support
 from recamlabel.masks.quality import read_scores
 from recamlabel.masks.reviewed import ReviewedMasks
 from recamlabel.models.backbones import Backbone
@@ -25,7 +25,7 @@ from recamlabel.models.segmenter import Segmenter
 from recamlabel.pool import map_in_order
 from recamlabel.progress import track
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
-from recamlabel.segment.predict import Predictor, decide, support
+from recamlabel.segment.predict import Predictor, decide, restrict
 from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
 from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays, open_store
 from recamlabel.training.loop import to_device
@@ -114,7 +114,8 @@ def _opinion(
     known = pseudo != table.ignore_id
     overlap = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
     level = float(masks.attrs["threshold"])
-    whole, classes = support(found, ids, from_uint8(scores[f"scores/{image.id}"][()]), level)
+    own_scores = from_uint8(scores[f"scores/{image.id}"][()])
+    whole, classes = support(restrict(found, ids), own_scores, level, background)
     return {
         "agreement_ids": np.array(ids, dtype=np.int32),
         "agreement": np.array(overlap, dtype=np.float32),

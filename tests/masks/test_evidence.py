@@ -9,7 +9,7 @@ import pytest
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog
-from recamlabel.masks.evidence import gather_evidence, iou, margin_histogram, margin_limit, margins, winners
+from recamlabel.masks.evidence import gather_evidence, iou, margin_histogram, margin_limit, margins, support, winners
 from recamlabel.masks.quality import MaskQuality, review_order
 from recamlabel.masks.render import AUTO_SHARE, RenderJob, ignore_limit, render_mask, render_one
 
@@ -38,6 +38,19 @@ def test_evidence_by_hand():
     assert found.foreground.tolist() == [[True, True, False, False]]
     assert found.stability == {0: 2 / 3, 2: 0.5} and found.agreement == {0: 0.5, 2: 2 / 3}
     assert found.class_scores() == {0: pytest.approx(7 / 12), 2: pytest.approx(7 / 12)}
+
+
+def test_the_probes_support_joins_the_evidence():
+    """Of class 2's two pixels the probe gives it 0.9 and 0.5, of the background's two 0.8 and 1."""
+    scores = np.array([[[230, 140, 0, 0]]], np.uint8)
+    maps = np.array([[[1.0, 0.4, 0.3, 0.1]]])
+    probe = np.array([[[0.9, 0.5, 0.2, 0.0]]])
+    plain = gather_evidence(scores, maps, maps, [2], 0.5, 0.5)
+    found = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, probe=probe)
+    assert plain.support == {} and found.support == {0: pytest.approx(0.9), 2: pytest.approx(0.7)}
+    assert found.class_scores()[2] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
+    alone = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, background=False, probe=np.ones((1, 1, 4)))
+    assert alone.support == {2: 1.0}
 
 
 def test_without_labels_everything_is_sure():
@@ -135,3 +148,31 @@ def test_quality_survives_the_file_and_orders_the_review(tmp_path):
     assert doubted.classes == {0: pytest.approx(2.5 / 3), 2: pytest.approx(1 / 3)}
     assert review_order({"a": one, "b": doubted, "c": one}) == ["b", "a", "c"]
     assert one.to_json(TABLE)["classes"] == {"background": 1.0, "b": 0.5}
+
+
+PROBABILITIES = np.array([[[0.1, 0.8, 0.5]], [[0.6, 0.1, 0.25]], [[0.3, 0.1, 0.25]]], np.float32)
+
+
+def test_support_is_the_probability_of_the_masks_labels():
+    scores = np.array([[[0.9, 0.2, 0.2]], [[0.1, 0.3, 0.6]]], np.float32)
+    whole, classes = support(PROBABILITIES, scores, 0.5)  # the mask says 1, 0, 2
+    assert classes == pytest.approx([0.8, 0.6, 0.25])
+    assert whole == pytest.approx((0.6 + 0.8 + 0.25) / 3)
+
+
+def test_support_of_a_class_without_pixels():
+    scores = np.array([[[0.9, 0.9, 0.9]], [[0.1, 0.1, 0.1]]], np.float32)
+    whole, classes = support(PROBABILITIES, scores, 0.5)  # all is class 1
+    assert classes == pytest.approx([1 - 1.4 / 3, 0.95 / 3, 0.0])
+    assert whole == pytest.approx(0.95 / 3)
+
+
+def test_support_without_background_and_without_labels():
+    scores = np.array([[[0.2, 0.1, 0.3]], [[0.1, 0.2, 0.1]]], np.float32)  # the level does not count: 1, 2, 1
+    own = PROBABILITIES[1:] / PROBABILITIES[1:].sum(axis=0)
+    whole, classes = support(own, scores, 0.5, background=False)
+    assert classes == pytest.approx([(2 / 3 + 1 / 2) / 2, 1 / 2])
+    assert whole == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
+    nothing = np.zeros((0, 1, 3), np.float32)
+    assert support(np.ones((1, 1, 3), np.float32), nothing, 0.5) == (1.0, [1.0])
+    assert support(nothing, nothing, 0.5, background=False) == (1.0, [])

@@ -1,4 +1,4 @@
-"""From probabilities to masks, and what the segmenter thinks of a pseudo mask."""
+"""From the segmenter's probabilities to masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from recamlabel.config import CrfConfig, PredictConfig
 from recamlabel.errors import MissingExtraError
 from recamlabel.refine.crf import crf_available
 from recamlabel.segment.masks import MaskTask, make_mask, smooth, smoothing
-from recamlabel.segment.predict import support
 
 needs_crf = pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")
 
@@ -72,30 +71,3 @@ def test_which_crf_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert smoothing(PredictConfig()) is None
     with pytest.raises(MissingExtraError, match=r"smooth=crf needs .*pip install 'recamlabel\[crf\]'.*smooth=auto"):
         smoothing(PredictConfig(smooth="crf"))
-
-
-PROBABILITIES = np.array([[[0.1, 0.8, 0.5]], [[0.6, 0.1, 0.25]], [[0.3, 0.1, 0.25]]], np.float32)
-
-
-def test_support_is_the_probability_of_the_masks_labels() -> None:
-    scores = np.array([[[0.9, 0.2, 0.2]], [[0.1, 0.3, 0.6]]], np.float32)
-    whole, classes = support(PROBABILITIES, [0, 1, 2], scores, 0.5)  # the mask says 1, 0, 2
-    assert classes == pytest.approx([0.8, 0.6, 0.25])
-    assert whole == pytest.approx((0.6 + 0.8 + 0.25) / 3)
-
-
-def test_support_of_a_class_without_pixels() -> None:
-    scores = np.array([[[0.9, 0.9, 0.9]], [[0.1, 0.1, 0.1]]], np.float32)
-    whole, classes = support(PROBABILITIES, [0, 1, 2], scores, 0.5)  # all is class 1
-    assert classes == pytest.approx([1 - 1.4 / 3, 0.95 / 3, 0.0])
-    assert whole == pytest.approx(0.95 / 3)
-
-
-def test_support_without_background_and_without_labels() -> None:
-    scores = np.array([[[0.2, 0.1, 0.3]], [[0.1, 0.2, 0.1]]], np.float32)  # the level does not count: 1, 2, 1
-    whole, classes = support(PROBABILITIES, [1, 2], scores, 0.5)
-    assert classes == pytest.approx([(2 / 3 + 1 / 2) / 2, 1 / 2])
-    assert whole == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
-    nothing = np.zeros((0, 1, 3), np.float32)
-    assert support(PROBABILITIES, [0], nothing, 0.5) == (1.0, [1.0])
-    assert support(PROBABILITIES, [], nothing, 0.5) == (1.0, [])
