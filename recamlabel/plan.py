@@ -188,7 +188,7 @@ def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str]
     crf = smoothing(config.segmenter.predict) if config.segmenter.enabled else None
     asked: list[Any] = [config.segmenter.predict.model_dump(exclude={"smooth", "crf"}), crf and crf.model_dump()]
     asked.append(config.data.background)
-    segmentation = stage_key("segmentation", 2, asked, {"segmenter": segmenter, "images": everything})
+    segmentation = stage_key("segmentation", 3, asked, {"segmenter": segmenter, "images": everything})
     enabled = config.segmenter.enabled
     last = {"masks": inputs["masks"]} | ({"segmentation": segmentation} if enabled else {})
     quality = Stage("quality", stage_key("quality", 3, enabled, last), ("quality.json",), run_quality)
