@@ -48,7 +48,8 @@ def refused(error: type[Exception]) -> str:
     began = time.monotonic()
     with pytest.raises(error) as caught:
         read("fiftyone:photos")
-    assert time.monotonic() - began < 1
+    # FiftyOne alone would wait for minutes; the bound leaves room for a busy machine.
+    assert time.monotonic() - began < 5
     return str(caught.value)
 
 
