@@ -23,7 +23,7 @@ from recamlabel.data.decode import read_image
 from recamlabel.devices import pick_device
 from recamlabel.evaluation.confusion import ConfusionMatrix
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.segment.masks import MaskTask, make_mask, smoothing
+from recamlabel.segment.masks import smoothed_mask, smoothing
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.segment import load_predictor, run_segmenter
 from recamlabel.workspace import RunFolder
@@ -57,10 +57,11 @@ def score(context: StageContext, truth: TruthFolder, split: str) -> tuple[float,
     confusions = [ConfusionMatrix(len(table) + 1, table.ignore_id) for _ in kernels]
     for image in images:
         shape = context.catalog.shapes[image.id]
-        found = predictor.probabilities([read_image(image.path)])[0]
+        pixels = read_image(image.path)
+        found = predictor.probabilities([pixels])[0]
         true = truth.read(matched[image.id], shape)
         for crf, confusion in zip(kernels, confusions, strict=True):
-            confusion.update(true, make_mask(MaskTask(image.path, found, shape, table.mask_dtype, crf)))
+            confusion.update(true, smoothed_mask(pixels, found, table.mask_dtype, crf))
     smoothed, plain = (100 * confusion.counts().scores().miou for confusion in confusions)
     return smoothed, plain
 

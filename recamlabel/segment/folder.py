@@ -16,7 +16,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.data.decode import image_size, read_image
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.progress import Advance
-from recamlabel.segment.masks import MaskTask, make_mask
+from recamlabel.segment.masks import smoothed_mask
 from recamlabel.segment.predict import Predictor
 from recamlabel.storage.atomic import placing
 from recamlabel.storage.hdf5 import ShardedWriter
@@ -102,8 +102,7 @@ def predict_folder(
             found = predictor.probabilities([pixels])[0]
             if soft:
                 soft.add(image.id, {image.id: (found.astype(np.float16), {})})
-            shape = (pixels.shape[0], pixels.shape[1])
-            mask = make_mask(MaskTask(image.path, found, shape, table.mask_dtype, crf, background))
+            mask = smoothed_mask(pixels, found, table.mask_dtype, crf, background=background)
             masks.add(image.id, {image.id: (mask, {})})
             save_mask(fresh / "masks" / f"{image.id}.png", mask)
             advance()

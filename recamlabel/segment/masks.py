@@ -29,6 +29,7 @@ class MaskTask:
     """What a worker needs for one mask; small enough to send to another process.
 
     Attributes:
+        image_id: Whose mask it is.
         path: The image; only read where there is a CRF.
         probabilities: ``(K + 1, h, w) float32``, background first.
         shape: Height and width of the mask.
@@ -37,6 +38,7 @@ class MaskTask:
         background: Whether the background may occur.
     """
 
+    image_id: str
     path: Path
     probabilities: NDArray[np.float32]
     shape: tuple[int, int]
@@ -46,11 +48,24 @@ class MaskTask:
 
 
 def make_mask(task: MaskTask) -> NDArray[np.generic]:
-    """The mask ``(H, W)`` of one image."""
-    found = task.probabilities
-    if task.crf is not None:
-        found = smooth(read_image(task.path), found, task.crf, background=task.background)
-    return decide(found, task.shape, task.dtype, background=task.background)
+    """The mask ``(H, W)`` of one image, in another process."""
+    if task.crf is None:
+        return decide(task.probabilities, task.shape, task.dtype, background=task.background)
+    return smoothed_mask(read_image(task.path), task.probabilities, task.dtype, task.crf, background=task.background)
+
+
+def smoothed_mask(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    dtype: np.dtype[np.generic],
+    crf: CrfConfig | None,
+    *,
+    background: bool = True,
+) -> NDArray[np.generic]:
+    """The mask of an image that is at hand, of its size: through the CRF, where there is one."""
+    found = probabilities if crf is None else smooth(image, probabilities, crf, background=background)
+    height, width = image.shape[:2]
+    return decide(found, (height, width), dtype, background=background)
 
 
 def smoothing(config: PredictConfig) -> CrfConfig | None:

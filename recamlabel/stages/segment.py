@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -71,7 +70,7 @@ def run_segmentation(context: StageContext) -> Mapping[str, Any]:
     """The segmenter's own masks of all images, which know nothing of an image's labels."""
     predictor, crf = load_predictor(context), smoothing(context.config.segmenter.predict)
     attributes = {**context.provenance(), "model_keys": {"segmenter": context.run.key_of("segmenter")}}
-    waiting: dict[Path, tuple[LabelledImage, dict[str, Any]]] = {}
+    opinions: dict[str, dict[str, Any]] = {}
     with (
         open_store(context.run.path / "masks.h5") as masks,
         open_store(context.run.path / "scores.h5") as scores,
@@ -82,14 +81,12 @@ def run_segmentation(context: StageContext) -> Mapping[str, Any]:
         def tasks() -> Iterator[MaskTask]:
             for image, found in _answers(context, predictor, todo):
                 shape, dtype = context.catalog.shapes[image.id], context.catalog.dataset.classes.mask_dtype
-                task = MaskTask(image.path, found, shape, dtype, crf, context.config.data.background)
-                waiting[image.path] = image, _opinion(context, found, image, masks, scores)
-                yield task
+                opinions[image.id] = _opinion(context, found, image, masks, scores)
+                yield MaskTask(image.id, image.path, found, shape, dtype, crf, context.config.data.background)
 
         with track("segmentation", len(context.catalog.images), start=len(writer.done)) as advance:
             for task, mask in map_in_order(make_mask, tasks(), context.workers if crf else 1, "segmentation"):
-                image, opinion = waiting.pop(task.path)
-                writer.add(image.id, {image.id: (mask, opinion)})
+                writer.add(task.image_id, {task.image_id: (mask, opinions.pop(task.image_id))})
                 advance()
         writer.finish()
     return {}

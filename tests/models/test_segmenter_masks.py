@@ -57,7 +57,7 @@ def test_a_mask_with_and_without_the_crf(tmp_path: Path) -> None:
     Image.fromarray(halves(48, 64)).save(tmp_path / "a.png")
     found = np.stack([np.full((24, 32), 0.9), np.full((24, 32), 0.1)]).astype(np.float32)
     found[:, 12, 8] = found[::-1, 12, 8]  # a speck
-    tasks = [MaskTask(tmp_path / "a.png", found, (48, 64), np.dtype(np.uint8), crf) for crf in (None, CrfConfig())]
+    tasks = [MaskTask("a", tmp_path / "a.png", found, (48, 64), np.dtype(np.uint8), crf) for crf in (None, CrfConfig())]
     plain, smoothed = map(make_mask, tasks)
     assert plain.shape == smoothed.shape == (48, 64) and smoothed.dtype == np.uint8
     assert plain.any() and not smoothed.any()
