@@ -208,6 +208,7 @@ def _fit(
             chosen = own[places]
             loss = F.cross_entropy(rows[chosen].float() @ weight + bias, target[chosen])
             optimiser.zero_grad()
+            # PyTorch leaves `backward` without types, as in training/loop.py.
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return weight.detach(), bias.detach(), known

@@ -126,7 +126,7 @@ def _create(name: str, output_stride: int) -> nn.Module:
     try:
         return timm.create_model(name, num_classes=0, output_stride=output_stride)
     except (TypeError, RuntimeError, AssertionError, NotImplementedError):
-        pass
+        pass  # timm's four ways to refuse a stride; the net's own may be the one that is asked for
     net = timm.create_model(name, num_classes=0, **any_size(name))
     stride = cast(Any, net).feature_info[-1]["reduction"] if hasattr(net, "feature_info") else None
     if stride != output_stride:

@@ -78,8 +78,8 @@ def smoothing(config: PredictConfig) -> CrfConfig | None:
         return None
     if not crf_available():
         raise MissingExtraError(
-            "segmenter.predict.smooth=crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
-            "(builds from source with a C++ compiler such as g++); or use segmenter.predict.smooth=auto"
+            "--crf or segmenter.predict.smooth=crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
+            "(builds from source with a C++ compiler such as g++); or use --no-crf or segmenter.predict.smooth=auto"
         )
     return config.crf
 
