@@ -104,13 +104,13 @@ def check_settings(config: Config) -> Config:
 def _check_segmenter(config: Config) -> None:
     segmenter, backbone = config.segmenter, config.backbone
     check_segmenter(segmenter.method)
-    if segmenter.encoder_weights != "classifier":
+    if segmenter.encoder_weights not in {"classifier", "backbone"}:
         weights_identity(segmenter.encoder_weights)
         check_reachable(segmenter.encoder or backbone.name, segmenter.encoder_weights)
     elif segmenter.encoder not in {"", backbone.name}:
         raise ConfigError(
-            f"segmenter.encoder={segmenter.encoder} cannot start from the classifier's weights, which are those of "
-            f"{backbone.name}; set segmenter.encoder_weights to imagenet, none or a file"
+            f"segmenter.encoder={segmenter.encoder} cannot start from the {segmenter.encoder_weights}'s weights, which "
+            f"are those of {backbone.name}; set segmenter.encoder_weights to imagenet, embedded, none or a file"
         )
 
 

@@ -91,11 +91,15 @@ class SegmenterConfig(ScheduleConfig):
     encoder: str = Field("", description="timm name of its encoder; empty: the classifier's")
     encoder_weights: str = Field(
         "classifier",
-        description="'classifier' (the trained one's), or as backbone.weights; other encoders need the latter",
+        description="'classifier' (the trained one's), 'backbone' (what the classifier started from), or as "
+        "backbone.weights; other encoders than the classifier's need the latter",
     )
     lr: float = Field(0.01, gt=0, description="learning rate of the encoder")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the decoder = lr times this")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    cutmix: float = Field(
+        0.0, ge=0, le=1, description="share of the training crops that have a box of another crop pasted in (CutMix)"
+    )
     correction: float = Field(
         1.0, gt=0, le=1, description="a prediction surer than this replaces a pixel's label late in training; 1: never"
     )

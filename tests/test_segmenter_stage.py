@@ -17,6 +17,7 @@ from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.inference import export_segmenter, predict
 from recamlabel.pipeline import fit
 from recamlabel.refine.crf import crf_available
+from recamlabel.stages.segment import encoder_source
 from recamlabel.storage.png import write_mask
 from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 
@@ -192,3 +193,22 @@ def test_odd_masks_train_a_segmenter_too(tiny_csv, tmp_path, lines):
             assert 0 not in values and all(predicted[f"images/{number}"][()].min() > 0 for number in range(8))
         if "masks.threshold=1.0" in lines:
             assert values == {0}
+
+
+@pytest.mark.parametrize("start", ["classifier", "backbone"])
+def test_another_encoder_cannot_start_from_the_classifiers_weights(tmp_path, start):
+    lines = [*TINY_SEGMENTER, "segmenter.encoder=resnet18", f"segmenter.encoder_weights={start}"]
+    with pytest.raises(RecamlabelError, match=rf"cannot start from the {start}'s weights, .* imagenet, embedded, none"):
+        fit(make_tiny_csv(tmp_path), tmp_path / "run", load_config(assignments=lines))
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_what_the_encoder_starts_from():
+    def start(*lines):
+        return encoder_source(load_config(assignments=lines))
+
+    assert start() == "embedded"
+    assert start("backbone.weights=w.pt") == "w.pt"
+    assert start("backbone.weights=none") == "classifier"
+    assert start("segmenter.encoder_weights=classifier") == "classifier"
+    assert start("segmenter.encoder_weights=none") == "none"

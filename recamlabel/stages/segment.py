@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.arrays import from_uint8
 from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import BackboneConfig
+from recamlabel.config import BackboneConfig, Config
 from recamlabel.data.batches import SeedReader
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
@@ -41,10 +41,11 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
     config, run = context.config.segmenter, context.run
     torch.manual_seed(context.config.seed + 3)
     backbone = _encoder(context)
-    if config.encoder_weights == "classifier":
+    source = encoder_source(context.config)
+    if source == "classifier":
         backbone.load_state_dict(load_classifier(context).backbone.state_dict())
     else:
-        load_backbone_weights(backbone, config.encoder_weights)
+        load_backbone_weights(backbone, source)
     table = context.catalog.dataset.classes
     net = Segmenter(config.method, backbone, len(table))
     images = context.catalog.training_images(context.config.data.train_splits)
@@ -129,6 +130,21 @@ def load_predictor(context: StageContext) -> Predictor:
     load_strict(net, read_weights(path), origin=str(path))
     to_device(net, context.device).eval()
     return Predictor(net, config.predict, context.device, context.config.runtime.amp)
+
+
+def encoder_source(config: Config) -> str:
+    """Where the encoder's first weights are from: ``classifier``, or what ``backbone.weights`` may be.
+
+    Example:
+        >>> from recamlabel.config import load_config
+        >>> encoder_source(load_config("quick")), encoder_source(load_config(assignments=["backbone.weights=none"]))
+        ('embedded', 'classifier')
+    """
+    source = config.segmenter.encoder_weights
+    if source != "backbone":
+        return source
+    # Random weights are no start where trained ones are at hand.
+    return "classifier" if config.backbone.weights == "none" else config.backbone.weights
 
 
 def _encoder(context: StageContext) -> Backbone:

@@ -13,6 +13,7 @@ from recamlabel.classes import BACKGROUND_ID
 from recamlabel.config import SegmenterConfig
 from recamlabel.data.batches import Batch
 from recamlabel.models.segmenter import Segmenter, parameter_groups
+from recamlabel.training.cutmix import draw_boxes, paste
 
 
 class SegmenterObjective:
@@ -22,6 +23,9 @@ class SegmenterObjective:
     prediction contradicts its label with a probability above ``correction`` takes the predicted
     label, if that is a label of the image: networks learn the clean part of noisy labels first
     (Liu et al., "Adaptive Early-Learning Correction", CVPR 2022).
+
+    With ``cutmix``, that share of the crops has a box of another crop pasted in, labels and weights with it:
+    a network that sees objects outside their usual surroundings learns less of the labels' errors by heart.
 
     Args:
         net: The segmenter, trained in place.
@@ -43,12 +47,21 @@ class SegmenterObjective:
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Weighted cross-entropy; logs the share of pixels that are right, and that were corrected."""
         assert batch.seeds is not None
-        logits = self.module(batch.images).float()
-        target = batch.seeds.long()
+        images, target = batch.images, batch.seeds.long()
+        # A class that may be in the image is a candidate; the background always is.
+        possible = F.pad(batch.labels != 0, (1, 0), value=True)[:, :, None, None]
+        weights = torch.ones_like(target[:, :1, :1], dtype=torch.float32)
+        if batch.weights is not None:
+            weights = weights * batch.weights.to(weights)[:, None, None]
+        if self.config.cutmix:
+            count, height, width = target.shape
+            boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device)
+            images, target, possible, weights = (paste(part, boxes) for part in (images, target, possible, weights))
+        logits = self.module(images).float()
         known = target != self.ignore_id
         corrected = torch.zeros((), device=logits.device)
         if self.config.correction < 1 and batch.step >= self.first_corrected:
-            target, changed = self._correct(logits.detach(), target, known, batch.labels)
+            target, changed = self._correct(logits.detach(), target, known, possible)
             corrected = changed.sum() / known.sum().clamp(min=1)
         losses = F.cross_entropy(
             logits,
@@ -56,16 +69,12 @@ class SegmenterObjective:
             reduction="none",
             label_smoothing=self.config.label_smoothing,
         )
-        weight = known.float()
-        if batch.weights is not None:
-            weight = weight * batch.weights.to(weight)[:, None, None]
+        weight = known * weights
         loss = (losses * weight).sum() / weight.sum().clamp(min=1e-6)
         right = ((logits.argmax(dim=1) == target) & known).sum() / known.sum().clamp(min=1)
         return loss, {"accuracy": right, "corrected": corrected}
 
-    def _correct(self, logits: Tensor, target: Tensor, known: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        # A class that may be in the image is a candidate; the background always is.
-        possible = F.pad(labels != 0, (1, 0), value=True)[:, :, None, None]
+    def _correct(self, logits: Tensor, target: Tensor, known: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
         probability, choice = logits.masked_fill(~possible, -torch.inf).softmax(dim=1).max(dim=1)
         changed = known & (choice != target) & (probability > self.config.correction)
         return torch.where(changed, choice, target), changed
