@@ -25,6 +25,7 @@ def commands(msrc: Path | None, out: Path) -> list[list[str]]:
         [python, str(HERE / "recam_head.py")],
         [python, str(HERE / "random_walk.py")],
         [python, str(HERE / "openmp_wait.py")],
+        [python, str(HERE / "allocator.py")],
         [python, str(HERE / "adapters.py")],
         [python, str(HERE / "export_memory.py")],
         [python, "-m", "recamlabel", "demo", "--out", str(out / "demo")],

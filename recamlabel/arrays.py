@@ -35,6 +35,25 @@ def resize_maps(maps: NDArray[np.floating], height: int, width: int) -> NDArray[
     return np.stack([np.asarray(one, dtype=np.float32) for one in resized])
 
 
+def nearest(mask: NDArray[np.integer], height: int, width: int) -> NDArray[np.int64]:
+    """A mask at another size, by the pixel at each centre.
+
+    Args:
+        mask: ``(H, W)`` class ids.
+        height, width: Wanted size in pixels, at least 1.
+
+    Returns:
+        ``(height, width) int64``.
+
+    Example:
+        >>> nearest(np.array([[1, 2, 3, 4]]), 1, 2).tolist()
+        [[2, 4]]
+    """
+    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
+    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
+    return np.asarray(mask[rows[:, None], columns[None, :]], dtype=np.int64)
+
+
 def to_uint8(scores: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Scores in [0, 1] to 0..255, rounded; an error of at most 1/510.
 

@@ -98,11 +98,53 @@ def gather_evidence(
         sure = margins(soft, chosen, level) + TIE * sure
     backed: dict[int, float] = {}
     if probe is not None:
-        known = np.asarray(probe, dtype=np.float32)
-        rest = np.clip(1 - known.sum(axis=0, keepdims=True), 0, 1)
-        known = np.concatenate([rest, known]) if background else known
-        backed = dict(zip(ids, support(known, soft, level, background)[1], strict=True))
+        backed = dict(zip(ids, support(opinion(probe, background), soft, level, background)[1], strict=True))
     return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement, backed)
+
+
+def opinion(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.float32]:
+    """The probe's probabilities with the background's, which is the rest, before them.
+
+    Args:
+        probe: ``(C, h, w)``.
+        background: False: there is none, and the probabilities stay as they are.
+
+    Example:
+        >>> opinion(np.array([[[0.75, 0.25]]])).tolist()
+        [[[0.25, 0.75]], [[0.75, 0.25]]]
+    """
+    known: NDArray[np.float32] = np.asarray(probe, dtype=np.float32)
+    if not background:
+        return known
+    return np.concatenate([np.clip(1 - known.sum(axis=0, keepdims=True), 0, 1), known])
+
+
+def expected_iou(probabilities: NDArray[np.float32], slots: NDArray[np.integer]) -> list[float]:
+    """The IoU of a mask's classes that a model, told the image's labels, expects.
+
+    Expected intersection over expected union, pixels taken as independent: what the score of the mask would be
+    if the truth were drawn from the model's probabilities.
+
+    Args:
+        probabilities: ``(S, h, w)``, summing to 1.
+        slots: ``(h, w)`` rows of ``probabilities`` that the mask says; anything else is withheld, and its class
+            misses it.
+
+    Returns:
+        For every row 0..1; 1 for one that neither the mask nor the model sees.
+
+    Example:
+        >>> probabilities = np.array([[[0.0, 0.5]], [[1.0, 0.5]]], dtype=np.float32)
+        >>> expected_iou(probabilities, np.array([[1, 0]]))
+        [0.5, 0.6666666666666666]
+    """
+    values = []
+    for slot, row in enumerate(probabilities):
+        at = slots == slot
+        shared = float(row[at].sum())
+        union = int(at.sum()) + float(row.sum()) - shared
+        values.append(shared / union if union else 1.0)
+    return values
 
 
 def support(

@@ -1,8 +1,9 @@
 """Quality scores of masks, without truth, and the order in which a person should look at them.
 
 A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
-elsewhere, the probe does not support it), where much of it is withheld, and where the segmenter that learnt
-from all masks does not support it. The score is the plain mean of these three parts; nothing is fitted. It
+elsewhere, the probe does not support it), where much of it is withheld, where the probe expects a low IoU of
+what is left, and where the segmenter that learnt from all masks does not support it. The score is the plain
+mean of these four parts, as far as they are there; nothing is fitted. It
 foretells the IoU of the mask as it is left, with withheld pixels still to be drawn. How well it orders the
 masks is measured by ``benchmarks/quality.py``.
 """
@@ -38,22 +39,31 @@ class MaskQuality:
 
     @classmethod
     def of_evidence(
-        cls, classes: Mapping[int, float], withheld: float, withheld_classes: Mapping[int, float]
+        cls,
+        classes: Mapping[int, float],
+        withheld: float,
+        withheld_classes: Mapping[int, float],
+        expected: Mapping[int, float] | None = None,
     ) -> MaskQuality:
-        """Before there is a segmenter: evidence and what is left of the mask count the same.
+        """Before there is a segmenter: evidence, what is left of the mask, and its expected IoU count the same.
 
         Args:
             classes: By class id what speaks for the class, 0..1.
             withheld: Share of the mask's pixels.
             withheld_classes: By class id the share of the class's pixels.
+            expected: By the same class ids the IoU that the probe expects, 0..1; None or empty without a probe.
 
         Example:
             >>> MaskQuality.of_evidence({0: 1.0, 3: 0.5}, 0.25, {3: 0.5})
             MaskQuality(score=0.75, classes={0: 1.0, 3: 0.5}, withheld=0.25, withheld_classes={3: 0.5})
         """
-        own = {number: (value + 1 - withheld_classes.get(number, 0.0)) / 2 for number, value in classes.items()}
-        score = (float(np.mean(list(classes.values()))) + 1 - withheld) / 2
-        return cls(score, own, withheld, withheld_classes)
+        parts = [classes, {number: 1 - withheld_classes.get(number, 0.0) for number in classes}]
+        whole = [float(np.mean(list(classes.values()))), 1 - withheld]
+        if expected:
+            parts.append(expected)
+            whole.append(float(np.mean(list(expected.values()))))
+        own = {number: sum(part[number] for part in parts) / len(parts) for number in classes}
+        return cls(sum(whole) / len(whole), own, withheld, withheld_classes)
 
     def attributes(self) -> dict[str, Any]:
         """As attributes of the mask's HDF5 dataset."""
@@ -78,18 +88,18 @@ class MaskQuality:
         )
 
     def with_support(self, whole: float, classes: Mapping[int, float]) -> MaskQuality:
-        """The segmenter's support as the third part.
+        """The segmenter's support as the fourth part: it counts a quarter.
 
         Args:
             whole: Mean probability that the segmenter gives to the mask's labels, 0..1.
             classes: The same by class id, over the pixels of the class.
 
         Example:
-            >>> MaskQuality(0.5, {0: 0.5, 2: 0.4}, 0.0, {}).with_support(0.8, {0: 0.8, 2: 0.1}).score
+            >>> MaskQuality(0.5, {0: 0.5, 2: 0.4}, 0.0, {}).with_support(0.9, {0: 0.8, 2: 0.1}).score
             0.6
         """
-        own = {number: (2 * value + classes.get(number, value)) / 3 for number, value in self.classes.items()}
-        return MaskQuality((2 * self.score + whole) / 3, own, self.withheld, self.withheld_classes)
+        own = {number: (3 * value + classes.get(number, value)) / 4 for number, value in self.classes.items()}
+        return MaskQuality((3 * self.score + whole) / 4, own, self.withheld, self.withheld_classes)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""

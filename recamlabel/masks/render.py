@@ -14,11 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8, paint_strongest, resize_maps
+from recamlabel.arrays import from_uint8, nearest, paint_strongest, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.maps.probe import PROBE_GROUP
-from recamlabel.masks.evidence import MARGIN_BINS, TIE, Evidence, gather_evidence, margin_histogram, margin_limit
+from recamlabel.masks.evidence import (
+    MARGIN_BINS,
+    TIE,
+    Evidence,
+    expected_iou,
+    gather_evidence,
+    margin_histogram,
+    margin_limit,
+    opinion,
+)
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
@@ -148,7 +157,7 @@ def render_one(
 ) -> tuple[NDArray[np.generic], MaskQuality]:
     """The mask of one image at its own size, and its quality."""
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
-    scores, _, _, ids, _ = stored
+    scores, _, _, ids, probe = stored
     mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
     found = job.evidence(stored)
     classes = found.class_scores()
@@ -158,7 +167,20 @@ def render_one(
         mask[weak] = table.ignore_id
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
     withheld = float((mask == table.ignore_id).mean())
-    return mask, MaskQuality.of_evidence(classes, withheld, lost)
+    expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}
+    return mask, MaskQuality.of_evidence(classes, withheld, lost, expected)
+
+
+def _expected(
+    mask: NDArray[np.generic], probe: NDArray[np.floating], ids: list[int], background: bool
+) -> dict[int, float]:
+    """The IoU that the probe expects of the mask as it is left, by class id."""
+    known = opinion(probe, background)
+    small = nearest(mask.astype(np.int64), *known.shape[1:])
+    slots = np.full(small.shape, -1)
+    for slot, number in enumerate(ids):
+        slots[small == number] = slot
+    return dict(zip(ids, expected_iou(known, slots), strict=True))
 
 
 def render_masks(

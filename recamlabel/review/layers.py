@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recamlabel.arrays import resize_maps
+from recamlabel.arrays import nearest, resize_maps
 from recamlabel.classes import BACKGROUND_ID, ClassTable
-from recamlabel.review.pictures import OUTLINE, class_colours, nearest, outline
+from recamlabel.review.pictures import OUTLINE, class_colours, outline
 
 MAP_SIDE, LEVELS = 96, 64
 # Where a map is low the photograph shows through, without leaving the colour scale.

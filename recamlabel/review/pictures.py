@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from recamlabel.arrays import nearest
 from recamlabel.classes import BACKGROUND_ID, ClassTable
 
 Picture = NDArray[np.uint8]
@@ -93,13 +94,6 @@ def data_uri(picture: Picture) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def nearest(mask: NDArray[np.integer], height: int, width: int) -> NDArray[np.int64]:
-    """A mask at another size, by the pixel at each centre."""
-    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
-    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
-    return np.asarray(mask[rows[:, None], columns[None, :]], dtype=np.int64)
 
 
 def outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from recamlabel.devices import autocast
 from recamlabel.errors import RecamlabelError
 from recamlabel.progress import say, track
 from recamlabel.storage.atomic import replacing
+from recamlabel.training.allocator import freed_memory_kept
 
 CHECKPOINT_SECONDS = float(os.environ.get("RECAMLABEL_CHECKPOINT_SECONDS", "30"))
 LOG_EVERY = 10
@@ -106,7 +107,7 @@ def train(
     window: dict[str, list[float]] = {}
     last: dict[str, float] = {}
     saved = time.monotonic()
-    with track(objective.name, steps, start=start, unit="steps") as advance:
+    with freed_memory_kept(settings.device), track(objective.name, steps, start=start, unit="steps") as advance:
         for batch in iterate(batches, start, settings.device, settings.workers):
             for group, lr in zip(optimiser.param_groups, base, strict=True):
                 factor = poly_factor(batch.step, steps, schedule.poly_power)

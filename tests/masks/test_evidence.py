@@ -9,7 +9,16 @@ import pytest
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog
-from recamlabel.masks.evidence import gather_evidence, iou, margin_histogram, margin_limit, margins, support, winners
+from recamlabel.masks.evidence import (
+    expected_iou,
+    gather_evidence,
+    iou,
+    margin_histogram,
+    margin_limit,
+    margins,
+    support,
+    winners,
+)
 from recamlabel.masks.quality import MaskQuality, review_order
 from recamlabel.masks.render import AUTO_SHARE, RenderJob, ignore_limit, render_mask, render_one
 
@@ -144,10 +153,46 @@ def test_quality_survives_the_file_and_orders_the_review(tmp_path):
             item.attrs[name] = value
         assert MaskQuality.from_attributes(item.attrs) == one
     doubted = one.with_support(0.25, {0: 0.5, 2: 0.0})
-    assert doubted.score == pytest.approx((2 * 0.75 + 0.25) / 3)
-    assert doubted.classes == {0: pytest.approx(2.5 / 3), 2: pytest.approx(1 / 3)}
+    assert doubted.score == pytest.approx((3 * 0.75 + 0.25) / 4)
+    assert doubted.classes == {0: pytest.approx(3.5 / 4), 2: pytest.approx(1.5 / 4)}
     assert review_order({"a": one, "b": doubted, "c": one}) == ["b", "a", "c"]
     assert one.to_json(TABLE)["classes"] == {"background": 1.0, "b": 0.5}
+
+
+def test_expected_iou_by_hand():
+    """Expected intersection over expected union; what is withheld (-1) is missed."""
+    probabilities = np.array([[[0.8, 0.4, 0.0, 0.0]], [[0.2, 0.6, 1.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]], np.float32)
+    slots = np.array([[0, 1, 1, -1]])
+    expected = [0.8 / (1 + 0.4), 1.6 / (2 + 0.2), 0.0]
+    assert expected_iou(probabilities, slots) == pytest.approx(expected)
+    assert expected_iou(np.array([[[1.0]], [[0.0]]], np.float32), np.array([[0]])) == [1.0, 1.0]
+
+
+def test_a_sure_and_right_model_expects_the_true_iou():
+    """With probabilities of 0 and 1 the expectation is the IoU itself."""
+    rng = np.random.default_rng(0)
+    truth, mask = rng.integers(0, 3, (2, 20, 20))
+    certain = np.stack([truth == slot for slot in range(3)]).astype(np.float32)
+    assert expected_iou(certain, mask) == pytest.approx([iou(truth == slot, mask == slot) for slot in range(3)])
+
+
+def test_the_expected_iou_is_a_third_of_the_masks_quality(tmp_path):
+    """The probe gives class 1 the left half, the mask has it everywhere, nothing is withheld."""
+    image = LabelledImage("x", tmp_path / "x.png", frozenset({"a"}), frozenset({"b"}))
+    catalog = Catalog(Dataset(tmp_path, "csv", TABLE, (image,)), {"x": (8, 8)}, {})
+    ones, half = np.ones((1, 4, 4)), np.zeros((1, 2, 2))
+    half[..., 0] = 1
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for group, data in (("scores", np.full((1, 4, 4), 255, np.uint8)), ("recam", ones), ("cam", ones)):
+            file.create_dataset(f"{group}/x", data=data).attrs["class_ids"] = [1]
+        plain_job = RenderJob(catalog, file, file, "recam", 0.5, 0.5, "none")
+        _, plain = render_one(plain_job, image, plain_job.stored(image), -np.inf)
+        file.create_dataset("probe/x", data=half).attrs["class_ids"] = [1]
+        _, asked = render_one(plain_job, image, plain_job.stored(image), -np.inf)
+    # Background: no pixel in the mask, half of the image in the probe; stable, agreed on, not supported.
+    assert plain.classes == {0: 1.0, 1: 1.0}
+    assert asked.classes == {0: pytest.approx(((2 + 0.5) / 3 + 1 + 0) / 3), 1: pytest.approx((2.5 / 3 + 1 + 0.5) / 3)}
+    assert asked.score == pytest.approx((2.5 / 3 + 1 + 0.25) / 3)
 
 
 PROBABILITIES = np.array([[[0.1, 0.8, 0.5]], [[0.6, 0.1, 0.25]], [[0.3, 0.1, 0.25]]], np.float32)
