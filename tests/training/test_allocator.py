@@ -12,7 +12,8 @@ import torch
 from recamlabel.training.allocator import freed_memory_kept
 
 GLIBC = platform.libc_ver()[0] == "glibc"
-# Page faults of touching a block of 80 MB ten times, and what stays resident afterwards.
+# Page faults of touching a block of 80 MB ten times, and what stays resident afterwards. The first few blocks (up to
+# nine were seen) still come from elsewhere in the heap.
 SCRIPT = """
 import resource, sys, torch
 from pathlib import Path
@@ -30,7 +31,7 @@ def resident():
 
 touch()
 with freed_memory_kept(torch.device("cpu")) if sys.argv[1] == "kept" else nullcontext():
-    for _ in range(5):
+    for _ in range(20):
         touch()
     before = faults()
     for _ in range(10):
