@@ -61,6 +61,7 @@ def place_image(image: Path, target: Path, mode: ImageMode) -> bool:
 
 
 def _link(image: Path, target: Path) -> None:
+    # Systems without links of a kind raise NotImplementedError, those that forbid them OSError.
     try:
         target.symlink_to(image)
     except (OSError, NotImplementedError):

@@ -98,11 +98,11 @@ def gather_evidence(
         sure = margins(soft, chosen, level) + TIE * sure
     backed: dict[int, float] = {}
     if probe is not None:
-        backed = dict(zip(ids, support(opinion(probe, background), soft, level, background)[1], strict=True))
+        backed = dict(zip(ids, support(with_background(probe, background), soft, level, background)[1], strict=True))
     return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement, backed)
 
 
-def opinion(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.float32]:
+def with_background(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.float32]:
     """The probe's probabilities with the background's, which is the rest, before them.
 
     Args:
@@ -110,7 +110,7 @@ def opinion(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.
         background: False: there is none, and the probabilities stay as they are.
 
     Example:
-        >>> opinion(np.array([[[0.75, 0.25]]])).tolist()
+        >>> with_background(np.array([[[0.75, 0.25]]])).tolist()
         [[[0.25, 0.75]], [[0.75, 0.25]]]
     """
     known: NDArray[np.float32] = np.asarray(probe, dtype=np.float32)

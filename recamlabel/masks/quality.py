@@ -3,9 +3,10 @@
 A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
 elsewhere, the probe does not support it), where much of it is withheld, where the probe expects a low IoU of
 what is left, and where the segmenter that learnt from all masks does not support it. The score is the plain
-mean of these four parts, as far as they are there; nothing is fitted. It
-foretells the IoU of the mask as it is left, with withheld pixels still to be drawn. How well it orders the
-masks is measured by ``benchmarks/quality.py``.
+mean of these four parts; nothing is fitted. Without a probe, the segmenter's support still counts a quarter
+and the first two parts share the rest; without a segmenter, what is there counts the same. The score foretells
+the IoU of the mask as it is left, with withheld pixels still to be drawn. How well it orders the masks is
+measured by ``benchmarks/quality.py``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from recamlabel.masks.evidence import (
     gather_evidence,
     margin_histogram,
     margin_limit,
-    opinion,
+    with_background,
 )
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.progress import Advance
@@ -175,7 +175,7 @@ def _expected(
     mask: NDArray[np.generic], probe: NDArray[np.floating], ids: list[int], background: bool
 ) -> dict[int, float]:
     """The IoU that the probe expects of the mask as it is left, by class id."""
-    known = opinion(probe, background)
+    known = with_background(probe, background)
     small = nearest(mask.astype(np.int64), *known.shape[1:])
     slots = np.full(small.shape, -1)
     for slot, number in enumerate(ids):

@@ -26,10 +26,10 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         >>> with freed_memory_kept(torch.device("cpu")):
         ...     total = torch.ones(3).sum()
     """
-    library = ctypes.CDLL(None) if device.type == "cpu" and platform.libc_ver()[0] == "glibc" else None
-    if library is None:
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
         yield
         return
+    library = ctypes.CDLL(None)
     library.mallopt(M_MMAP_MAX, 0)
     library.mallopt(M_TRIM_THRESHOLD, -1)
     try:
