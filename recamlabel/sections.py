@@ -187,11 +187,6 @@ class ProbeConfig(Section):
     """A linear probe across images that the class maps are joined with (recamlabel.maps.probe)."""
 
     enabled: bool = Field(False, description="join the class maps with a linear probe on the classifier's features")
-    features: Literal["classifier", "backbone"] = Field(
-        "classifier",
-        description="whose features it sees: 'classifier' (the trained one's) or 'backbone' (what the classifier "
-        "started from; the trained one's where that is random)",
-    )
     weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the joined maps")
     iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps joined so far")
     folds: int = Field(5, ge=2, le=20, description="probes; each is fitted to the images of the other folds")

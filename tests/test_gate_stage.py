@@ -105,7 +105,7 @@ def test_a_corrected_label_needs_no_second_pass(run: tuple[Path, Path], monkeypa
     def never(*args: object) -> None:
         raise AssertionError("a pass through the network")
 
-    monkeypatch.setattr(stage, "load_pretrained", never)
+    monkeypatch.setattr(stage, "_pretrained", never)
     table = source / "labels.csv"
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(source, out, config(), until="gate")

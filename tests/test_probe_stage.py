@@ -12,8 +12,6 @@ import pytest
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import load_config
 from recamlabel.pipeline import fit
-from recamlabel.stages import probe as stage
-from recamlabel.stages.base import load_classifier
 from recamlabel.stages.probe import choose, deal
 from recamlabel.storage.hdf5 import ShardedWriter
 from tests.helpers import TINY, make_tiny_csv
@@ -84,35 +82,6 @@ def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
 def test_without_the_probe_there_is_no_file(tmp_path):
     run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config("probe.enabled=false"), until="masks")
     assert not (run.path / "fused.h5").exists() and "probe" not in run.state.stages
-
-
-@pytest.mark.parametrize(
-    ("lines", "asked"),
-    [
-        (["probe.features=classifier"], 1),
-        (["probe.features=backbone"], 0),
-        (["probe.features=backbone", "backbone.weights=none"], 1),
-    ],
-)
-def test_whose_features_it_sees(tmp_path, monkeypatch, lines, asked):
-    calls = []
-
-    def counted(context):
-        calls.append(context)
-        return load_classifier(context)
-
-    monkeypatch.setattr(stage, "load_classifier", counted)
-    fit(make_tiny_csv(tmp_path), tmp_path / "run", config(*lines), until="probe")
-    assert len(calls) == asked
-
-
-def test_other_features_are_another_probe(finished, tmp_path):
-    data = make_tiny_csv(tmp_path)
-    run = fit(data, tmp_path / "run", config("probe.features=classifier"), until="probe")
-    one, two = arrays(finished.path / "fused.h5"), arrays(run.path / "fused.h5")
-    # Three steps barely change a network; the probes still differ, and nothing but them and the joined maps does.
-    assert one.keys() == two.keys() and any(not np.array_equal(one[n], two[n]) for n in one if n.startswith("probe/"))
-    assert all(np.array_equal(one[name], two[name]) for name in one if name.startswith("cam/"))
 
 
 def image(name: str, *present: str) -> LabelledImage:

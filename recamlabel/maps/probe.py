@@ -1,4 +1,4 @@
-"""What the other images say about a pixel: a cross-fitted linear probe on a network's features.
+"""What the other images say about a pixel: a cross-fitted linear probe on the classifier's features.
 
 A class map follows what is typical for a class *within its own image*: the water under every boat. Other
 images know better: the same water is background where a bird stands in it. So one multinomial logistic
@@ -7,9 +7,6 @@ has not seen; its probabilities, restricted to each image's labels, join the map
 give the next fit its sure pixels. The stage then fits once more, to what the dense CRF makes of the joined
 maps: labels and model in turn, as Papandreou et al. ("Weakly- and semi-supervised learning of a deep
 convolutional network for semantic image segmentation", ICCV 2015) alternate them. No true mask has a part in it.
-
-The features are those of the trained classifier, or of the network that it started from (``probe.features``): the
-trained one has learnt the maps' errors, for it sees the boat in the water beside it.
 
 Sources: linear probes on a network's features are those of Alain and Bengio, "Understanding intermediate
 layers using linear classifier probes", ICLR 2017 workshop; fitting and asking on different parts of the
@@ -222,7 +219,7 @@ def pixel_features(backbone: Backbone, images: Tensor) -> Tensor:
     """Features of several depths on the grid of the last ones.
 
     Args:
-        backbone: The trained classifier's, or what it started from.
+        backbone: The classifier's.
         images: ``(B, 3, H, W)`` normalised.
 
     Returns:

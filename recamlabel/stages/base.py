@@ -15,10 +15,10 @@ from recamlabel.config import Config, ScheduleConfig
 from recamlabel.data.batches import MapReader, Normalisation, SeedReader, TrainingBatches
 from recamlabel.data.catalog import Catalog
 from recamlabel.models.backbones import Backbone
-from recamlabel.training.loop import LoopSettings, Objective, to_device, train
+from recamlabel.training.loop import LoopSettings, Objective, train
 from recamlabel.training.objectives.classifier import ClassifierNet
 from recamlabel.training.objectives.recam import RecamNet
-from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights, save_weights
+from recamlabel.training.weights import load_strict, read_weights, save_weights
 from recamlabel.workspace import RunFolder
 
 CLASSIFIER_WEIGHTS = "weights/classifier.safetensors"
@@ -71,16 +71,6 @@ def new_classifier(context: StageContext) -> ClassifierNet:
     config = context.config.backbone
     backbone = Backbone(config.name, config.output_stride, config.frozen_stages)
     return ClassifierNet(backbone, len(context.catalog.dataset.classes))
-
-
-def load_pretrained(context: StageContext) -> Backbone:
-    """The backbone as the classifier's training finds it, on the device and ready to be asked."""
-    config = context.config.backbone
-    torch.manual_seed(context.config.seed)
-    backbone = Backbone(config.name, config.output_stride)
-    load_backbone_weights(backbone, config.weights)
-    to_device(backbone, context.device).eval()
-    return backbone
 
 
 def load_classifier(context: StageContext) -> ClassifierNet:

@@ -18,10 +18,11 @@ from recamlabel.maps.multiscale import scaled_inputs, working_size
 from recamlabel.masks.gate import assess
 from recamlabel.models.backbones import Backbone
 from recamlabel.progress import say, track
-from recamlabel.stages.base import StageContext, load_pretrained
+from recamlabel.stages.base import StageContext
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-from recamlabel.training.weights import weights_identity
+from recamlabel.training.loop import to_device
+from recamlabel.training.weights import load_backbone_weights, weights_identity
 from recamlabel.workspace import stage_key
 
 GATE_FILE = "gate.json"
@@ -89,7 +90,7 @@ def _make_features(context: StageContext) -> None:
         with open_store(path) as file:
             if file.attrs.get("stage_key") == key:
                 return
-    backbone = load_pretrained(context)
+    backbone = _pretrained(context)
     with ShardedWriter(path, key, {**context.provenance(), "stage_key": key}) as writer:
         todo = [image for image in context.catalog.images if image.id not in writer.done]
         groups = batches_by_shape(context.catalog, todo, context.batch_pixels)
@@ -99,6 +100,15 @@ def _make_features(context: StageContext) -> None:
                     writer.add(image.id, {image.id: (row, {})})
                 advance(len(group))
         writer.finish()
+
+
+def _pretrained(context: StageContext) -> Backbone:
+    config = context.config.backbone
+    torch.manual_seed(context.config.seed)
+    backbone = Backbone(config.name, config.output_stride)
+    load_backbone_weights(backbone, config.weights)
+    to_device(backbone, context.device).eval()
+    return backbone
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from recamlabel.pool import map_in_order
 from recamlabel.progress import say, track
 from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
-from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier, load_pretrained
+from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.training.loop import to_device
 
@@ -64,7 +64,8 @@ def alternates(config: Config) -> bool:
 def run_probe(context: StageContext) -> Mapping[str, Any]:
     """Fit the probe, then write ``fused.h5``: as ``maps.h5``, with the refined source's maps joined with the probe."""
     catalog, config = context.catalog, context.config
-    backbone = _feature_backbone(context)
+    backbone = load_classifier(context).backbone
+    to_device(backbone, context.device).eval()
     source = config.refine.source
     attributes = {**context.provenance(), "weight": config.probe.weight}
     with (
@@ -91,17 +92,6 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
                 advance()
         writer.finish()
     return {"fitted_to": len(folds), "joined": joined}
-
-
-def _feature_backbone(context: StageContext) -> Backbone:
-    """The network whose features the probe sees, ready to be asked."""
-    config = context.config
-    # Random weights are no features where trained ones are at hand.
-    if config.probe.features == "backbone" and config.backbone.weights != "none":
-        return load_pretrained(context)
-    backbone = load_classifier(context).backbone
-    to_device(backbone, context.device).eval()
-    return backbone
 
 
 def choose(context: StageContext) -> list[LabelledImage]:
