@@ -6,6 +6,10 @@ The true per-image IoU is the mean over the classes of mask or truth. It is take
 left, where a withheld pixel is one that its class misses (a person has to draw it), and of the claimed pixels alone,
 where it takes no part. Prints the Spearman correlation and the share of the worst fifth of the masks that is in the
 first fifth of the review order, with the segmenter's support and without.
+
+Both are printed for all images, and for those whose truth has a background pixel. Where the surroundings of an object
+are void, nobody knows where it ends, and a single pixel of the mask that says background inside it gives the
+background an IoU of 0, which halves the image's.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from recamlabel.classes import BACKGROUND_ID
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_scores
@@ -51,7 +56,7 @@ def measure(scores: np.ndarray, true: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print four lines a run."""
+    """Print four lines a run, eight where some images have no background in the truth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path, nargs="+", metavar="RUN TRUTH")
     pairs = parser.parse_args().pairs
@@ -69,15 +74,19 @@ def main() -> None:
             what: np.array([image_iou(*pair, table.ignore_id, claimed=claimed) for pair in pairs_of])
             for what, claimed in (("as left", False), ("claimed", True))
         }
+        everywhere = np.ones(len(names), dtype=bool)
+        bordered = np.array([bool((one == BACKGROUND_ID).any()) for one, _ in pairs_of])
+        sets = {"all": everywhere} if bordered.all() else {"all": everywhere, "background known": bordered}
         final = json.loads((run.path / "quality.json").read_text())["images"]
         alone = read_scores(run.path)
         for label, known in (("final", {n: final[n]["score"] for n in names}), ("masks alone", alone)):
             values = np.array([known[n] for n in names])
             for what, one in true.items():
-                valid = ~np.isnan(one)
-                rank, found = measure(values[valid], one[valid])
-                text = f"Spearman {rank:.3f}  worst fifth found {found:.1%}  ({valid.sum()} images)"
-                print(f"{run_path.name}  {label:12s} {what:8s} {text}")
+                for which, taken in sets.items():
+                    valid = taken & ~np.isnan(one)
+                    rank, found = measure(values[valid], one[valid])
+                    text = f"Spearman {rank:.3f}  worst fifth found {found:.1%}  ({valid.sum()} images, {which})"
+                    print(f"{run_path.name}  {label:12s} {what:8s} {text}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from recamlabel.stages import (
     run_cams,
     run_classifier,
     run_edges,
+    run_fine,
     run_gate,
     run_maps,
     run_masks,
@@ -28,8 +29,9 @@ from recamlabel.stages import (
     run_segmentation,
     run_segmenter,
 )
-from recamlabel.stages.base import FUSED_FILE, MAPS_FILE
+from recamlabel.stages.base import FINE_FILE, FUSED_FILE, MAPS_FILE
 from recamlabel.stages.calibration import LEVELS_FILE
+from recamlabel.stages.fine import looks_again
 from recamlabel.stages.gate import GATE_FILE, gate_features
 from recamlabel.stages.probe import alternates
 from recamlabel.training.weights import weights_identity
@@ -72,7 +74,7 @@ def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
         "maps", 1, [config.maps.model_dump(), config.recam.combine], {"recam": recam, "images": everything}
     )
     probe = _probe_stages(config, {"classifier": classifier, "maps": maps})
-    evidence = probe[0].key if probe else maps
+    evidence = probe[-1].key if probe else maps
     extra = _affinity_stages(config, learner, {"maps": evidence, "images": training}, everything)
     inputs = {"classifier": classifier, "images": training} | {stage.name: stage.key for stage in extra[1:]}
     return [
@@ -146,14 +148,20 @@ def _variant_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
 
 
 def _probe_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
-    """The probe across images that the maps are joined with, where it is wanted."""
+    """The probe across images that the maps are joined with, where it is wanted, and the finer maps it starts from."""
     if not config.probe.enabled:
         return []
-    settings = [config.probe.model_dump(), config.refine.source, config.data.background, config.maps.max_side]
+    stages = []
+    if looks_again(config):
+        fine = stage_key("fine", 1, [config.probe.fine_sides, config.refine.source], inputs)
+        stages.append(Stage("fine", fine, (FINE_FILE,), run_fine))
+        inputs = inputs | {"fine": fine}
+    own = config.probe.model_dump(exclude={"fine_sides"})
+    settings = [own, config.refine.source, config.data.background, config.maps.max_side]
     if alternates(config):
         settings.append(config.refine.model_dump(include={"max_side", "smooth", "crf"}))
     key = stage_key("probe", 2, [settings, config.seed], inputs)
-    return [Stage("probe", key, (FUSED_FILE,), run_probe)]
+    return [*stages, Stage("probe", key, (FUSED_FILE,), run_probe)]
 
 
 def _affinity_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:

@@ -195,6 +195,9 @@ class ProbeConfig(Section):
     images: int = Field(2000, ge=2, description="at most so many images are fitted to, rare classes first")
     pixels: int = Field(100, ge=1, description="positions drawn from each of them")
     scale: float = Field(1.5, gt=0, le=4, description="input scale of the features")
+    fine_sides: list[int] = Field(
+        [], description="long sides in pixels of inputs whose maps tell where objects end; empty: none"
+    )
     alternations: int = Field(
         1,
         ge=0,
@@ -206,6 +209,8 @@ class ProbeConfig(Section):
     def _ordered(self) -> ProbeConfig:
         if self.bg_level > self.fg_level:
             raise ValueError(f"bg_level {self.bg_level} must not be above fg_level {self.fg_level}")
+        if any(not 32 <= side <= 4096 for side in self.fine_sides):
+            raise ValueError(f"fine_sides must lie in 32..4096, got {self.fine_sides}")
         return self
 
 

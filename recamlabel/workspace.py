@@ -33,6 +33,7 @@ STAGES = (
     "cams",
     "recam",
     "maps",
+    "fine",
     "probe",
     "affinity",
     "edges",
@@ -45,7 +46,7 @@ STAGES = (
     "quality",
     "rounds",
 )
-OPTIONAL_STAGES = ("cams", "probe", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
+OPTIONAL_STAGES = ("cams", "fine", "probe", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
 # Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
 INDEPENDENT_STAGES = ("gate",)
 FORMAT = 1

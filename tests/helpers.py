@@ -20,6 +20,7 @@ TINY = [
     "recam.min_steps=2",
     "recam.max_steps=2",
     "maps.scales=[1.0]",
+    "probe.fine_sides=[]",
     "recam.combine=product",  # two steps from zero leave nothing for the default rule to contrast
     "segmenter.enabled=false",
     "runtime.workers=1",

@@ -30,6 +30,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "recam.epochs": 8,
     "recam.min_steps": 60,
     "maps.scales": [1.0, 0.5, 1.5],
+    "probe.fine_sides": [],
     "segmenter.epochs": 4,
     "segmenter.min_steps": 40,
     # Forty steps are too few to learn from ImageNet's features, and from mixed crops.

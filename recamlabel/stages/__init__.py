@@ -6,6 +6,7 @@ from recamlabel.stages.affinity import run_affinity, run_edges
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.calibration import run_calibration
 from recamlabel.stages.classify import run_classifier, run_recam
+from recamlabel.stages.fine import run_fine
 from recamlabel.stages.gate import run_gate
 from recamlabel.stages.maps import run_cams, run_maps
 from recamlabel.stages.masks import run_masks, run_quality, run_refine
@@ -19,6 +20,7 @@ __all__ = [
     "run_cams",
     "run_classifier",
     "run_edges",
+    "run_fine",
     "run_gate",
     "run_maps",
     "run_masks",

@@ -24,6 +24,8 @@ from recamlabel.workspace import RunFolder
 CLASSIFIER_WEIGHTS = "weights/classifier.safetensors"
 RECAM_WEIGHTS = "weights/recam.safetensors"
 MAPS_FILE = "maps.h5"
+# The maps of the refined source again, with the objects' ends of larger inputs.
+FINE_FILE = "fine.h5"
 # The maps of the refined source joined with the probe, all else as in maps.h5.
 FUSED_FILE = "fused.h5"
 CPU_MAP_PIXELS = 300_000

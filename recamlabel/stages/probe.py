@@ -26,7 +26,8 @@ from recamlabel.pool import map_in_order
 from recamlabel.progress import say, track
 from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
-from recamlabel.stages.base import FUSED_FILE, MAPS_FILE, StageContext, load_classifier
+from recamlabel.stages.base import FINE_FILE, FUSED_FILE, MAPS_FILE, StageContext, load_classifier
+from recamlabel.stages.fine import looks_again
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.training.loop import to_device
 
@@ -70,10 +71,11 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
     attributes = {**context.provenance(), "weight": config.probe.weight}
     with (
         open_store(context.run.path / MAPS_FILE) as maps,
+        open_store(context.run.path / (FINE_FILE if looks_again(config) else MAPS_FILE)) as own_maps,
         ShardedWriter(context.run.path / FUSED_FILE, context.key, attributes) as writer,
     ):
         folds = deal(choose(context), config.probe.folds)
-        probe = _fit(context, backbone, maps[source], folds) if len(set(folds.values())) > 1 else None
+        probe = _fit(context, backbone, own_maps[source], folds) if len(set(folds.values())) > 1 else None
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
         joined = len(writer.done)
@@ -81,6 +83,7 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
             todo = [image for image in catalog.images if image.id not in writer.done]
             for image, features in _features(context, backbone, todo):
                 arrays = {name: maps[f"{name}/{image.id}"][()] for name in ("cam", "recam")}
+                arrays[source] = own_maps[f"{source}/{image.id}"][()]
                 ids = class_ids(maps[f"{source}/{image.id}"])
                 own = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
                 if own is not None:

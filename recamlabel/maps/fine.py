@@ -1,0 +1,57 @@
+"""Where objects end: class maps of larger inputs beside the usual ones.
+
+A network that looks at an enlarged image sees less of the surroundings around each position, so its maps end closer
+to the object: a boat of thirty pixels is no longer one blot with the water around it. But it no longer sees the
+whole either, and mistakes classes that occur together for each other: a body for the face above it. So the larger
+inputs say *where* anything is, and the usual ones say *which* of the image's classes it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.config import MapsConfig
+from recamlabel.maps.multiscale import working_size
+from recamlabel.models.cam import PEAK_EPS
+
+
+def sharpened(maps: NDArray[np.floating[Any]], fine: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """The maps, with the foreground of the fine ones.
+
+    The foreground is the geometric mean of both maxima over the classes, and each class has the share in it that it
+    has of the usual maximum. All classes together are divided by their maximum, not each by its own: which of two
+    classes is ahead would change with it, and with a face and a body it is a matter of hundredths.
+
+    Args:
+        maps: ``(C, h, w)`` in [0, 1], at the usual scales.
+        fine: The same of larger inputs.
+
+    Returns:
+        ``(C, h, w)`` in [0, 1].
+
+    Example:
+        >>> sharpened(np.array([[[1.0, 0.5]]]), np.array([[[1.0, 0.125]]])).tolist()
+        [[[1.0, 0.25]]]
+    """
+    if not len(maps):
+        return maps.astype(np.float16)
+    own, other = maps.astype(np.float32), fine.astype(np.float32)
+    share = own / (own.max(axis=0) + PEAK_EPS)
+    joined = np.sqrt(own.max(axis=0) * other.max(axis=0)) * share
+    result: NDArray[np.float16] = (joined / (joined.max() + PEAK_EPS)).astype(np.float16)
+    return result
+
+
+def fine_config(config: MapsConfig, shape: tuple[int, int], sides: Sequence[int]) -> MapsConfig:
+    """Settings of maps whose inputs have the given long sides, whatever the image's size; without mirror images.
+
+    Example:
+        >>> fine_config(MapsConfig(), (240, 320), [480, 960]).scales
+        [1.5, 3.0]
+    """
+    longest = max(working_size(*shape, config.max_side))
+    return config.model_copy(update={"scales": [side / longest for side in sides], "flip": False})
