@@ -76,6 +76,14 @@ def main() -> None:
         }
         everywhere = np.ones(len(names), dtype=bool)
         bordered = np.array([bool((one == BACKGROUND_ID).any()) for one, _ in pairs_of])
+        void = np.array([float((one == table.ignore_id).mean()) for one, _ in pairs_of])
+        if not bordered.all():
+            worst = np.argsort(true["as left"])[: round(len(names) / 5)]  # NaN last
+            print(
+                f"{run_path.name}  no background in the truth: {(~bordered).sum()} of {len(names)} images, void "
+                f"{void[~bordered].mean():.0%} of their pixels ({void[bordered].mean():.0%} of the others'); "
+                f"of the worst {len(worst)} masks as left {(~bordered[worst]).sum()} are theirs"
+            )
         sets = {"all": everywhere} if bordered.all() else {"all": everywhere, "background known": bordered}
         final = json.loads((run.path / "quality.json").read_text())["images"]
         alone = read_scores(run.path)
