@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+import pytest
 from PIL import Image
+
+from recamlabel.storage.hdf5 import ShardedWriter
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 TINY = [
@@ -65,6 +70,29 @@ def make_tiny_csv(folder: Path) -> Path:
     (root / "labels.csv").write_text("\n".join(rows) + "\n")
     (root / "classes.txt").write_text("red\nblue\n")
     return root
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, file: str, count: int) -> None:
+    """Interrupt the writing of one HDF5 file, once: when so many images are in its parts."""
+    plain, calls = ShardedWriter.add, []
+
+    def add(self: ShardedWriter, image_id: str, items: Any) -> None:
+        if file in str(self.target):
+            calls.append(image_id)
+            if len(calls) == count:
+                self.flush()
+                raise KeyboardInterrupt
+        plain(self, image_id, items)
+
+    monkeypatch.setattr(ShardedWriter, "add", add)
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """All data sets of an HDF5 file by name."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
 
 
 def free_port() -> int:

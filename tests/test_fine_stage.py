@@ -9,9 +9,8 @@ import pytest
 from recamlabel.errors import ConfigError
 from recamlabel.pipeline import fit
 from recamlabel.stages.fine import looks_again
-from recamlabel.storage.hdf5 import ShardedWriter
-from tests.helpers import make_tiny_csv
-from tests.test_probe_stage import arrays, config
+from tests.helpers import arrays, make_tiny_csv, stop_after
+from tests.test_probe_stage import config
 
 FINE = "probe.fine_sides=[96,128]"
 
@@ -42,17 +41,7 @@ def test_the_refined_source_alone_and_the_probe_joins_it(finished):
 
 def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkeypatch):
     data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    plain, calls = ShardedWriter.add, []
-
-    def add(self, image_id, items):
-        if "fine" in str(self.target):
-            calls.append(image_id)
-            if len(calls) == 4:
-                self.flush()
-                raise KeyboardInterrupt
-        plain(self, image_id, items)
-
-    monkeypatch.setattr(ShardedWriter, "add", add)
+    stop_after(monkeypatch, "fine.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(FINE), until="fine")
     assert not (out / "fine.h5").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
 
@@ -13,19 +12,11 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import load_config
 from recamlabel.pipeline import fit
 from recamlabel.stages.probe import choose, deal
-from recamlabel.storage.hdf5 import ShardedWriter
-from tests.helpers import TINY, make_tiny_csv
+from tests.helpers import TINY, arrays, make_tiny_csv, stop_after
 
 
 def config(*lines: str):
     return load_config(assignments=[*TINY, *lines])
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +41,7 @@ def test_the_refined_source_is_joined_and_nothing_else(finished):
 
 def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkeypatch):
     data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    plain, calls = ShardedWriter.add, []
-
-    def add(self, image_id, items):
-        if "fused" in str(self.target):
-            calls.append(image_id)
-            if len(calls) == 4:
-                self.flush()
-                raise KeyboardInterrupt
-        plain(self, image_id, items)
-
-    monkeypatch.setattr(ShardedWriter, "add", add)
+    stop_after(monkeypatch, "fused.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(), until="probe")
     assert not (out / "fused.h5").exists()

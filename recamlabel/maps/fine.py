@@ -9,14 +9,49 @@ inputs say *where* anything is, and the usual ones say *which* of the image's cl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import MapsConfig
-from recamlabel.maps.multiscale import working_size
+from recamlabel.maps.multiscale import MapNet, class_maps, working_size
 from recamlabel.models.cam import PEAK_EPS
+
+
+@dataclass(frozen=True)
+class FineMaps:
+    """The :class:`recamlabel.maps.base.MapSource` of the stored maps with the foreground of larger inputs.
+
+    Attributes:
+        net: The network that made the stored maps, with one head for each of their names.
+        config: The stored maps' settings.
+        sides: Long sides of the larger inputs, in pixels.
+        usual: The open ``maps.h5``.
+        amp: bf16 autocast on CUDA.
+    """
+
+    net: MapNet
+    config: MapsConfig
+    sides: Sequence[int]
+    usual: h5py.File
+    amp: bool = False
+
+    def maps(
+        self, images: Sequence[LabelledImage], pixels: list[np.ndarray], classes: list[list[int]]
+    ) -> dict[str, list[np.ndarray]]:
+        """See :class:`recamlabel.maps.base.MapSource`."""
+        height, width = pixels[0].shape[:2]
+        made = class_maps(pixels, classes, self.net, fine_config(self.config, (height, width), self.sides), self.amp)
+        return {
+            name: [
+                sharpened(self.usual[f"{name}/{image.id}"][()], fine) for image, fine in zip(images, found, strict=True)
+            ]
+            for name, found in made.items()
+        }
 
 
 def sharpened(maps: NDArray[np.floating[Any]], fine: NDArray[np.floating[Any]]) -> NDArray[np.float16]:

@@ -24,35 +24,42 @@ SAMPLES_PER_CLASS = 30
 
 def run_cams(context: StageContext) -> Mapping[str, Any]:
     """Maps of the classifier by another variant than CAM, which the re-activation then trains with."""
-    return _write(context, "cams.h5", [_source(context, *_classifier_head(context))], ("classifier",))
+    return write_maps(context, "cams.h5", [_source(context, *classifier_head(context))], ("classifier",))
 
 
 def run_maps(context: StageContext) -> Mapping[str, Any]:
     """Maps of the classifier (``cam``) and of the re-activated network (``recam``)."""
-    config, recam = context.config, load_recam(context)
-    to_device(recam, context.device).eval()
-    second = {"recam": recam.map_weight().detach()}
+    config = context.config
+    learnt, second = recam_head(context)
     sources: list[MapSource]
     if config.maps.variant != "cam":
         stored = PrecomputedMaps(context.run.path / "cams.h5", context.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight.
-        sources = [stored, _source(context, recam.classifier.backbone, second, fallback="cam")]
+        sources = [stored, _source(context, learnt, second, fallback="cam")]
     else:
-        backbone, first = _classifier_head(context)
+        backbone, first = classifier_head(context)
         # One pass makes both where the re-activation left the backbone as it was.
         shared = config.recam.backbone_lr_factor == 0
         sources = (
             [_source(context, backbone, first | second)]
             if shared
-            else [_source(context, backbone, first), _source(context, recam.classifier.backbone, second)]
+            else [_source(context, backbone, first), _source(context, learnt, second)]
         )
-    return _write(context, "maps.h5", sources, ("classifier", "recam"))
+    return write_maps(context, "maps.h5", sources, ("classifier", "recam"))
 
 
-def _classifier_head(context: StageContext) -> tuple[Backbone, dict[str, Tensor]]:
+def classifier_head(context: StageContext) -> tuple[Backbone, dict[str, Tensor]]:
+    """The classifier's backbone in eval mode, and the weight of its maps by their name."""
     classifier = load_classifier(context)
     to_device(classifier, context.device).eval()
     return classifier.backbone, {"cam": classifier.head.weight.detach()}
+
+
+def recam_head(context: StageContext) -> tuple[Backbone, dict[str, Tensor]]:
+    """The re-activated network's backbone in eval mode, and the weight of its maps by their name."""
+    recam = load_recam(context)
+    to_device(recam, context.device).eval()
+    return recam.classifier.backbone, {"recam": recam.map_weight().detach()}
 
 
 def _source(
@@ -78,7 +85,10 @@ def _samples(context: StageContext) -> Iterator[Sample]:
             yield read_image(image.path), own
 
 
-def _write(context: StageContext, file: str, sources: Sequence[MapSource], models: tuple[str, ...]) -> dict[str, Any]:
+def write_maps(
+    context: StageContext, file: str, sources: Sequence[MapSource], models: tuple[str, ...]
+) -> dict[str, Any]:
+    """Store every image's maps from these sources; ``models`` are the stages whose networks make them."""
     keys = {name: context.run.key_of(name) for name in models}
     attributes = {**context.provenance(), "variant": context.config.maps.variant, "model_keys": keys}
     total = len(context.catalog.images)

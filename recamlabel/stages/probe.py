@@ -78,13 +78,13 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
         probe = _fit(context, backbone, own_maps[source], folds) if len(set(folds.values())) > 1 else None
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
+        files = {"cam": maps, "recam": maps, source: own_maps}
         joined = len(writer.done)
         with track("probe", len(catalog.images), start=len(writer.done)) as advance:
             todo = [image for image in catalog.images if image.id not in writer.done]
             for image, features in _features(context, backbone, todo):
-                arrays = {name: maps[f"{name}/{image.id}"][()] for name in ("cam", "recam")}
-                arrays[source] = own_maps[f"{source}/{image.id}"][()]
-                ids = class_ids(maps[f"{source}/{image.id}"])
+                arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
+                ids = class_ids(own_maps[f"{source}/{image.id}"])
                 own = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
                 if own is not None:
                     arrays[source] = fuse(arrays[source], own, config.probe.weight)
