@@ -31,8 +31,9 @@ from recamlabel.stages import (
 )
 from recamlabel.stages.base import FINE_FILE, FUSED_FILE, MAPS_FILE
 from recamlabel.stages.calibration import LEVELS_FILE
+from recamlabel.stages.features import gate_features
 from recamlabel.stages.fine import looks_again
-from recamlabel.stages.gate import GATE_FILE, gate_features
+from recamlabel.stages.gate import GATE_FILE
 from recamlabel.stages.probe import alternates
 from recamlabel.training.weights import weights_identity
 from recamlabel.workspace import stage_key
@@ -61,7 +62,10 @@ def plan(catalog: Catalog, config: Config, reviewed: str = "") -> list[Stage]:
     training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
     everything = catalog.fingerprint()
     learner = _learner(config)
-    classifier = stage_key("classifier", 1, [learner, config.classifier.model_dump()], {"images": training})
+    start: list[Any] = (
+        [gate_features(config), config.gate.strength] if config.classifier.head_init == "logistic" else []
+    )
+    classifier = stage_key("classifier", 2, [learner, config.classifier.model_dump(), start], {"images": training})
     head = config.recam.model_dump(exclude={"combine"})
     cams = _variant_stages(config, {"classifier": classifier, "training": training, "images": everything})
     recam = stage_key(
@@ -135,7 +139,7 @@ def _learner(config: Config) -> list[Any]:
 
 def _gate_stage(config: Config, inputs: dict[str, str]) -> Stage:
     """The report on the labels. It takes nothing from the classifier, whose weights have seen them."""
-    key = stage_key("gate", 1, [gate_features(config), config.gate.model_dump()], inputs)
+    key = stage_key("gate", 2, [gate_features(config), config.gate.model_dump()], inputs)
     return Stage("gate", key, (GATE_FILE,), run_gate)
 
 
@@ -186,7 +190,7 @@ def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "
     inputs = {"refine": refine, "calibration": calibration}
     if reviewed and config.masks.threshold == "auto":
         inputs["reviewed"] = reviewed
-    return Stage("masks", stage_key("masks", 7, settings, inputs), ("masks.h5", "masks"), run_masks)
+    return Stage("masks", stage_key("masks", 8, settings, inputs), ("masks.h5", "masks"), run_masks)
 
 
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
@@ -199,7 +203,7 @@ def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str]
     segmentation = stage_key("segmentation", 3, asked, {"segmenter": segmenter, "images": everything})
     enabled = config.segmenter.enabled
     last = {"masks": inputs["masks"]} | ({"segmentation": segmentation} if enabled else {})
-    quality = Stage("quality", stage_key("quality", 3, enabled, last), ("quality.json",), run_quality)
+    quality = Stage("quality", stage_key("quality", 4, enabled, last), ("quality.json",), run_quality)
     if not enabled:
         return [quality]
     return [

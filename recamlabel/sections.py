@@ -77,8 +77,9 @@ class ScheduleConfig(Section):
     min_steps: int = Field(300, ge=1, description="at least this many optimiser steps, however few the images")
     max_steps: int = Field(100_000, ge=1, description="at most this many optimiser steps, however many the images")
     batch_size: int = Field(16, ge=1, description="images per optimiser step")
+    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum (as published), or AdamW")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum (the published runs have 1e-4)")
-    weight_decay: float = Field(1e-4, ge=0, description="SGD weight decay")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay (AdamW's is decoupled from the gradient)")
     warmup_steps: int = Field(0, ge=0, description="steps of rising learning rate at the start; at most a sixth of all")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of all gradients together; 0: not clipped")
     poly_power: float = Field(0.9, ge=0, description="power of the polynomial learning-rate decay")
@@ -142,6 +143,11 @@ class ClassifierConfig(ScheduleConfig):
 
     lr: float = Field(0.02, gt=0, description="learning rate of the backbone")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the head = lr times this")
+    head_init: Literal["logistic", "random"] = Field(
+        "logistic",
+        description="start of the head: logistic regressions on the pretrained network's pooled features (with "
+        "gate.strength), or random weights, as published",
+    )
 
 
 class RecamConfig(ScheduleConfig):
@@ -251,6 +257,7 @@ class RuntimeConfig(Section):
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
     workers: int = Field(-1, ge=-1, description="worker processes; -1: one per core")
     amp: bool = Field(True, description="bf16 autocast on CUDA")
+    force: bool = Field(False, description="go on where training was found to be useless; results are marked")
 
     def worker_count(self) -> int:
         """Worker processes: the setting, or one per core that this process may run on."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import TINY, make_tiny_csv
 
+import recamlabel.stages.features as features
 import recamlabel.stages.gate as stage
 from recamlabel.config import Config, load_config
 from recamlabel.errors import StoreError
@@ -105,7 +106,7 @@ def test_a_corrected_label_needs_no_second_pass(run: tuple[Path, Path], monkeypa
     def never(*args: object) -> None:
         raise AssertionError("a pass through the network")
 
-    monkeypatch.setattr(stage, "_pretrained", never)
+    monkeypatch.setattr(features, "_pretrained", never)
     table = source / "labels.csv"
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(source, out, config(), until="gate")

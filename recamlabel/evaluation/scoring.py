@@ -19,6 +19,7 @@ from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
 from recamlabel.evaluation.seeds import SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
+from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.progress import track
 from recamlabel.storage.hdf5 import class_ids, first_dataset, open_store
@@ -90,11 +91,13 @@ def score_complete(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     threshold, origin = _mask_threshold(run)
     background = bool(run.state.config.get("data", {}).get("background", True))
     confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
-    with open_store(run.path / "scores.h5") as file:
+    with open_store(run.path / "scores.h5") as file, open_store(run.path / "masks.h5") as masks:
         for image_id, truth in pairs:
-            item = stored(file, f"scores/{image_id}")
+            item, left = stored(file, f"scores/{image_id}"), stored(masks, image_id)
             shape = (truth.shape[0], truth.shape[1])
-            confusion.update(truth, render_mask(item[()], class_ids(item), shape, threshold, table, background))
+            mask = render_mask(item[()], class_ids(item), shape, threshold, table, background)
+            kept = np.isin(left[()], left.attrs.get(KEPT_IDS, ()))
+            confusion.update(truth, np.where(kept, left[()], mask))
     return Outcome(confusion.counts(), threshold, origin)
 
 

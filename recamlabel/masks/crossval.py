@@ -130,14 +130,14 @@ def _fit_predict(
 ) -> Probabilities:
     from sklearn.linear_model import LogisticRegression
 
-    chosen, weights = _bounded(labels[fit])
+    chosen, weights = bounded_rows(labels[fit])
     rows = fit[chosen]
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
     model.fit(features[rows], labels[rows], sample_weight=weights)
     return np.asarray(model.predict_proba(features[predict])[:, 1])
 
 
-def _bounded(labels: NDArray[np.int8], limit: int = MAX_ROWS) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def bounded_rows(labels: NDArray[np.int8], limit: int = MAX_ROWS) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """At most ``limit`` rows, half of each kind where there are enough, and weights that keep the shares.
 
     The rows are in canonical order, so the first ones are as good as random.

@@ -91,8 +91,8 @@ def gather_evidence(
     from_cam = winners(plain, cam_threshold if background else -1.0)
     ids = [0, *class_ids] if background else list(class_ids)
     slots = range(len(class_ids) + 1) if background else range(1, len(class_ids) + 1)
-    stability = {number: iou(low == slot, high == slot) for number, slot in zip(ids, slots, strict=True)}
-    agreement = {number: iou(chosen == slot, from_cam == slot) for number, slot in zip(ids, slots, strict=True)}
+    stability = {number: _overlap(low, high, slot) for number, slot in zip(ids, slots, strict=True)}
+    agreement = {number: _overlap(chosen, from_cam, slot) for number, slot in zip(ids, slots, strict=True)}
     sure = margins(own, chosen, level)
     if background:
         sure = margins(soft, chosen, level) + TIE * sure
@@ -199,6 +199,13 @@ def margins(maps: NDArray[np.float32], chosen: NDArray[np.int64], level: float) 
     np.put_along_axis(values, chosen[None], -np.inf, axis=0)
     result: NDArray[np.float32] = np.clip(own - values.max(axis=0), -1, 1).astype(np.float32)
     return result
+
+
+def _overlap(one: NDArray[np.int64], two: NDArray[np.int64], slot: int) -> float:
+    """IoU of a slot in two masks. A labelled class that neither has is no agreement; the background is."""
+    if slot and not (one == slot).any() and not (two == slot).any():
+        return 0.0
+    return iou(one == slot, two == slot)
 
 
 def iou(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:

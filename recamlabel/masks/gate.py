@@ -127,9 +127,10 @@ def assess(
             f"got {features.shape}, {labels.shape} and {training.shape}"
         )
     probabilities = out_of_fold(features, labels, training, ids, config.folds, config.strength)
-    precisions = [
-        average_precision(labels[training, number], probabilities[training, number]) for number in range(classes)
-    ]
+    precisions, elsewhere = (
+        [average_precision(labels[rows, number], probabilities[rows, number]) for number in range(classes)]
+        for rows in (training, ~training)
+    )
     pairs = co_occurrence(labels[training], names, config.together)
     doubtful, missing = _suspects(labels, probabilities, training, precisions, ids, names, config)
     tallies = [Counter(one.name for one in listed) for listed in (doubtful, missing)]
@@ -139,6 +140,7 @@ def assess(
             labels[:, number],
             training,
             precision=precisions[number],
+            held_out=elsewhere[number],
             pairs=pairs,
             suspects=(tallies[0][name], tallies[1][name]),
             config=config,

@@ -5,21 +5,26 @@ elsewhere, the probe does not support it), where much of it is withheld, where t
 what is left, and where the segmenter that learnt from all masks does not support it. The score is the plain
 mean of these four parts; nothing is fitted. Without a probe, the segmenter's support still counts a quarter
 and the first two parts share the rest; without a segmenter, what is there counts the same. The score foretells
-the IoU of the mask as it is left, with withheld pixels still to be drawn. How well it orders the masks is
-measured by ``benchmarks/quality.py``.
+the IoU of the mask as it is left, with withheld pixels still to be drawn. A labelled class without a pixel is a
+certain error, whatever else speaks for the mask: its score is 0, and that of the mask falls by its share of the
+labels; a class that was kept at a level of its own only (:mod:`recamlabel.masks.rescue`) counts half. How well it
+orders the masks is measured by ``benchmarks/quality.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recamlabel.classes import ClassTable
+from recamlabel.classes import BACKGROUND_ID, ClassTable
+from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.storage.hdf5 import leaf_paths, open_store
+
+MISSING_IDS = "missing_ids"
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,16 @@ class MaskQuality:
         classes: By class id, background 0 included.
         withheld: Share of its pixels that carry the ignore id.
         withheld_classes: By class id, the share of the class's pixels that were withheld.
+        missing: Ids of labelled classes without a pixel.
+        kept: Ids of labelled classes that have pixels at a level of their own only.
     """
 
     score: float
     classes: Mapping[int, float]
     withheld: float
     withheld_classes: Mapping[int, float]
+    missing: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
 
     @classmethod
     def of_evidence(
@@ -45,6 +54,8 @@ class MaskQuality:
         withheld: float,
         withheld_classes: Mapping[int, float],
         expected: Mapping[int, float] | None = None,
+        missing: tuple[int, ...] = (),
+        kept: tuple[int, ...] = (),
     ) -> MaskQuality:
         """Before there is a segmenter: evidence, what is left of the mask, and its expected IoU count the same.
 
@@ -53,10 +64,15 @@ class MaskQuality:
             withheld: Share of the mask's pixels.
             withheld_classes: By class id the share of the class's pixels.
             expected: By the same class ids the IoU that the probe expects, 0..1; None or empty without a probe.
+            missing: Ids of labelled classes without a pixel.
+            kept: Ids of labelled classes kept at a level of their own.
 
         Example:
-            >>> MaskQuality.of_evidence({0: 1.0, 3: 0.5}, 0.25, {3: 0.5})
-            MaskQuality(score=0.75, classes={0: 1.0, 3: 0.5}, withheld=0.25, withheld_classes={3: 0.5})
+            >>> quality = MaskQuality.of_evidence({0: 1.0, 3: 0.5}, 0.25, {3: 0.5})
+            >>> quality.score, quality.classes, quality.withheld
+            (0.75, {0: 1.0, 3: 0.5}, 0.25)
+            >>> MaskQuality.of_evidence({0: 1.0, 3: 0.0}, 0.0, {}, missing=(3,)).score
+            0.0
         """
         parts = [classes, {number: 1 - withheld_classes.get(number, 0.0) for number in classes}]
         whole = [float(np.mean(list(classes.values()))), 1 - withheld]
@@ -64,7 +80,9 @@ class MaskQuality:
             parts.append(expected)
             whole.append(float(np.mean(list(expected.values()))))
         own = {number: sum(part[number] for part in parts) / len(parts) for number in classes}
-        return cls(sum(whole) / len(whole), own, withheld, withheld_classes)
+        own |= dict.fromkeys(missing, 0.0)
+        score = sum(whole) / len(whole) * _share_there(own, missing, kept)
+        return cls(score, own, withheld, withheld_classes, missing, kept)
 
     def attributes(self) -> dict[str, Any]:
         """As attributes of the mask's HDF5 dataset."""
@@ -75,6 +93,8 @@ class MaskQuality:
             "quality_ids": np.array(ids, dtype=np.int32),
             "class_quality": np.array([self.classes[number] for number in ids], dtype=np.float32),
             "class_withheld": np.array([self.withheld_classes.get(number, 0.0) for number in ids], dtype=np.float32),
+            MISSING_IDS: np.array(self.missing, dtype=np.int32),
+            KEPT_IDS: np.array(self.kept, dtype=np.int32),
         }
 
     @classmethod
@@ -86,6 +106,7 @@ class MaskQuality:
             dict(zip(ids, map(float, attributes["class_quality"]), strict=True)),
             float(attributes["withheld"]),
             dict(zip(ids, map(float, attributes["class_withheld"]), strict=True)),
+            *(tuple(int(number) for number in attributes.get(name, ())) for name in (MISSING_IDS, KEPT_IDS)),
         )
 
     def with_support(self, whole: float, classes: Mapping[int, float]) -> MaskQuality:
@@ -100,7 +121,9 @@ class MaskQuality:
             0.6
         """
         own = {number: (3 * value + classes.get(number, value)) / 4 for number, value in self.classes.items()}
-        return MaskQuality((3 * self.score + whole) / 4, own, self.withheld, self.withheld_classes)
+        own |= dict.fromkeys(self.missing, 0.0)
+        share = _share_there(own, self.missing, self.kept)
+        return replace(self, score=(3 * self.score + share * whole) / 4, classes=own)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""
@@ -111,7 +134,15 @@ class MaskQuality:
             "withheld_classes": {
                 table.name_of(number): round(value, 4) for number, value in self.withheld_classes.items()
             },
+            "missing": [table.name_of(number) for number in self.missing],
+            "kept": [table.name_of(number) for number in self.kept],
         }
+
+
+def _share_there(classes: Mapping[int, float], missing: tuple[int, ...], kept: tuple[int, ...]) -> float:
+    """Share of the labelled classes that are in the mask, those at a level of their own by half; 1 without labels."""
+    labelled = sum(number != BACKGROUND_ID for number in classes)
+    return 1 - (len(missing) + len(kept) / 2) / labelled if labelled else 1.0
 
 
 def read_quality(run: Path) -> dict[str, MaskQuality]:
@@ -132,9 +163,11 @@ def read_scores(run: Path) -> dict[str, float]:
 def review_order(qualities: Mapping[str, MaskQuality]) -> list[str]:
     """Image ids, the most doubtful mask first; equal scores in the order given.
 
+    Masks that lack a labelled class come before all others: they are certainly wrong.
+
     Example:
         >>> good, bad = (MaskQuality(score, {0: score}, 0.0, {}) for score in (0.9, 0.2))
         >>> review_order({"a": good, "b": bad})
         ['b', 'a']
     """
-    return sorted(qualities, key=lambda name: qualities[name].score)
+    return sorted(qualities, key=lambda name: (not qualities[name].missing, qualities[name].score))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from recamlabel.masks.evidence import (
     with_background,
 )
 from recamlabel.masks.quality import MaskQuality
+from recamlabel.masks.rescue import keep_labelled
 from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
@@ -155,20 +156,58 @@ def _surest(histogram: NDArray[np.int64]) -> float:
 def render_one(
     job: RenderJob, image: LabelledImage, stored: Stored, limit: float
 ) -> tuple[NDArray[np.generic], MaskQuality]:
-    """The mask of one image at its own size, and its quality."""
+    """The mask of one image at its own size, and its quality.
+
+    Every class of the image's label has a pixel in it where anything is known of the class.
+    """
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
-    scores, _, _, ids, probe = stored
+    scores, maps, _, ids, probe = stored
     mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
     found = job.evidence(stored)
     classes = found.class_scores()
     before = {number: int((mask == number).sum()) for number in classes}
+    spared: list[int] = []
     if limit > -np.inf and ids:
-        weak = resize_maps(found.margins[None], *shape)[0] < limit
-        mask[weak] = table.ignore_id
+        margins = resize_maps(found.margins[None], *shape)[0]
+        spared = withhold(mask, margins, limit, table.ignore_id, ids)
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
+    sources = [from_uint8(scores), *(np.asarray(planes, np.float32) for planes in (maps, probe) if planes is not None)]
+    kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
+    lost |= dict.fromkeys(kept, 1.0)
     withheld = float((mask == table.ignore_id).mean())
     expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}
-    return mask, MaskQuality.of_evidence(classes, withheld, lost, expected)
+    missing = tuple(number for number in ids if not (mask == number).any())
+    return mask, MaskQuality.of_evidence(classes, withheld, lost, expected, missing, kept)
+
+
+def withhold(
+    mask: NDArray[np.generic], margins: NDArray[np.float32], limit: float, ignore_id: int, ids: Sequence[int]
+) -> list[int]:
+    """Withhold the pixels below a margin, in place, but never all of a labelled class: its surest half stays.
+
+    Args:
+        mask: ``(H, W)`` class ids; changed in place.
+        margins: ``(H, W) float32`` in [-1, 1].
+        limit: Pixels with a margin below are set to ``ignore_id``.
+        ignore_id: Mask value of what is withheld.
+        ids: Class ids of the image's label.
+
+    Returns:
+        Ids of the classes of which nothing would have been left.
+
+    Example:
+        >>> mask = np.array([[0, 2, 2, 2]], dtype=np.uint8)
+        >>> withhold(mask, np.array([[0.9, 0.1, 0.2, 0.3]], np.float32), 0.5, 255, [2]), mask.tolist()
+        ([2], [[0, 255, 2, 2]])
+    """
+    weak, spared = margins < limit, []
+    for number in ids:
+        own = mask == number
+        if own.any() and weak[own].all():
+            weak &= ~(own & (margins >= np.median(margins[own])))
+            spared.append(number)
+    mask[weak] = ignore_id
+    return spared
 
 
 def _expected(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -184,3 +184,21 @@ class ReviewedMasks:
         """The image's mask ``(H, W)``."""
         settled = ReviewFolder(self.run).mask(image_id)
         return StoredArrays(self.run / self.pseudo)(image_id) if settled is None else settled
+
+
+@dataclass(frozen=True)
+class TaughtReview:
+    """Masks that a segmenter is taught: the reviewer's where there is one, else what another reader gives.
+
+    Args:
+        run: The run folder's path.
+        pseudo: Reads the pseudo mask of an image id.
+    """
+
+    run: Path
+    pseudo: Callable[[str], np.ndarray]
+
+    def __call__(self, image_id: str) -> np.ndarray:
+        """The image's mask ``(H, W)``."""
+        settled = ReviewFolder(self.run).mask(image_id)
+        return self.pseudo(image_id) if settled is None else settled

@@ -24,6 +24,7 @@ class ClassGate:
         name: The class.
         positives, negatives, unknown: Training images by their label of the class.
         ap: Cross-validated average precision in [0, 1]; None where it cannot be measured.
+        ap_held_out: The same on the images outside the training splits; None where there are none with the class.
         chance: Average precision of guessing: the share of positives; None without a known label.
         doubtful, missing: Number of suspected labels, see :class:`Suspect`.
         verdict: Whether masks of the class deserve trust.
@@ -35,6 +36,7 @@ class ClassGate:
     negatives: int
     unknown: int
     ap: float | None
+    ap_held_out: float | None
     chance: float | None
     doubtful: int
     missing: int
@@ -112,6 +114,7 @@ def judge(
     training: NDArray[np.bool_],
     *,
     precision: float | None,
+    held_out: float | None = None,
     pairs: Sequence[Pair],
     suspects: tuple[int, int],
     config: GateConfig,
@@ -123,6 +126,7 @@ def judge(
         labels: ``(N,)`` its labels in {1, 0, -1}.
         training: ``(N,)`` images of the training splits.
         precision: Cross-validated average precision, None where there is none.
+        held_out: Average precision on images outside the training splits, None where there is none.
         pairs: What :func:`co_occurrence` found, of all classes.
         suspects: Numbers of doubtful and of missing labels of the class.
         config: Limits.
@@ -145,7 +149,16 @@ def judge(
         soft.append(f"{suspects[0]} of its {(labels == 1).sum()} labels never fire")
     verdict: Verdict = "do not trust" if hard else "weak" if soft else "ok"
     return ClassGate(
-        name, positives, negatives, unknown, precision, chance, *suspects, verdict=verdict, reasons=(*hard, *soft)
+        name,
+        positives,
+        negatives,
+        unknown,
+        precision,
+        held_out,
+        chance,
+        *suspects,
+        verdict=verdict,
+        reasons=(*hard, *soft),
     )
 
 

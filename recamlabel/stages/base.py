@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from recamlabel.config import Config, ScheduleConfig
 from recamlabel.data.batches import MapReader, Normalisation, SeedReader, TrainingBatches
 from recamlabel.data.catalog import Catalog
 from recamlabel.models.backbones import Backbone
-from recamlabel.training.loop import LoopSettings, Objective, train
+from recamlabel.progress import say
+from recamlabel.training.loop import LoopSettings, Objective, checkpoint_key, train
 from recamlabel.training.objectives.classifier import ClassifierNet
 from recamlabel.training.objectives.recam import RecamNet
+from recamlabel.training.watch import TrainingFailedError, Watch
 from recamlabel.training.weights import load_strict, read_weights, save_weights
 from recamlabel.workspace import RunFolder
 
@@ -30,6 +33,8 @@ FINE_FILE = "fine.h5"
 FUSED_FILE = "fused.h5"
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
+# Factors of the learning rates: of the first start, and of the second where the first has learnt nothing.
+RATES = (1.0, 0.25)
 
 
 @dataclass(frozen=True)
@@ -118,17 +123,108 @@ def make_batches(
     )
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a stage's own check found after a training.
+
+    Args:
+        failure: Why the network is of no use; empty where it is.
+        facts: What was measured, for the stage's record.
+    """
+
+    failure: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 def run_training(
-    context: StageContext, objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig
-) -> dict[str, float]:
-    """Run the loop from its checkpoint, which stays until :func:`_save`."""
+    context: StageContext,
+    objective: Objective,
+    batches: TrainingBatches,
+    schedule: ScheduleConfig,
+    guess: float | None = None,
+    figure: str = "loss",
+    check: Callable[[], Verdict] = Verdict,
+) -> dict[str, Any]:
+    """Run the loop from its checkpoint, which stays until :func:`save_trained`; a dead network is never gone on with.
+
+    A training whose loss is not below that of guessing, or that the stage's own check refuses, starts again from
+    the same weights with a quarter of the rates, once.
+
+    Args:
+        context: Of the run.
+        objective: What is trained, in place.
+        batches: One item a step.
+        schedule: Of the optimiser.
+        guess: What guessing has of ``figure``; None where there is nothing to guess.
+        figure: Which logged figure is compared.
+        check: Looks at the trained network.
+
+    Returns:
+        Facts for the stage's record: the last figures, ``reached`` and ``guess``, ``restarts``, those of the check,
+        and ``useless`` where ``runtime.force`` went on with a network that has learnt nothing.
+
+    Raises:
+        TrainingFailedError: Both trainings failed.
+    """
+    first = {name: value.detach().clone() for name, value in objective.module.state_dict().items()}
+    settings = _loop_settings(context, objective.name)
+    known = checkpoint_key(settings.checkpoint)
+    seen: list[str] = []
+    for restarts, rate in enumerate(RATES):
+        key = _attempt_key(context.key, restarts)
+        if restarts + 1 < len(RATES) and known == _attempt_key(context.key, restarts + 1):
+            seen.append("the first training, before the interruption, learnt nothing")
+            continue
+        watch = Watch(objective.name, guess, figure)
+        objective.module.load_state_dict(first)
+        try:
+            last = train(objective, batches, schedule, replace(settings, key=key), rate=rate, watch=watch)
+            verdict = check() if (found := watch.failure(len(batches))) == "" else Verdict(found)
+        except TrainingFailedError as error:
+            last, verdict = {}, Verdict(str(error))
+        facts = _facts(last, watch, restarts, verdict)
+        if not verdict.failure:
+            return facts
+        seen.append(verdict.failure)
+        settings.checkpoint.unlink(missing_ok=True)
+        if restarts + 1 < len(RATES):
+            say(
+                f"{objective.name}: {verdict.failure.rstrip(',')}: nothing was learnt; again with a quarter of the rate"
+            )
+    return _give_up(context, objective.name, seen, facts)
+
+
+def _loop_settings(context: StageContext, name: str) -> LoopSettings:
     config = context.config
-    checkpoint = context.run.path / "weights" / f"{objective.name}.checkpoint"
+    checkpoint = context.run.path / "weights" / f"{name}.checkpoint"
     # On the CPU the network needs every core; on a GPU the cores are there to decode.
     workers = context.workers if context.device.type == "cuda" else 0
-    settings = LoopSettings(context.device, workers, config.runtime.amp, Path(checkpoint), context.key, context.run.log)
-    last = train(objective, batches, schedule, settings)
-    return {name: round(value, 6) for name, value in last.items()}
+    return LoopSettings(context.device, workers, config.runtime.amp, Path(checkpoint), context.key, context.run.log)
+
+
+def _attempt_key(key: str, restarts: int) -> str:
+    return f"{key}+{restarts}" if restarts else key
+
+
+def _facts(last: Mapping[str, float], watch: Watch, restarts: int, verdict: Verdict) -> dict[str, Any]:
+    facts: dict[str, Any] = {name: round(value, 6) for name, value in last.items()}
+    if watch.guess:
+        facts |= {"reached": round(watch.reached, 4), "guess": round(watch.guess, 4)}
+    return {**facts, "restarts": restarts, **verdict.facts}
+
+
+def _give_up(context: StageContext, name: str, seen: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
+    """After the last start: stop, or go on where that was asked for."""
+    text = (
+        f"{name}: nothing was learnt. At first: {seen[0]}; with a quarter of the rate: {seen[-1]}. "
+        f"Look at what the gate says of the classes and at the labels (`recamlabel check`); what may help: "
+        f"--set {name}.lr={getattr(context.config, name).lr / 16:.2g}, more steps (--set {name}.min_steps=1000), "
+        "more images a class. --force goes on all the same"
+    )
+    if not context.config.runtime.force:
+        raise TrainingFailedError(text)
+    say(f"warning: {text.replace('--force goes on all the same', 'going on, because of --force')}")
+    return {**facts, "useless": True}
 
 
 def save_trained(context: StageContext, file: str, net: nn.Module) -> None:

@@ -159,7 +159,15 @@ def run_quality(context: StageContext) -> Mapping[str, Any]:
         with open_store(path) as file:
             known = {name: quality.with_support(*stored_support(file, name)) for name, quality in known.items()}
     order = review_order({image.id: known[image.id] for image in context.catalog.images})
-    tree = {"order": order, "images": {name: known[name].to_json(table) for name in order}}
+    images = {name: known[name].to_json(table) for name in order}
+    lists = {kind: {name: one[kind] for name, one in images.items() if one[kind]} for kind in ("missing", "kept")}
+    tree = {"order": order, **lists, "images": images}
     write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
     scores = [quality.score for quality in known.values()]
-    return {"mean": round(float(np.mean(scores)), 4)}
+    counts = {kind: sum(map(len, names.values())) for kind, names in lists.items()}
+    if counts["missing"]:
+        say(
+            f"quality: {counts['missing']} labelled objects in {len(lists['missing'])} images have no pixel in the "
+            "mask; they are first in the review, and certainly wrong"
+        )
+    return {"mean": round(float(np.mean(scores)), 4), **counts}

@@ -18,7 +18,8 @@ from recamlabel.data.batches import SeedReader
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
 from recamlabel.masks.quality import read_scores
-from recamlabel.masks.reviewed import ReviewedMasks
+from recamlabel.masks.rescue import TaughtMasks
+from recamlabel.masks.reviewed import TaughtReview
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.pool import map_in_order
@@ -26,7 +27,7 @@ from recamlabel.progress import track
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
 from recamlabel.segment.predict import Predictor, decide, restrict
 from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
-from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays, open_store
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
 from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.segmenter import SegmenterObjective
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
@@ -54,11 +55,11 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
     if config.quality_weights:
         scores = read_scores(run.path)
         weights = np.array([scores[name] for name in names], dtype=np.float32)
-    masks: SeedReader = StoredArrays(run.path / "masks.h5")
+    masks: SeedReader = TaughtMasks(run.path / "masks.h5", table.ignore_id)
     if context.config.review.use:
         from recamlabel.stages.reviewed import review_weights
 
-        masks = ReviewedMasks(run.path)
+        masks = TaughtReview(run.path, masks)
         weights = review_weights(context, names, np.ones(len(names), np.float32) if weights is None else weights)
     batches = make_batches(context, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches))

@@ -1,9 +1,10 @@
-"""The one training loop: SGD with polynomial decay, checkpoints, exact resume, progress."""
+"""The one training loop: SGD or AdamW with polynomial decay, checkpoints, exact resume, progress."""
 
 from __future__ import annotations
 
 import io
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from recamlabel.config import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
 from recamlabel.devices import autocast
-from recamlabel.errors import RecamlabelError
 from recamlabel.progress import say, track
 from recamlabel.storage.atomic import replacing
 from recamlabel.training.allocator import freed_memory_kept
+from recamlabel.training.watch import TrainingFailedError, Watch
 
 CHECKPOINT_SECONDS = float(os.environ.get("RECAMLABEL_CHECKPOINT_SECONDS", "30"))
 LOG_EVERY = 10
@@ -82,7 +83,13 @@ def warm_factor(step: int, steps: int) -> float:
 
 
 def train(
-    objective: Objective, batches: TrainingBatches, schedule: ScheduleConfig, settings: LoopSettings
+    objective: Objective,
+    batches: TrainingBatches,
+    schedule: ScheduleConfig,
+    settings: LoopSettings,
+    *,
+    rate: float = 1.0,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train to the last step, from the checkpoint where there is one of the same stage key.
 
@@ -91,17 +98,19 @@ def train(
         batches: One item per optimiser step.
         schedule: Momentum, weight decay, warm-up and decay of the rate, clipping.
         settings: Device, workers, checkpoint file, log.
+        rate: All learning rates are multiplied by this.
+        watch: Sees every step's figures, and may end a training that learns nothing.
 
     Returns:
         The mean of each logged figure over the last steps.
 
     Raises:
-        RecamlabelError: The loss is not finite.
+        TrainingFailedError: The loss is not finite, or the watch has seen enough.
     """
     to_device(objective.module, settings.device).train()
     groups = objective.parameter_groups()
-    base = [float(group["lr"]) for group in groups]
-    optimiser = torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+    base = [rate * float(group["lr"]) for group in groups]
+    optimiser = make_optimiser(groups, schedule)
     start = _restore(objective, optimiser, settings)
     steps = len(batches)
     window: dict[str, list[float]] = {}
@@ -128,10 +137,19 @@ def train(
                 )
                 window.clear()
             advance(1, note=f"loss {figures['loss']:.4f}")
+            if watch is not None:
+                watch.see(done, steps, figures)
             if time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps:
                 _save(objective, optimiser, done, settings)
                 saved = time.monotonic()
     return last
+
+
+def make_optimiser(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) or SGD with momentum, as the schedule says."""
+    if schedule.optimiser == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
+    return torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
 
 
 def _step(
@@ -146,7 +164,7 @@ def _step(
     with autocast(settings.device, settings.amp):
         loss, figures = objective.loss(batch)
     if not bool(torch.isfinite(loss)):
-        raise RecamlabelError(
+        raise TrainingFailedError(
             f"{objective.name}: the loss is not finite at step {batch.step + 1}; "
             f"lower the learning rate, for example --set {objective.name}.lr={optimiser.param_groups[0]['lr'] / 4:.2g}"
         )
@@ -171,10 +189,29 @@ def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, set
         temporary.write_bytes(memory.getbuffer())
 
 
+def checkpoint_key(path: Path) -> str:
+    """The key of a checkpoint; empty where there is none that can be read."""
+    state = _read_checkpoint(path)
+    return "" if state is None else str(state.get("key", ""))
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's content; None where there is none. A damaged one is removed, with a line."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: state[name] for name in ("key", "step", "module", "optimiser")}
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
+        say(f"{path}: a damaged checkpoint, removed; the training starts anew")
+        path.unlink(missing_ok=True)
+        return None
+
+
 def _restore(objective: Objective, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> int:
-    if not settings.checkpoint.exists():
+    state = _read_checkpoint(settings.checkpoint)
+    if state is None:
         return 0
-    state = torch.load(settings.checkpoint, map_location=settings.device, weights_only=True)
     if state["key"] != settings.key:
         settings.checkpoint.unlink()
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recamlabel.masks.crossval import _bounded, average_precision, canonical_order, out_of_fold
+from recamlabel.masks.crossval import bounded_rows, average_precision, canonical_order, out_of_fold
 
 
 def blobs(count: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -107,10 +107,10 @@ def test_canonical_order_belongs_to_the_set() -> None:
 
 def test_bounded_rows_keep_the_shares_by_weight() -> None:
     labels = np.array([0] * 90 + [1] * 10, dtype=np.int8)
-    rows, weights = _bounded(labels, 40)
+    rows, weights = bounded_rows(labels, 40)
     assert (labels[rows] == 1).sum() == 10 and len(rows) == 40
     assert weights[labels[rows] == 0].sum() == pytest.approx(90) and weights[labels[rows] == 1].sum() == 10
-    rows, weights = _bounded(labels, 1000)
+    rows, weights = bounded_rows(labels, 1000)
     assert sorted(rows.tolist()) == list(range(100)) and (weights == 1).all()
-    rows, weights = _bounded(np.array([0, 1] * 50, dtype=np.int8), 20)
+    rows, weights = bounded_rows(np.array([0, 1] * 50, dtype=np.int8), 20)
     assert len(rows) == 20 and weights.sum() == pytest.approx(100)
