@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ AFFINITY_WEIGHTS = "weights/affinity.safetensors"
 MEAN_BATCHES = 25
 # Its own stream of chance: the other stages use 2 * seed and 2 * seed + 1.
 AFFINITY_OFFSET = 1 << 32
+# -log(1/2), for pairs of equal and of different classes alike: an affinity that knows nothing.
+GUESS = math.log(2)
 
 
 def run_affinity(context: StageContext) -> Mapping[str, Any]:
@@ -34,7 +37,7 @@ def run_affinity(context: StageContext) -> Mapping[str, Any]:
     ignore_id = context.catalog.dataset.classes.ignore_id
     seeds = StoredArrays(context.run.path / "seeds.h5")
     batches = make_batches(context, config, net.backbone, offset=AFFINITY_OFFSET, seeds=seeds)
-    last = run_training(context, AffinityObjective(net, config, ignore_id), batches, config)
+    last = run_training(context, AffinityObjective(net, config, ignore_id), batches, config, GUESS, "boundary")
     few = (batches[step].to(context.device).images for step in range(min(MEAN_BATCHES, len(batches))))
     net.head.measure_displacement_mean(net.features(images) for images in few)
     save_trained(context, AFFINITY_WEIGHTS, net.head)

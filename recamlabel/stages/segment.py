@@ -30,6 +30,7 @@ from recamlabel.stages.base import StageContext, load_classifier, make_batches, 
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.segmenter import SegmenterObjective
+from recamlabel.training.watch import entropy
 from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
 
 SEGMENTER_WEIGHTS = "weights/segmenter.safetensors"
@@ -63,9 +64,18 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
         weights = review_weights(context, names, np.ones(len(names), np.float32) if weights is None else weights)
     batches = make_batches(context, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches))
-    last = run_training(context, objective, batches, config)
+    last = run_training(context, objective, batches, config, _guess(context))
     save_trained(context, SEGMENTER_WEIGHTS, net)
     return last
+
+
+def _guess(context: StageContext) -> float | None:
+    """Cross-entropy of giving every pixel the classes' shares of all masks, whatever it looks like."""
+    config = context.config.segmenter
+    if config.label_smoothing or config.correction < 1:
+        return None
+    pixels = context.run.state.stages["masks"].get("pixels", {})
+    return entropy(count for name, count in pixels.items() if name != "ignored")
 
 
 def run_segmentation(context: StageContext) -> Mapping[str, Any]:

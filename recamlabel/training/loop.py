@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recamlabel.config import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
 from recamlabel.devices import autocast
+from recamlabel.models.depthwise import quicken_depthwise
 from recamlabel.progress import say, track
 from recamlabel.storage.atomic import replacing
 from recamlabel.training.allocator import freed_memory_kept
@@ -108,6 +109,7 @@ def train(
         TrainingFailedError: The loss is not finite, or the watch has seen enough.
     """
     to_device(objective.module, settings.device).train()
+    quicken_depthwise(objective.module)
     groups = objective.parameter_groups()
     base = [rate * float(group["lr"]) for group in groups]
     optimiser = make_optimiser(groups, schedule)

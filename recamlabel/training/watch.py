@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from recamlabel.errors import RecamlabelError
 
 WINDOW = 30
-# Lower than guessing by this share counts as learnt; a schedule that is shorter than LONG may end a little above.
-MARGIN, SHORT_MARGIN, LONG = 0.02, -0.1, 100
+# Lower than guessing by this share counts as learnt. A schedule shorter than LONG may end a little above, and one
+# shorter than JUDGED is no training to be judged.
+MARGIN, SHORT_MARGIN, LONG, JUDGED = 0.02, -0.1, 100, 40
 HOPELESS = 1.02
 
 
@@ -68,7 +69,7 @@ class Watch:
     def failure(self, steps: int) -> str:
         """Why the finished training is of no use; empty where it is."""
         margin = MARGIN if steps >= LONG else SHORT_MARGIN
-        if not self.guess or not self.recent or self.reached <= (1 - margin) * self.guess:
+        if not self.guess or steps < JUDGED or not self.recent or self.reached <= (1 - margin) * self.guess:
             return ""
         return f"{self._seen()} after all {steps} steps"
 

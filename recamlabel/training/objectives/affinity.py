@@ -68,4 +68,6 @@ class AffinityObjective:
         seeds = F.interpolate(batch.seeds[:, None].float(), size=edge.shape[2:], mode="nearest")[:, 0].long()
         losses = affinity_losses(edge, displacement, seeds, self.paths, self.ignore_id)
         figures = losses._asdict()
+        # Of the boundary branch alone: the displacements have no level that guessing reaches.
+        figures["boundary"] = ((losses.pos_bg + losses.pos_fg) / 2 + losses.neg) / 2
         return figures.pop("total"), figures
