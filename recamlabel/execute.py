@@ -10,6 +10,7 @@ from recamlabel.memory import peak_megabytes, reset_peak
 from recamlabel.plan import Stage
 from recamlabel.progress import say
 from recamlabel.stages import StageContext
+from recamlabel.training.allocator import freed_memory_kept
 from recamlabel.workspace import INDEPENDENT_STAGES, RunFolder
 
 
@@ -23,7 +24,8 @@ def run_stage(context: StageContext, stage: Stage) -> bool:
     run.log(stage=stage.name, event="start", key=stage.key)
     began = time.monotonic()
     reset_peak()
-    facts = {**stage.work(replace(context, key=stage.key)), "peak_mb": round(peak_megabytes(), 0)}
+    with freed_memory_kept(context.device):
+        facts = {**stage.work(replace(context, key=stage.key)), "peak_mb": round(peak_megabytes(), 0)}
     seconds = time.monotonic() - began
     run.finish(stage.name, stage.key, seconds, list(stage.outputs), **facts)
     run.log(stage=stage.name, event="finish", key=stage.key, seconds=round(seconds, 2))

@@ -157,7 +157,7 @@ def _probe_stages(config: Config, inputs: dict[str, str]) -> list[Stage]:
         return []
     stages = []
     if looks_again(config):
-        fine = stage_key("fine", 1, [config.probe.fine_sides, config.refine.source], inputs)
+        fine = stage_key("fine", 2, [config.probe.fine_sides, config.refine.source], inputs)
         stages.append(Stage("fine", fine, (FINE_FILE,), run_fine))
         inputs = inputs | {"fine": fine}
     own = config.probe.model_dump(exclude={"fine_sides"})

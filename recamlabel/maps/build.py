@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -19,7 +19,11 @@ Group = Sequence[LabelledImage]
 
 
 def batches_by_shape(
-    catalog: Catalog, images: Sequence[LabelledImage], max_pixels: int, max_images: int = 16
+    catalog: Catalog,
+    images: Sequence[LabelledImage],
+    max_pixels: int,
+    max_images: int = 16,
+    enlarged: Callable[[tuple[int, int]], float] = lambda shape: 1.0,
 ) -> list[list[LabelledImage]]:
     """Group images of equal size into batches of at most ``max_pixels`` pixels (at least one image).
 
@@ -28,13 +32,14 @@ def batches_by_shape(
         images: What to group.
         max_pixels: Bound on the sum of the images' pixels.
         max_images: Bound on their number.
+        enlarged: By height and width, how many times more pixels an image's largest network input has.
     """
     by_shape: dict[tuple[int, int], list[LabelledImage]] = {}
     for image in images:
         by_shape.setdefault(catalog.shapes[image.id], []).append(image)
     batches = []
     for (height, width), members in by_shape.items():
-        size = max(1, min(max_images, max_pixels // (height * width)))
+        size = max(1, min(max_images, int(max_pixels / (height * width * enlarged((height, width))))))
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     return batches
 
@@ -47,6 +52,7 @@ def build_maps(
     *,
     max_pixels: int,
     decode_threads: int = 2,
+    enlarged: Callable[[tuple[int, int]], float] = lambda shape: 1.0,
 ) -> None:
     """Compute and store the maps of every image that the writer does not have yet.
 
@@ -55,12 +61,13 @@ def build_maps(
         sources: What makes the maps; their names (``cam``, ``recam``) are the groups in the file.
         writer: Takes ``<name>/<image id>`` datasets, ``float16 (C, h, w)`` with attribute ``class_ids``.
         advance: Progress, in images.
-        max_pixels: Pixels of one batch at scale 1.
+        max_pixels: Pixels of one batch's largest inputs.
         decode_threads: Threads that read ahead.
+        enlarged: As :func:`batches_by_shape` takes it.
     """
     table = catalog.dataset.classes
     todo = [image for image in catalog.images if image.id not in writer.done]
-    for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels), decode_threads):
+    for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels, enlarged=enlarged), decode_threads):
         ids = [table.ids_of(image.present) for image in group]
         rows = [[number - 1 for number in own] for own in ids]
         made = {name: maps for source in sources for name, maps in source.maps(group, pixels, rows).items()}

@@ -21,6 +21,8 @@ from recamlabel.config import MapsConfig
 from recamlabel.maps.multiscale import MapNet, class_maps, working_size
 from recamlabel.models.cam import PEAK_EPS
 
+LARGEST_SCALE = 3.0
+
 
 @dataclass(frozen=True)
 class FineMaps:
@@ -82,11 +84,14 @@ def sharpened(maps: NDArray[np.floating[Any]], fine: NDArray[np.floating[Any]]) 
 
 
 def fine_config(config: MapsConfig, shape: tuple[int, int], sides: Sequence[int]) -> MapsConfig:
-    """Settings of maps whose inputs have the given long sides, whatever the image's size; without mirror images.
+    """Settings of maps whose inputs have the given long sides; without mirror images.
+
+    No input is larger than three times the image: what is not in its pixels is not to be found in more of them.
 
     Example:
-        >>> fine_config(MapsConfig(), (240, 320), [480, 960]).scales
-        [1.5, 3.0]
+        >>> [fine_config(MapsConfig(), (side, side), [480, 960]).scales for side in (320, 64)]
+        [[1.5, 3.0], [3.0]]
     """
     longest = max(working_size(*shape, config.max_side))
-    return config.model_copy(update={"scales": [side / longest for side in sides], "flip": False})
+    scales = dict.fromkeys(min(side / longest, LARGEST_SCALE) for side in sides)
+    return config.model_copy(update={"scales": list(scales), "flip": False})

@@ -15,6 +15,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.maps.stored import MapStore
 from recamlabel.masks.crossval import average_precision, canonical_order
+from recamlabel.masks.head_start import logistic_head
 from recamlabel.progress import say, track
 from recamlabel.stages.base import (
     CLASSIFIER_WEIGHTS,
@@ -29,7 +30,6 @@ from recamlabel.stages.base import (
 )
 from recamlabel.stages.features import make_features, pooled, read_features
 from recamlabel.training.allocator import freed_memory_kept
-from recamlabel.training.head_start import logistic_head
 from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
 from recamlabel.training.objectives.recam import RecamNet, RecamObjective
 from recamlabel.training.watch import TrainingFailedError, label_entropy

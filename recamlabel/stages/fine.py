@@ -7,7 +7,7 @@ from typing import Any
 
 from recamlabel.config import Config
 from recamlabel.maps.cam import Cam
-from recamlabel.maps.fine import FineMaps
+from recamlabel.maps.fine import FineMaps, fine_config
 from recamlabel.maps.multiscale import MapNet
 from recamlabel.stages.base import FINE_FILE, MAPS_FILE, StageContext
 from recamlabel.stages.maps import classifier_head, recam_head, write_maps
@@ -26,4 +26,7 @@ def run_fine(context: StageContext) -> Mapping[str, Any]:
     net = MapNet(*load(context), Cam())
     with open_store(context.run.path / MAPS_FILE) as usual:
         source = FineMaps(net, config.maps, config.probe.fine_sides, usual, config.runtime.amp)
-        return write_maps(context, FINE_FILE, [source], (model,))
+        sides = config.probe.fine_sides
+        return write_maps(
+            context, FINE_FILE, [source], (model,), lambda shape: fine_config(config.maps, shape, sides).scales
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from recamlabel.data.decode import read_image
 from recamlabel.maps import get_variant
 from recamlabel.maps.base import MapRequest, MapSource, Sample
 from recamlabel.maps.build import build_maps
+from recamlabel.maps.multiscale import working_size
 from recamlabel.maps.precomputed import PrecomputedMaps
 from recamlabel.models.backbones import Backbone
 from recamlabel.progress import track
@@ -86,14 +87,33 @@ def _samples(context: StageContext) -> Iterator[Sample]:
 
 
 def write_maps(
-    context: StageContext, file: str, sources: Sequence[MapSource], models: tuple[str, ...]
+    context: StageContext,
+    file: str,
+    sources: Sequence[MapSource],
+    models: tuple[str, ...],
+    scales: Callable[[tuple[int, int]], Sequence[float]] | None = None,
 ) -> dict[str, Any]:
-    """Store every image's maps from these sources; ``models`` are the stages whose networks make them."""
+    """Store every image's maps from these sources.
+
+    Args:
+        context: Of the run.
+        file: Name of the HDF5 file.
+        sources: What makes the maps.
+        models: The stages whose networks make them.
+        scales: By height and width, the input scales; None: ``maps.scales``.
+    """
+    config = context.config.maps
+
+    def enlarged(shape: tuple[int, int]) -> float:
+        height, width = working_size(*shape, config.max_side)
+        largest = max(config.scales if scales is None else scales(shape))
+        return largest**2 * height * width / (shape[0] * shape[1])
+
     keys = {name: context.run.key_of(name) for name in models}
     attributes = {**context.provenance(), "variant": context.config.maps.variant, "model_keys": keys}
     total = len(context.catalog.images)
     with ShardedWriter(context.run.path / file, context.key, attributes) as writer:
         with track(Path(file).stem, total, start=len(writer.done)) as advance:
-            build_maps(context.catalog, sources, writer, advance, max_pixels=context.batch_pixels)
+            build_maps(context.catalog, sources, writer, advance, max_pixels=context.batch_pixels, enlarged=enlarged)
         writer.finish()
     return {}

@@ -12,6 +12,8 @@ import torch
 # glibc, malloc.h: parameters of mallopt(3), and the largest values that glibc itself would come to.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 MAX_MAPPED, LARGEST_HEAP_BLOCK = 65536, 32 << 20
+# One entry for each block that is open: the innermost must not end it for the others.
+_DEPTH: list[int] = []
 
 
 @contextmanager
@@ -30,12 +32,19 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         yield
         return
     library = ctypes.CDLL(None)
+    _DEPTH.append(1)
     library.mallopt(M_MMAP_MAX, 0)
     library.mallopt(M_TRIM_THRESHOLD, -1)
     try:
         yield
     finally:
-        library.mallopt(M_MMAP_MAX, MAX_MAPPED)
-        library.mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK)
-        library.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_HEAP_BLOCK)
-        library.malloc_trim(0)
+        _DEPTH.pop()
+        if not _DEPTH:
+            _give_back(library)
+
+
+def _give_back(library: ctypes.CDLL) -> None:
+    library.mallopt(M_MMAP_MAX, MAX_MAPPED)
+    library.mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK)
+    library.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_HEAP_BLOCK)
+    library.malloc_trim(0)

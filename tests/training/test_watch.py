@@ -14,11 +14,11 @@ from recamlabel.adapters import load_dataset
 from recamlabel.config import load_config
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
+from recamlabel.masks.head_start import logistic_head
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.stages.base import StageContext, Verdict, make_batches, run_training
 from recamlabel.stages.classify import refuse_noise
-from recamlabel.training.head_start import logistic_head
 from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
 from recamlabel.training.watch import TrainingFailedError, Watch, entropy, label_entropy
 from recamlabel.workspace import RunFolder
