@@ -35,7 +35,8 @@ def test_a_class_that_is_never_strongest_is_kept_at_its_largest_share():
 
 def test_a_missing_class_gets_its_region_from_the_first_source_that_knows_it():
     mask = np.array([[1, 1, 0, 0]], dtype=np.uint8)
-    scores, maps = planes([0.9, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]), planes([0.9, 0.9, 0.1, 0.0], [0.1, 0.1, 0.1, 0.6])
+    scores = planes([0.9, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
+    maps = planes([0.9, 0.9, 0.1, 0.0], [0.1, 0.1, 0.1, 0.6])
     assert keep_labelled(mask, [1, 2], [scores, maps]) == (2,)
     assert mask.tolist() == [[1, 1, 0, 2]]
 
