@@ -104,14 +104,14 @@ class LeftOut:
         lines = []
         if self.by_only:
             lines.append(f"left out by --only {wanted.only}: {counted(self.by_only)}")
-        if self.by_rule:
-            lines.append(
-                f"left out, because they would be read as images in which nothing is: {counted(self.by_rule)}"
-                if set(self.by_rule) != {"changed"}
-                else f"left out: {counted(self.by_rule)}"
-            )
+        changed = {reason: ids for reason, ids in self.by_rule.items() if reason == "changed"}
+        if changed:
+            lines.append(f"left out by --on-changed skip: {counted(changed)}")
+        if len(self.by_rule) > len(changed):
+            rest = {reason: ids for reason, ids in self.by_rule.items() if reason != "changed"}
+            lines.append(f"left out, because they would be read as images in which nothing is: {counted(rest)}")
         if self.unknown:
-            lines.append(f"masks written as {ignore_id} alone, which is not known: {counted(self.unknown)}")
+            lines.append(f"written as {ignore_id} (not known) in every pixel: {counted(self.unknown)}")
         if self.missing:
             shown = "; ".join(f"{name}: {', '.join(classes)}" for name, classes in list(self.missing.items())[:NAMED])
             lines.append(
