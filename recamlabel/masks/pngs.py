@@ -92,7 +92,8 @@ def save_record(run: Path, key: str, marks: Mapping[str, PngMark]) -> None:
         key: Key of the stage ``masks``; a record of another state of the masks is not looked at.
         marks: By image id.
     """
-    files = {name: [*mark.state, mark.digest] for name, mark in marks.items()}
+    # In order of the names: threads finish in any.
+    files = {name: [*mark.state, mark.digest] for name, mark in sorted(marks.items())}
     write_text(run / RECORD_FILE, json.dumps({"stage_key": key, "files": files}, ensure_ascii=False))
 
 
