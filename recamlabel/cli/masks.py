@@ -71,7 +71,8 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
         with folder.lock():
             damage = mend_pngs(folder)
         if damage:
-            click.echo(f"masks: {len(damage.missing) + len(damage.changed)} PNG files written again in {run / 'masks'}")
+            count = len(damage.missing) + len(damage.changed)
+            click.echo(f"masks: {count} PNG file{'s' if count > 1 else ''} written again in {run / 'masks'}")
             return
         if folder.stage_state("masks") == "finished":
             raise click.UsageError(
