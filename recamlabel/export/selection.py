@@ -245,6 +245,7 @@ def useless(mask: Mask, image: LabelledImage, table: ClassTable) -> str | None:
     """Why a mask ``(H, W)`` must not be read as "nothing is here": a key of ``REASONS``; None for any other mask.
 
     Example:
+        >>> import numpy as np
         >>> table, blank = ClassTable(("dent",)), np.zeros((1, 2), np.uint8)
         >>> image = LabelledImage("a", Path("a.png"), frozenset({"dent"}), frozenset())
         >>> useless(blank, image, table), useless(blank + 1, image, table)
