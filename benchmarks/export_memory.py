@@ -24,6 +24,7 @@ from PIL import Image
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog, save_catalog
+from recamlabel.data.changed import file_hash
 from recamlabel.export import FORMATS, export_run
 from recamlabel.workspace import RunFolder
 
@@ -45,7 +46,8 @@ def make_run(folder: Path, count: int) -> Path:
     run = RunFolder.create(folder / "run")
     shapes = {image.id: SHAPE for image in images}
     dataset = Dataset(root, "csv", table, images)
-    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, {image.id: "0" for image in images}))
+    content = file_hash(root / "one.png")
+    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, {image.id: content for image in images}))
     with h5py.File(run.path / "masks.h5", "w") as file:
         for image in images:
             mask = np.zeros(SHAPE, np.uint8)

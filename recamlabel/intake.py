@@ -76,7 +76,7 @@ def _inspect(dataset: Dataset, config: Config, key: str) -> Intake:
     usable = apply_on_bad_image(dataset, problems, config.data.on_bad_image)
     gone = {image.id for image in dataset.images} - {image.id for image in usable.images}
     left_out = tuple(dict.fromkeys(str(problem) for problem in problems if problem.image_id in gone))
-    return Intake(Catalog(usable, inspection.shapes, inspection.hashes), key, left_out)
+    return Intake(Catalog(usable, inspection.shapes, inspection.hashes, inspection.states), key, left_out)
 
 
 def _refuse(dataset: Dataset, config: Config) -> None:

@@ -17,6 +17,7 @@ from recamlabel.execute import invalidate, run_stage
 from recamlabel.intake import Intake, refuse_place, take_in
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
+from recamlabel.masks.pngs import mend_pngs
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
@@ -58,6 +59,7 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None) -> Ru
         kept = rounds_current(run, config, everything)
         if not kept:
             restore_first(run)
+        mend_pngs(run)
         stages = without_kept(everything) if kept else everything
         invalidate(run, stages)
         _record(run, intake, config, source)
@@ -158,6 +160,8 @@ def render(
         ConfigError: A setting that is not possible.
     """
     run = RunFolder.open(path)
+    with run.lock():
+        mend_pngs(run)
     kept = kept_round(run)
     if kept > 1:
         # Rendered there, where the maps are that its masks were made from.

@@ -23,6 +23,7 @@ from recamlabel.config import Config
 from recamlabel.data.catalog import CATALOG_FILE
 from recamlabel.execute import invalidate, run_stage
 from recamlabel.masks.calibrate import LevelEvidence
+from recamlabel.masks.pngs import RECORD_FILE as PNG_RECORD
 from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.plan import Stage, mask_stages
 from recamlabel.progress import say
@@ -37,7 +38,7 @@ from recamlabel.workspace import RunFolder, RunState, stage_key
 ROUNDS_FOLDER = "rounds"
 SECTION = "rounds"
 # What differs from round to round, and the stages that make it.
-FILES = ("scores.h5", LEVELS_FILE, "masks.h5", "masks", SEGMENTER_WEIGHTS, "segmenter.h5", "quality.json")
+FILES = ("scores.h5", LEVELS_FILE, "masks.h5", "masks", PNG_RECORD, SEGMENTER_WEIGHTS, "segmenter.h5", "quality.json")
 STAGES = ("refine", "calibration", "masks", "segmenter", "segmentation", "quality")
 MAPS = (MAPS_FILE, FUSED_FILE)
 SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, "edges.h5", MASKS_FILE)
@@ -166,7 +167,8 @@ def install(run: RunFolder, number: int, key: str) -> None:
     if known:
         run.update_metrics("threshold", known)
     run.state.config = {**run.state.config, "masks": own.state.config.get("masks", {})}
-    run.finish("rounds", key, 0.0, [*FILES, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
+    outputs = [name for name in FILES if name != PNG_RECORD]  # runs of an earlier version have no such record
+    run.finish("rounds", key, 0.0, [*outputs, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
 
 
 def restore_first(run: RunFolder) -> None:

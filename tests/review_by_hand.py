@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from export_by_hand import scattered_mask
 from PIL import Image
-from run_by_hand import TinyImage, make_run
+from run_by_hand import TinyImage, make_run, with_present_images
 
 from recamlabel.review.fiftyone_export import ExportResult, export_review
 from recamlabel.review.fiftyone_pull import PullResult, pull
@@ -68,6 +68,7 @@ def run_to_review(folder: Path, seed: int = 0) -> tuple[RunFolder, dict[str, np.
     for place, name in enumerate(masks):
         pixels = np.random.default_rng(place).integers(90, 130, (*SHAPES[name], 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "run-data" / f"{name}.png")
+    with_present_images(run)
     order = [*reversed(masks)]
     scores = {name: {"score": round(0.1 + 0.1 * place, 2)} for place, name in enumerate(order)}
     (run.path / "quality.json").write_text(json.dumps({"order": order, "images": scores}))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.classes import ClassTable
-from recamlabel.data.catalog import Catalog, save_catalog
+from recamlabel.data.catalog import Catalog, load_catalog, save_catalog
+from recamlabel.data.changed import file_hash
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.workspace import RunFolder
 
@@ -37,7 +38,8 @@ def make_run(folder: Path, classes: Sequence[str], images: Sequence[TinyImage], 
     shapes = {image.id: np.asarray(image.mask).shape for image in images}
     labelled = tuple(_labelled(image, root, table, shapes[image.id]) for image in images)
     dataset = Dataset(root, "csv", table, labelled)
-    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, {image.id: "0" for image in images}))
+    hashes = {image.id: file_hash(image.path) for image in labelled}
+    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, hashes))
     maps, masks = (ShardedWriter(run.path / f"{kind}.h5", "key", {}) for kind in ("maps", "masks"))
     counts = np.zeros(len(table) + 1, dtype=np.int64)
     for image in images:
@@ -52,6 +54,13 @@ def make_run(folder: Path, classes: Sequence[str], images: Sequence[TinyImage], 
     run.finish("maps", "maps-key", 1.5, ["maps.h5"])
     run.finish("masks", "masks-key", 65.0, ["masks.h5"], threshold=0.5, pixels=pixels)
     return run
+
+
+def with_present_images(run: RunFolder) -> None:
+    """Take the image files as they are now for those that the masks were made from."""
+    catalog = load_catalog(run.path / "dataset.json")
+    hashes = {image.id: file_hash(image.path) for image in catalog.images}
+    save_catalog(run.path / "dataset.json", Catalog(catalog.dataset, catalog.shapes, hashes))
 
 
 def _labelled(image: TinyImage, root: Path, table: ClassTable, shape: tuple[int, ...]) -> LabelledImage:

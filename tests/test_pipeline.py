@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import pytest
 from helpers import TINY, draw, make_tiny_csv
 from PIL import Image
 
+from recamlabel.cli.main import run as run_cli
 from recamlabel.config import load_config
+from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError, WeightsError
+from recamlabel.masks.pngs import check_pngs
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
@@ -361,3 +365,50 @@ def test_extreme_sizes_and_two_hundred_classes(tmp_path):
     for number, size in enumerate(sizes):
         mask = np.array(Image.open(run.path / "masks" / f"{number}.png"))
         assert mask.shape == size and set(np.unique(mask)) <= {0, 255, number + 1, 200 if number else 2}
+
+
+@pytest.fixture
+def spoilt(finished, tmp_path):
+    """A copy of the finished run, one mask PNG deleted and one painted, and its PNG files before."""
+    shutil.copytree(finished.path, tmp_path / "copy")
+    (tmp_path / "copy/masks/images/0.png").unlink()
+    Image.fromarray(np.ones((64, 80), np.uint8)).save(tmp_path / "copy/masks/images/1.png")
+    return RunFolder.open(tmp_path / "copy"), pngs(finished)
+
+
+def pngs(run: RunFolder) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((run.path / "masks").rglob("*.png"))]
+
+
+def test_fit_writes_mask_pngs_again_and_redoes_nothing(finished, spoilt, capsys):
+    run, before = spoilt
+    fit(finished.path.parent / "data", run.path, config())
+    said = capsys.readouterr().err
+    assert ": done in" not in said and "masks: up to date" in said
+    assert "1 PNG file of masks/ is missing (images/0), 1 was changed since it was made (images/1)" in said
+    assert pngs(run) == before
+    shutil.rmtree(run.path / "masks")
+    fit(finished.path.parent / "data", run.path, config())
+    assert ": done in" not in capsys.readouterr().err and pngs(run) == before
+
+
+def test_masks_writes_mask_pngs_again_at_the_level_they_have(spoilt, capsys):
+    run, before = spoilt
+    render(run.path, "auto")
+    assert pngs(run) == before
+    (run.path / "masks/images/0.png").unlink()
+    assert run_cli(["masks", str(run.path)]) == 0
+    assert "1 PNG file written again" in capsys.readouterr().out and pngs(run) == before
+
+
+def test_another_level_keeps_a_mask_that_was_painted(spoilt):
+    run, _ = spoilt
+    render(run.path, 0.7)
+    assert np.array(Image.open(run.path / "masks-by-hand/images/1.png")).min() == 1
+    assert not check_pngs(RunFolder.open(run.path)) and len(tree(run.path / "masks")) == 8
+
+
+def test_the_catalog_knows_the_files_it_was_made_from(finished):
+    catalog = load_catalog(finished.path / "dataset.json")
+    stats = {image.id: image.path.stat() for image in catalog.images}
+    assert dict(catalog.states) == {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}

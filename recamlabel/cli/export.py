@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, SOURCES, ExportOptions, export_run
+from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, ON_CHANGED, ONLY, SOURCES, ExportOptions, export_run
 from recamlabel.export.base import ImageMode, Instances
+from recamlabel.export.selection import OnChanged, Only
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
@@ -28,11 +29,30 @@ _LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {format_.description}" for
 @click.option(
     "--what",
     type=click.Choice(list(SOURCES)),
-    default="masks",
-    show_default=True,
-    help="The masks that fit made, the predictions of a trained segmenter, or the masks after review.",
+    help="The masks that fit made, the predictions of a trained segmenter, or the masks after review.  "
+    "[default: masks; reviewed with --only accepted or reviewed]",
 )
 @click.option("--split", "splits", multiple=True, metavar="NAME", help="Export this split alone; may be repeated.")
+@click.option(
+    "--only",
+    type=click.Choice(ONLY),
+    default="all",
+    show_default=True,
+    help="Images whose mask a reviewer accepted or painted, all with a decision but rejected ones, or all.",
+)
+@click.option(
+    "--ids",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Export the images that this text file names, one id a line.",
+)
+@click.option(
+    "--on-changed",
+    type=click.Choice(ON_CHANGED),
+    default="stop",
+    show_default=True,
+    help="Where an image file is not the one that its mask was made from: stop, or leave it out.",
+)
 @click.option(
     "--images",
     type=click.Choice(IMAGE_MODES),
@@ -64,8 +84,11 @@ def export(
     run: Path,
     format_name: str,
     out: Path,
-    what: str,
+    what: str | None,
     splits: tuple[str, ...],
+    only: Only,
+    ids: Path | None,
+    on_changed: OnChanged,
     images: ImageMode | None,
     coco_instances: Instances,
     image_url: str,
@@ -76,9 +99,15 @@ def export(
     The folder appears whole or not at all; nothing else is written, and image files are never
     changed. 0 is background, 255 ignore and 1..K are the classes wherever the format has pixel values.
 
+    A mask that was rejected, or that has no object although the labels name classes, is no sign that
+    nothing is in the image: formats of objects (coco, yolo, cvat, labelstudio) leave such images out, formats
+    with a value for every pixel (voc, mmseg, huggingface, hdf5) get 255 everywhere. How many is said, and
+    recamlabel-export.json names them. Images without any label stay, as true negatives.
+
     \b
     Examples:
       recamlabel export run --format mmseg --out run-mmseg
+      recamlabel export run --format yolo --out run-yolo --only accepted
       recamlabel export run --format coco --coco-instances component --out run-coco --images none
     """
     folder = RunFolder.open(run)
@@ -90,6 +119,9 @@ def export(
             out,
             what=what,
             splits=splits,
+            only=only,
+            ids=ids,
+            on_changed=on_changed,
             images=images,
             options=options,
             check=check,

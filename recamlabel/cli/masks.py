@@ -55,14 +55,29 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
     Reads the stored scores; no network runs. The choice is kept in RUN/run.toml. A segmenter that was
     trained on the masks as they were is trained again by the next `recamlabel fit`.
 
+    Without an option it writes the PNG files of RUN/masks again that were deleted or changed by hand; what
+    was changed is kept in RUN/masks-by-hand.
+
     \b
     Example:
       recamlabel masks runs/one --threshold 0.5 --ignore none
     """
+    from recamlabel.masks.pngs import mend_pngs
     from recamlabel.pipeline import render
+    from recamlabel.workspace import RunFolder
 
     if threshold is None and ignore is None:
-        raise click.UsageError("nothing to change; give --threshold, --ignore or both")
+        folder = RunFolder.open(run)
+        with folder.lock():
+            damage = mend_pngs(folder)
+        if damage:
+            count = len(damage.missing) + len(damage.changed)
+            click.echo(f"masks: {count} PNG file{'s' if count > 1 else ''} written again in {run / 'masks'}")
+            return
+        if folder.stage_state("masks") == "finished":
+            raise click.UsageError(
+                "nothing to change, and every PNG file is as it was made; give --threshold, --ignore or both"
+            )
     folder = render(run, threshold, ignore)
     used = folder.state.stages["masks"]["threshold"]
     click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {used:g}")

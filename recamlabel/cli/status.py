@@ -14,10 +14,11 @@ from recamlabel.cli.options import run_argument
 @run_argument
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
 def status(run: Path, as_json: bool) -> None:
-    """Which stages of RUN are finished, when, and how long they took."""
+    """Which stages of RUN are finished, when, and how long they took; mask PNGs that were deleted or changed."""
     from rich.console import Console
     from rich.table import Table
 
+    from recamlabel.masks.pngs import check_pngs
     from recamlabel.workspace import OPTIONAL_STAGES, STAGES, RunFolder
 
     folder = RunFolder.open(run)
@@ -27,6 +28,10 @@ def status(run: Path, as_json: bool) -> None:
         for name in STAGES
         if name not in OPTIONAL_STAGES or name in folder.state.stages or "random_walk" in method
     ]
+    damage = check_pngs(folder)
+    for row in rows:
+        if damage and row["stage"] == "masks":
+            row |= {"state": "incomplete", "png_missing": list(damage.missing), "png_changed": list(damage.changed)}
     if as_json:
         click.echo(
             json_module.dumps(
@@ -46,3 +51,5 @@ def status(run: Path, as_json: bool) -> None:
         highlight=False,
     )
     console.print(table)
+    if damage:
+        click.echo(f"masks: {damage}; `recamlabel masks {run}` writes them again (every command reads masks.h5)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recamlabel.adapters.base import Dataset, LabelledImage
@@ -14,6 +14,8 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 CATALOG_FILE = "dataset.json"
+FileState = tuple[int, int]
+"""Size in bytes and time of the last change in nanoseconds of a file."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Catalog:
         dataset: Classes and images, in order.
         shapes: Height and width in pixels by image id, after EXIF orientation.
         hashes: Content hash of the image file by image id.
+        states: Size and time of the image file when it was hashed, by image id: where both are the same, the
+            file need not be hashed again. Empty for a run of an earlier version.
     """
 
     dataset: Dataset
     shapes: Mapping[str, tuple[int, int]]
     hashes: Mapping[str, str]
+    states: Mapping[str, FileState] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[LabelledImage, ...]:
@@ -67,6 +72,7 @@ def save_catalog(path: Path, catalog: Catalog) -> None:
                 "unknown": dataset.classes.ids_of(everything - image.present - image.absent),
                 "split": image.split,
                 "hash": catalog.hashes[image.id],
+                **({"file": catalog.states[image.id]} if image.id in catalog.states else {}),
             }
         )
     head = {"root": str(dataset.root), "adapter": dataset.adapter, "classes": list(dataset.classes.names)}
@@ -78,7 +84,7 @@ def load_catalog(path: Path) -> Catalog:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         classes = ClassTable(tuple(tree["classes"]))
-        images, shapes, hashes = [], {}, {}
+        images, shapes, hashes, states = [], {}, {}, {}
         everything = frozenset(classes.names)
         # Images with the same labels share their sets: with many classes they are most of the memory.
         shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[frozenset[str], frozenset[str]]] = {}
@@ -91,8 +97,11 @@ def load_catalog(path: Path) -> Catalog:
             images.append(LabelledImage(row["id"], Path(row["path"]), present, absent, row["split"]))
             shapes[row["id"]] = (int(row["height"]), int(row["width"]))
             hashes[row["id"]] = str(row["hash"])
+            if "file" in row:
+                states[row["id"]] = (int(row["file"][0]), int(row["file"][1]))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run `recamlabel fit` first") from None
     except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
         raise StoreError(f"{path}: damaged ({error!r}); run `recamlabel fit` again") from None
-    return Catalog(Dataset(Path(tree["root"]), str(tree["adapter"]), classes, tuple(images)), shapes, hashes)
+    dataset = Dataset(Path(tree["root"]), str(tree["adapter"]), classes, tuple(images))
+    return Catalog(dataset, shapes, hashes, states)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from recamlabel.adapters.base import Dataset, LabelledImage, Problem
+from recamlabel.data.catalog import FileState
+from recamlabel.data.changed import content_hash, file_state
 from recamlabel.data.decode import decode_image, read_bytes
 from recamlabel.errors import DatasetError
 
@@ -28,17 +29,20 @@ class Inspection:
         shapes: Height and width in pixels by image id, after EXIF orientation.
         hashes: BLAKE2b-128 of the file's bytes by image id, 32 hex digits.
         problems: One fatal problem, with ``image_id``, for every image that cannot be decoded.
+        states: Size and time of the file just before it was read, by image id.
     """
 
     shapes: Mapping[str, tuple[int, int]]
     hashes: Mapping[str, str]
     problems: tuple[Problem, ...]
+    states: Mapping[str, FileState] = field(default_factory=dict, compare=False)
 
 
 class _Result(NamedTuple):
     shape: tuple[int, int]
     digest: str
     trouble: str
+    state: FileState | None = None
 
 
 def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int], object] | None = None) -> Inspection:
@@ -59,15 +63,17 @@ def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int]
         ()
     """
     bad = {problem.image_id for problem in dataset.problems if problem.fatal}
-    shapes, hashes, problems = {}, {}, []
+    shapes, hashes, states, problems = {}, {}, {}, []
     for image, result in _decode_all(dataset.images, bad, _cores() if workers < 0 else max(1, workers)):
         if result is not None and not result.trouble:
             shapes[image.id], hashes[image.id] = result.shape, result.digest
+            if result.state is not None:
+                states[image.id] = result.state
         elif result is not None:
             problems.append(Problem(result.trouble, image.path, image_id=image.id))
         if progress is not None:
             progress(1)
-    return Inspection(shapes, hashes, tuple(problems))
+    return Inspection(shapes, hashes, tuple(problems), states)
 
 
 def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Literal["stop", "skip"]) -> Dataset:
@@ -186,12 +192,14 @@ def _decode_all(
 
 
 def _inspect(image: LabelledImage) -> _Result:
+    # Before it is read: a file that changes meanwhile is then found to have another time.
+    state = file_state(image.path)
     try:
         data = read_bytes(image.path)
         height, width, _ = decode_image(data, image.path).shape
     except DatasetError as error:
         return _Result((0, 0), "", str(error).removeprefix(f"{image.path}: "))
-    return _Result((height, width), hashlib.blake2b(data, digest_size=16).hexdigest(), "")
+    return _Result((height, width), content_hash(data), "", state)
 
 
 def _cores() -> int:

@@ -6,7 +6,7 @@ and a subclass of the contract test.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from recamlabel.errors import ConfigError
@@ -18,6 +18,7 @@ from recamlabel.export.huggingface import HuggingFaceFormat
 from recamlabel.export.labelstudio import LabelStudioFormat
 from recamlabel.export.mmseg import MmsegFormat
 from recamlabel.export.run import ExportResult, export_with
+from recamlabel.export.selection import ON_CHANGED, ONLY, OnChanged, Only, Wanted
 from recamlabel.export.source import SOURCES
 from recamlabel.export.voc import VocFormat
 from recamlabel.export.yolo import YoloFormat
@@ -27,11 +28,15 @@ __all__ = [
     "FORMATS",
     "IMAGE_MODES",
     "INSTANCES",
+    "ONLY",
+    "ON_CHANGED",
     "SOURCES",
     "ExportOptions",
     "ExportResult",
     "Format",
     "ImageMode",
+    "OnChanged",
+    "Only",
     "export_run",
     "get_format",
 ]
@@ -72,8 +77,11 @@ def export_run(
     format_name: str,
     out: Path,
     *,
-    what: str = "masks",
+    what: str | None = None,
     splits: Sequence[str] = (),
+    only: Only = "all",
+    ids: Path | Collection[str] | None = None,
+    on_changed: OnChanged = "stop",
     images: ImageMode | None = None,
     options: ExportOptions | None = None,
     check: bool = True,
@@ -86,16 +94,23 @@ def export_run(
         run: A run with finished masks.
         format_name: A name of ``FORMATS``.
         out: A new or empty folder, outside of the run and of the data set.
-        what: A name of ``SOURCES``: ``"masks"``, ``"segmenter"`` or ``"reviewed"``.
+        what: A name of ``SOURCES``: ``"masks"``, ``"segmenter"`` or ``"reviewed"``; None: ``"masks"``, and
+            ``"reviewed"`` where ``only`` is not ``"all"``.
         splits: Export these splits alone; empty: all images.
+        only: ``"accepted"``: images whose mask a reviewer accepted or painted; ``"reviewed"``: all with a decision,
+            except rejected ones; ``"all"``. Whatever it is, a mask that was rejected or is empty is never exported as
+            an image in which nothing is (:mod:`recamlabel.export.selection`).
+        ids: These images alone: ids, or a text file with one a line.
+        on_changed: ``"stop"`` where an image file is not the one that its mask was made from, or ``"skip"`` it.
         images: ``"link"``, ``"copy"`` or ``"none"``; None: the format's own default.
         options: What single formats are asked for.
         check: Read the export back and compare it with the masks before it is put in place.
 
     Raises:
-        ConfigError: An unknown name, or settings that do not go together.
+        ConfigError: An unknown name or id, or settings that do not go together.
         DatasetError: Names or a number of classes that the format cannot hold.
-        StoreError: The masks are not there, ``out`` cannot be used, or the export does not read back.
+        StoreError: The masks are not there, an image has changed since, no image is left, ``out`` cannot be used,
+            or the export does not read back.
         MissingExtraError: The format needs a package that is not installed.
 
     Example:
@@ -103,4 +118,5 @@ def export_run(
         400
     """
     format_ = get_format(format_name)
-    return export_with(format_, run, out, what=what, splits=splits, images=images, options=options, check=check)
+    wanted = Wanted(splits, only, ids, on_changed)
+    return export_with(format_, run, out, what=what, wanted=wanted, images=images, options=options, check=check)

@@ -19,6 +19,7 @@ IMAGE_MODES: tuple[ImageMode, ...] = get_args(ImageMode)
 Instances = Literal["class", "component"]
 INSTANCES: tuple[Instances, ...] = get_args(Instances)
 Naming = Literal["nested", "flat"]
+Kind = Literal["index", "instances"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,10 @@ class Format(Protocol):
 
     name: str
     description: str
+    kind: Kind
+    """``index``: a value for every pixel, 255 where nothing is known; ``instances``: objects alone, so that an image
+    without any is read as one in which nothing is. :mod:`recamlabel.export.selection` says what follows from that.
+    A format that does not say is taken for ``instances``, where less can go wrong."""
     naming: Naming
     """``nested``: ids with ``/`` become sub-folders; ``flat``: unique names without ``/``."""
     max_classes: int

@@ -14,7 +14,7 @@ from PIL import Image
 
 from recamlabel.classes import BACKGROUND_NAME, MAX_CLASSES
 from recamlabel.errors import ConfigError
-from recamlabel.export.base import INSTANCES, ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
+from recamlabel.export.base import INSTANCES, ImageMode, Item, Kind, Mask, Naming, Plan, Reading, without_ignore
 from recamlabel.export.json_rows import WHOLE_BYTES, AddRow, json_rows, read_rows
 from recamlabel.export.pngs import opencv_readings, pillow_reading
 from recamlabel.export.rle import Segment, coco_mask_tools, coco_rle, segments
@@ -26,6 +26,7 @@ class CocoFormat:
 
     name = "coco"
     description = "COCO: instances JSON (RLE), panoptic JSON and PNG, semantic PNG (mode L; 16 bit above 254 classes)"
+    kind: Kind = "instances"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES
     image_modes: tuple[ImageMode, ...] = ("link", "copy", "none")

@@ -14,7 +14,7 @@ from PIL import __version__ as pillow_version
 
 from recamlabel.classes import BACKGROUND_NAME, MAX_CLASSES_8BIT, ClassTable
 from recamlabel.errors import DatasetError
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading, without_ignore
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading, without_ignore
 from recamlabel.export.names import ignore_label, refuse_names
 from recamlabel.export.pngs import PALETTE, colour_png
 from recamlabel.export.readers import installed
@@ -27,6 +27,7 @@ class CvatFormat:
 
     name = "cvat"
     description = "CVAT 'Segmentation mask 1.1': annotations.zip with labelmap.txt, colour masks, ImageSets"
+    kind: Kind = "instances"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES_8BIT
     image_modes: tuple[ImageMode, ...] = ("none",)

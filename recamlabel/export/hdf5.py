@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from recamlabel.classes import MAX_CLASSES
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.storage.hdf5 import write_array
 
 FILE = "dataset.h5"
@@ -21,6 +21,7 @@ class Hdf5Format:
 
     name = "hdf5"
     description = "HDF5: dataset.h5 with masks/<id>, ids, image_paths, splits, shapes; class names as attribute"
+    kind: Kind = "index"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES
     image_modes: tuple[ImageMode, ...] = ("none",)

@@ -13,7 +13,7 @@ import numpy as np
 
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.errors import DatasetError
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.export.names import refuse_hidden
 from recamlabel.export.pngs import pillow_reading
 from recamlabel.export.readers import installed
@@ -47,6 +47,7 @@ class HuggingFaceFormat:
 
     name = "huggingface"
     description = "Hugging Face datasets: ImageFolder with columns image, label (mode L PNG), id; id2label.json"
+    kind: Kind = "index"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES_8BIT
     image_modes: tuple[ImageMode, ...] = ("link", "copy")

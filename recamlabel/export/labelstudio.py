@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.classes import MAX_CLASSES, ClassTable
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.export.brush_rle import decode, encode
 from recamlabel.export.json_rows import json_rows, read_rows
 from recamlabel.export.names import ignore_label, refuse_names
@@ -37,6 +37,7 @@ class LabelStudioFormat:
 
     name = "labelstudio"
     description = "Label Studio: tasks.json with BrushLabels predictions (its own RLE), label_config.xml"
+    kind: Kind = "instances"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES
     image_modes: tuple[ImageMode, ...] = ("none",)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.errors import StoreError
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.export.names import refuse_hidden
 from recamlabel.export.pngs import PALETTE, opencv_readings, pillow_reading
 from recamlabel.storage.atomic import write_text
@@ -81,6 +81,7 @@ class MmsegFormat:
 
     name = "mmseg"
     description = "MMSegmentation 1.x: img_dir, ann_dir (mode L PNG), dataset_config.py with classes and palette"
+    kind: Kind = "index"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES_8BIT
     image_modes: tuple[ImageMode, ...] = ("link", "copy", "none")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.classes import MAX_CLASSES_8BIT
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
-from recamlabel.errors import ConfigError, DatasetError, StoreError
+from recamlabel.data.changed import ChangedImage, changed_images, refuse_changed
+from recamlabel.errors import ConfigError, DatasetError
 from recamlabel.export.base import IMAGE_MODES, ExportOptions, Format, ImageMode, Item, Mask, Plan
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
 from recamlabel.export.place import check_out, place_image
+from recamlabel.export.selection import LeftOut, Rule, Wanted, choose, refuse_nothing
 from recamlabel.export.source import MaskFiles, open_source, read_mask, source_key
 from recamlabel.export.verify import Check, verify
+from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.progress import track
 from recamlabel.storage.atomic import placing, write_text
 from recamlabel.workspace import RunFolder
@@ -46,21 +49,37 @@ def export_with(
     run: RunFolder,
     out: Path,
     *,
-    what: str = "masks",
-    splits: Sequence[str] = (),
+    what: str | None = None,
+    wanted: Wanted | None = None,
     images: ImageMode | None = None,
     options: ExportOptions | None = None,
     check: bool = True,
 ) -> ExportResult:
     """As :func:`recamlabel.export.export_run`, with a format instead of its name."""
+    wanted, left = wanted or Wanted(), LeftOut()
+    what = what or ("masks" if wanted.only == "all" else "reviewed")
     catalog = load_catalog(run.path / CATALOG_FILE)
     with open_source(run, what) as source:
-        plan = build_plan(format_, run, catalog, what, splits, images, options or ExportOptions())
+        chosen = choose(catalog, run.path, wanted, left)
+        refuse_nothing(run.path, chosen, left)
+        plan = build_plan(format_, run, catalog, what, chosen, images, options or ExportOptions())
         format_.check(plan)
         place = check_out(out, run.path, catalog)
+        plan, gone = _with_unchanged(format_, plan, catalog, chosen, wanted, left)
+        kinds = ReviewFolder(run.path).kinds()
+        # A segmenter's mask is not the one that a reviewer saw.
+        rule = Rule({image.id: image for image in chosen}, kinds if what != "segmenter" else {})
+        selected = rule.apply(format_, plan, source, left)
+        plan, source = selected.plan, selected.source
+        refuse_nothing(run.path, plan.items, left)
+        notes = [*left.notes(wanted, plan.classes.ignore_id), *gone, *_other_masks(what, kinds, plan)]
         with placing(place) as folder:
-            notes = [*_place_images(format_, plan, folder), *format_.write(plan, folder, _masks(format_, plan, source))]
+            notes += [
+                *_place_images(format_, plan, folder),
+                *format_.write(plan, folder, _masks(format_, plan, source)),
+            ]
             record = {**plan.provenance, "images": len(plan.items), "class_names": plan.class_names}
+            record |= {"wanted": wanted.to_json(), **left.to_json()}
             write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             checks = verify(format_, plan, folder, source) if check else []
     return ExportResult(place, len(plan.items), tuple(notes), tuple(checks))
@@ -71,16 +90,15 @@ def build_plan(
     run: RunFolder,
     catalog: Catalog,
     what: str,
-    splits: Sequence[str],
+    chosen: Sequence[LabelledImage],
     images: ImageMode | None,
     options: ExportOptions,
 ) -> Plan:
     """What goes where, before any mask is read.
 
     Raises:
-        ConfigError: Unknown split or way with images, or one that the format has no place for.
+        ConfigError: Unknown way with images, or one that the format has no place for.
         DatasetError: More classes than the format can hold.
-        StoreError: The run has no image.
     """
     classes = catalog.dataset.classes
     if len(classes) > format_.max_classes:
@@ -89,9 +107,6 @@ def build_plan(
             f"the run has {len(classes)}. Formats without that limit: coco, hdf5, labelstudio"
         )
     mode = _image_mode(format_, images)
-    chosen = _images_of(catalog, splits)
-    if not chosen:
-        raise StoreError(f"{run.path}: no image to export")
     provenance = {
         "software": f"recamlabel {__version__}",
         "run": str(run.path.resolve()),
@@ -102,6 +117,50 @@ def build_plan(
     return Plan(classes, items, catalog.dataset.root, mode, options, provenance)
 
 
+def _with_unchanged(
+    format_: Format, plan: Plan, catalog: Catalog, chosen: Sequence[LabelledImage], wanted: Wanted, left: LeftOut
+) -> tuple[Plan, list[str]]:
+    """The plan without images whose files have changed, where that is wished, and what is to be said.
+
+    Where no image file is exported, one that has gone matters to nobody: the masks are those of the catalog.
+
+    Raises:
+        StoreError: Some have changed, and they are not to be left out.
+    """
+    changes = changed_images(catalog, chosen)
+    gone = [change for change in changes if change.kind == "gone" and plan.images == "none"]
+    changes = [change for change in changes if change not in gone]
+    if wanted.on_changed == "stop":
+        refuse_changed(changes, _way_out(format_, changes))
+    elif changes:
+        left.by_rule["changed"] = [change.id for change in changes]
+    names = {change.id for change in changes}
+    notes = []
+    if gone:
+        notes.append(
+            f"{len(gone)} of the image files cannot be read any more (first: {gone[0]}); not compared with them"
+        )
+    return replace(plan, items=tuple(item for item in plan.items if item.id not in names)), notes
+
+
+def _way_out(format_: Format, changes: Sequence[ChangedImage]) -> str:
+    if any(change.kind != "gone" for change in changes):
+        remedy = "put the old ones back, or run `recamlabel fit` again, which makes their masks anew"
+    else:
+        remedy = "put it back" + (", or use --images none" if "none" in format_.image_modes else "")
+    return f"{remedy}; --on-changed skip leaves such images out. Nothing was exported"
+
+
+def _other_masks(what: str, kinds: Mapping[str, str], plan: Plan) -> list[str]:
+    """That the review has painted masks which are not the ones exported."""
+    painted = sum(kinds.get(item.id) == "painted" for item in plan.items)
+    if what == "reviewed" or not painted:
+        return []
+    return [
+        f"{painted} of these masks were painted by a reviewer, and are exported as they were before: --what reviewed"
+    ]
+
+
 def _image_mode(format_: Format, images: ImageMode | None) -> ImageMode:
     if images is None:
         return format_.image_modes[0]
@@ -110,15 +169,6 @@ def _image_mode(format_: Format, images: ImageMode | None) -> ImageMode:
     if images not in format_.image_modes:
         raise ConfigError(f"--images {images}: not with {format_.name}, which takes: {', '.join(format_.image_modes)}")
     return images
-
-
-def _images_of(catalog: Catalog, splits: Sequence[str]) -> list[LabelledImage]:
-    dataset = catalog.dataset
-    for split in splits:
-        if split not in dataset.splits:
-            known = f"the splits are: {', '.join(dataset.splits)}" if dataset.splits else "the data set has no splits"
-            raise ConfigError(f"unknown split {split!r}; {known}")
-    return [image for image in dataset.images if not splits or image.split in splits]
 
 
 def _items(format_: Format, catalog: Catalog, images: Sequence[LabelledImage]) -> Iterator[Item]:

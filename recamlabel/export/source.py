@@ -46,9 +46,15 @@ SOURCES: dict[str, Source] = {
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """The open files of a source."""
+    """The open files of a source.
+
+    Args:
+        files: Of those that hold an image the first counts.
+        unknown: Ids of images about which nothing is known, whatever the files have: all their pixels are ignored.
+    """
 
     files: tuple[h5py.File, ...]
+    unknown: frozenset[str] = frozenset()
 
     def find(self, image_id: str) -> h5py.Dataset:
         """The mask of an image, from the first file that has it. Raises StoreError where none has."""
@@ -93,7 +99,7 @@ def read_mask(masks: MaskFiles, item: Item, table: ClassTable) -> Mask:
         StoreError: Missing, of another size than the image, or with values that are no class id.
     """
     stored = masks.find(item.id)
-    mask = np.asarray(stored[()])
+    mask = np.asarray(stored[()]) if item.id not in masks.unknown else np.full(stored.shape, table.ignore_id)
     place = f"{stored.file.filename}: mask of {item.id!r}"
     remedy = "review it again" if Path(stored.file.filename).match(MASKS_FILE) else "run `recamlabel masks` again"
     if mask.shape != item.shape:

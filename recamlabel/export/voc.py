@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recamlabel.classes import MAX_CLASSES_8BIT
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.export.names import refuse_names
 from recamlabel.export.pngs import opencv_readings, pillow_reading, save_palette_mask
 from recamlabel.storage.atomic import write_text
@@ -19,6 +19,7 @@ class VocFormat:
 
     name = "voc"
     description = "PASCAL VOC: SegmentationClass (mode P, VOC palette), JPEGImages, ImageSets/Segmentation, labels.txt"
+    kind: Kind = "index"
     naming: Naming = "nested"
     max_classes = MAX_CLASSES_8BIT
     image_modes: tuple[ImageMode, ...] = ("link", "copy", "none")

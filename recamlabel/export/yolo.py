@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recamlabel.classes import MAX_CLASSES_8BIT
-from recamlabel.export.base import ImageMode, Item, Mask, Naming, Plan, Reading
+from recamlabel.export.base import ImageMode, Item, Kind, Mask, Naming, Plan, Reading
 from recamlabel.export.pngs import opencv_readings, pillow_reading
 from recamlabel.export.polygons import Polygon, fill, opencv, polygons
 from recamlabel.export.readers import installed
@@ -27,6 +27,7 @@ class YoloFormat:
 
     name = "yolo"
     description = "Ultralytics YOLO: polygon labels with data.yaml, and semantic_masks PNG with semantic.yaml"
+    kind: Kind = "instances"
     # Ultralytics finds labels by replacing the last folder called 'images': ids must not bring one along.
     naming: Naming = "flat"
     max_classes = MAX_CLASSES_8BIT

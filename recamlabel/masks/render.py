@@ -28,6 +28,7 @@ from recamlabel.masks.evidence import (
     margin_limit,
     with_background,
 )
+from recamlabel.masks.pngs import PngMark, png_mark, save_record
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.masks.rescue import keep_labelled
 from recamlabel.progress import Advance
@@ -225,7 +226,7 @@ def _expected(
 def render_masks(
     job: RenderJob, run: Path, key: str, attributes: Mapping[str, Any], limit: float, advance: Advance, workers: int
 ) -> dict[str, int]:
-    """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done.
+    """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done, with the PNG's record.
 
     Args:
         job: What they are rendered from.
@@ -245,10 +246,12 @@ def render_masks(
     fresh.mkdir()
     pixels = np.zeros(len(table) + 1, dtype=np.int64)
     ignored = 0
+    marks: dict[str, PngMark] = {}
 
     def render(image: LabelledImage, stored: Stored) -> tuple[NDArray[np.generic], MaskQuality, NDArray[np.int64]]:
         mask, quality = render_one(job, image, stored, limit)
         save_mask(fresh / f"{image.id}.png", mask)
+        marks[image.id] = png_mark(fresh / f"{image.id}.png")
         return mask, quality, np.bincount(mask.ravel(), minlength=table.ignore_id + 1)
 
     with ShardedWriter(run / "masks.h5", key, attributes, resume=False) as writer:
@@ -259,6 +262,7 @@ def render_masks(
             advance()
         writer.finish()
     swap_folder(fresh, run / "masks")
+    save_record(run, key, marks)
     return {**{table.name_of(number): int(count) for number, count in enumerate(pixels)}, "ignored": ignored}
 
 

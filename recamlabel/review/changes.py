@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recamlabel.data.catalog import Catalog
-from recamlabel.data.decode import read_image
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.review.gallery import SIDE, Layer, Tile, tile
 from recamlabel.review.layers import mask_layer
-from recamlabel.review.pictures import thumbnail
+from recamlabel.review.photographs import Photographs
 from recamlabel.storage.hdf5 import open_store
 from recamlabel.workspace import RunFolder
 
@@ -60,14 +58,14 @@ class Changes:
     notes: tuple[Decision, ...]
 
 
-def read_changes(run: RunFolder, catalog: Catalog) -> Changes | None:
+def read_changes(run: RunFolder, photographs: Photographs) -> Changes | None:
     """What review changed in a run, or None where nobody reviewed it.
 
     Raises:
         StoreError: A file of the review or of the run is damaged.
         DatasetError: An image cannot be read.
     """
-    review = ReviewFolder(run.path)
+    review, catalog = ReviewFolder(run.path), photographs.catalog
     decisions = {name: one for name, one in review.decisions().items() if name in catalog.shapes}
     if not decisions:
         return None
@@ -84,7 +82,7 @@ def read_changes(run: RunFolder, catalog: Catalog) -> Changes | None:
     )
     return Changes(
         counts,
-        tuple(_pictures(run, review, catalog, ranked[:PICTURED], shares, decisions, kinds)),
+        tuple(_pictures(run, review, photographs, ranked[:PICTURED], shares, decisions, kinds)),
         len(ranked),
         tuple(one for one in decisions.values() if one.status == "rejected"),
         tuple(one for one in decisions.values() if one.note or one.status == "fix"),
@@ -107,7 +105,7 @@ def _shares(run: RunFolder, review: ReviewFolder, kinds: dict[str, str]) -> dict
 def _pictures(
     run: RunFolder,
     review: ReviewFolder,
-    catalog: Catalog,
+    photographs: Photographs,
     names: list[str],
     shares: dict[str, float],
     decisions: dict[str, Decision],
@@ -115,12 +113,11 @@ def _pictures(
 ) -> list[ChangedMask]:
     if not names:
         return []
-    paths = {image.id: image.path for image in catalog.images}
-    table, shown = catalog.dataset.classes, []
+    table, shown = photographs.catalog.dataset.classes, []
     with ExitStack() as stack:
         pseudo, kept = (stack.enter_context(open_store(path)) for path in (run.path / "masks.h5", review.masks_path))
         for name in names:
-            small = thumbnail(read_image(paths[name]), SIDE)
+            small = photographs.small(name, SIDE)
             before, after = (
                 mask_layer(file[name][()], small.shape[0], small.shape[1], table) for file in (pseudo, kept)
             )

@@ -14,7 +14,7 @@ from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
-from recamlabel.errors import StoreError
+from recamlabel.data.changed import changed_images, refuse_changed
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.progress import track
@@ -77,7 +77,7 @@ def export_review(
         device: Where the classifier is asked for its confidences.
 
     Raises:
-        StoreError: The masks are not finished or damaged, or an image is not where it was.
+        StoreError: The masks are not finished or damaged, or an image is not the one that its mask was made from.
     """
     catalog = load_catalog(run.path / CATALOG_FILE)
     _check_images(catalog)
@@ -102,12 +102,11 @@ def export_review(
 
 
 def _check_images(catalog: Catalog) -> None:
-    gone = [image.path for image in catalog.images if not image.path.is_file()]
-    if gone:
-        raise StoreError(
-            f"{gone[0]}: no such image{f', nor {len(gone) - 1} others' if len(gone) > 1 else ''}; put it back, or run "
-            "`recamlabel fit SOURCE --out RUN` with the images where they are now. Nothing was exported"
-        )
+    refuse_changed(
+        changed_images(catalog),
+        "put back what the masks were made from, or run `recamlabel fit SOURCE --out RUN` with the images as they are "
+        "now. Nothing was exported",
+    )
 
 
 def _open(link: Link, facts: RunFacts, result: ExportResult) -> Any:

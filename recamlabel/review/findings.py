@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from recamlabel.data.catalog import Catalog
-from recamlabel.data.decode import read_image
 from recamlabel.errors import StoreError
 from recamlabel.review.gallery import Tile, tile
-from recamlabel.review.pictures import thumbnail
+from recamlabel.review.photographs import Photographs
 from recamlabel.workspace import RunFolder
 
 GATE_STAGE, GATE_FILE = "gate", "gate.json"
@@ -49,7 +46,7 @@ class Findings:
     suspects: tuple[SuspectList, ...]
 
 
-def read_findings(run: RunFolder, catalog: Catalog) -> Findings | None:
+def read_findings(run: RunFolder, photographs: Photographs) -> Findings | None:
     """The findings of a run, or None where the gate was not run for its present labels.
 
     Raises:
@@ -58,7 +55,7 @@ def read_findings(run: RunFolder, catalog: Catalog) -> Findings | None:
     """
     if run.stage_state(GATE_STAGE) != "finished":
         return None
-    path, paths = run.path / GATE_FILE, {image.id: image.path for image in catalog.images}
+    path = run.path / GATE_FILE
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         order = ("do not trust", "weak", "ok")
@@ -71,14 +68,14 @@ def read_findings(run: RunFolder, catalog: Catalog) -> Findings | None:
             (
                 _listed(
                     tree["doubtful"],
-                    paths,
+                    photographs,
                     "Labels that never fire",
                     "Labelled, but the model sees no more of the class than in images without it: a wrong label, or an "
                     "object that is small, hidden or unusual.",
                 ),
                 _listed(
                     tree["missing"],
-                    paths,
+                    photographs,
                     "Probably missing labels",
                     "Not labelled, but the model is as sure of the class as in images with it.",
                 ),
@@ -88,11 +85,9 @@ def read_findings(run: RunFolder, catalog: Catalog) -> Findings | None:
         raise StoreError(f"{path}: damaged ({error!r}); delete it and run `recamlabel fit` again") from None
 
 
-def _listed(rows: list[Mapping[str, Any]], paths: Mapping[str, Path], title: str, meaning: str) -> SuspectList:
+def _listed(rows: list[Mapping[str, Any]], photographs: Photographs, title: str, meaning: str) -> SuspectList:
     tiles = [
-        tile(
-            f"{row['name']}? {row['image']}", f"Image {row['image']}", thumbnail(read_image(paths[row["image"]]), SIDE)
-        )
+        tile(f"{row['name']}? {row['image']}", f"Image {row['image']}", photographs.small(row["image"], SIDE))
         for row in rows[:PICTURED]
     ]
     return SuspectList(title, meaning, tuple(rows[:LISTED]), tuple(tiles), len(rows))

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog
-from recamlabel.data.decode import read_image
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.reviewed import MASKS_FILE, Decision, ReviewFolder
 from recamlabel.progress import Advance
 from recamlabel.review.identity import mask_digest
 from recamlabel.review.layers import map_layer, mask_layer
-from recamlabel.review.pictures import Picture, data_uri, thumbnail
+from recamlabel.review.photographs import Photographs
+from recamlabel.review.pictures import Picture, data_uri
 from recamlabel.review.scores import QualityScores
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
@@ -72,6 +72,7 @@ class Card:
         quality: Its entry in ``quality.json``, or None.
         decision: What is recorded in ``RUN/review/``, or None.
         digest: Of the mask that a decision is about.
+        changed: Why the photograph is not the one that the masks were made from, or "".
     """
 
     id: str
@@ -83,6 +84,7 @@ class Card:
     quality: Mapping[str, Any] | None
     decision: Decision | None
     digest: str
+    changed: str = ""
 
 
 def choose_images(images: Sequence[LabelledImage], table: ClassTable, count: int) -> list[LabelledImage]:
@@ -127,6 +129,7 @@ class Gallery:
     ) -> None:
         self.run, self.catalog, self.truth, self.quality = run, catalog, truth, quality
         self.table = catalog.dataset.classes
+        self.photographs = Photographs(catalog)
         self.matched = {} if truth is None else truth.match(image.id for image in catalog.images)
         self.review = ReviewFolder(run.path)
         self.decisions, self.kinds = self.review.decisions(), self.review.kinds()
@@ -160,7 +163,7 @@ class Gallery:
             cards = []
             # Decoding large photographs is most of the work, and Pillow does it outside the interpreter's lock.
             with ThreadPoolExecutor(DECODERS) as pool:
-                for image, small in zip(images, pool.map(_small, images), strict=True):
+                for image, small in zip(images, pool.map(self._small, images), strict=True):
                     cards.append(self._card(image, small, files))
                     advance()
         return cards
@@ -196,7 +199,11 @@ class Gallery:
             None if self.quality is None else self.quality.images.get(image.id),
             self.decisions.get(image.id),
             "" if subject is None else mask_digest(subject),
+            self.photographs.changed[image.id].what if image.id in self.photographs.changed else "",
         )
+
+    def _small(self, image: LabelledImage) -> Picture:
+        return self.photographs.small(image.id, SIDE)
 
     def _true_mask(self, image: LabelledImage) -> NDArray[np.integer] | None:
         path = self.matched.get(image.id)
@@ -218,10 +225,6 @@ class Gallery:
         if mask is None:
             return ()
         return (Layer("", f"{kind} of {image.id}", mask_layer(mask, small.shape[0], small.shape[1], self.table)),)
-
-
-def _small(image: LabelledImage) -> Picture:
-    return thumbnail(read_image(image.path), SIDE)
 
 
 def _read(file: h5py.File | None, image_id: str) -> NDArray[np.integer] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.data.changed import changed_images
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.scoring import stored
 from recamlabel.masks.reviewed import Decision, ReviewFolder, Status
@@ -43,6 +44,7 @@ class ImportResult:
         outdated: Images whose mask has changed since it was looked at; left as they were.
         superseded: Images about which something newer is recorded; left as they were.
         other_masks: Keys of earlier states of the masks that decisions were made for.
+        changed: Decided images whose file is not the one that the masks were made from.
     """
 
     recorded: tuple[Decision, ...]
@@ -50,6 +52,7 @@ class ImportResult:
     outdated: tuple[str, ...]
     superseded: tuple[str, ...]
     other_masks: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What changed, for people, a sentence a line."""
@@ -71,6 +74,11 @@ class ImportResult:
             lines.append(
                 f"not taken: {count(len(self.superseded), 'image')} with a later decision in review/decisions.jsonl: "
                 f"{named(self.superseded)}"
+            )
+        if self.changed:
+            lines.append(
+                f"warning: the photographs of {count(len(self.changed), 'decided image')} are not those that the masks "
+                f"were made from: {named(self.changed)}; run `recamlabel fit` again and look at their masks anew"
             )
         return lines
 
@@ -107,7 +115,9 @@ def import_decisions(run: RunFolder, files: Sequence[Path], *, take: str | None 
         present = _Present(masks, review)
         result = _sort(entries, review.decisions(), present, identity.masks)
         review.add(result.recorded, present, catalog.dataset.classes.ignore_id)
-    return result
+    decided = {decision.image for decision in result.recorded}
+    changes = changed_images(catalog, [image for image in catalog.images if image.id in decided])
+    return replace(result, changed=tuple(change.id for change in changes))
 
 
 def _check(file: DecisionFile, identity: Identity, images: Collection[str], folder: Path) -> None:

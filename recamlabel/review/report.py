@@ -15,7 +15,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.progress import track
+from recamlabel.progress import say, track
 from recamlabel.review.changes import read_changes
 from recamlabel.review.curves import charts
 from recamlabel.review.findings import read_findings
@@ -43,7 +43,7 @@ def write_report(
     """Write ``RUN/report.html``: a page that needs no other file and no network, to look at and to review on.
 
     Above 200 images further pages ``report-2.html``, … hold the rest; those of an earlier, longer
-    report are removed.
+    report are removed. Photographs that are not those the masks were made from are named, and marked on their cards.
 
     Args:
         run: A run; what is not made yet is left out and says so.
@@ -68,6 +68,8 @@ def write_report(
     catalog = load_catalog(run.path / CATALOG_FILE)
     truth = None if truth_dir is None else TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     gallery = Gallery(run, catalog, truth, read_quality_scores(run))
+    if warning := gallery.photographs.warning():
+        say(f"warning: {warning}")
     _write_pages(run, catalog, gallery, gallery.choose(max_images))
     return run.path / REPORT_FILE
 
@@ -120,6 +122,7 @@ class _Pages:
             ignore_colour=colours[-1],
             legend=[(number, table.name_of(number)) for number in range(1, len(table) + 1)],
             cards=cards,
+            changed_photographs=self.gallery.photographs.warning(),
             ordered=self.gallery.quality is not None,
             shown=sum(map(len, self.parts)),
             total=len(self.catalog.images),
@@ -158,14 +161,14 @@ class _Pages:
         names = [table.name_of(number) for number in range(len(table) + 1)]
         return {
             "summary": _summary(run, catalog),
-            "gate": read_findings(run, catalog),
+            "gate": read_findings(run, self.gallery.photographs),
             "scores": scores,
             "level": level,
             "rounds": round_rows(run),
             "reviewed_rounds": review_rows(run),
             "round_pages": {name: (run.path / name).is_file() for name in COMPARISONS},
             "warnings": truth_warnings(level, scores),
-            "changes": read_changes(run, catalog),
+            "changes": read_changes(run, self.gallery.photographs),
             "headline": next((row for row in scores if row["key"] == "masks"), None),
             "classes": list(class_rows(run, names, positives, self.gallery.quality)),
             "class_columns": [NAMES[what] for what in scored(run)],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from export_by_hand import tiny_run
 from PIL import Image
+from run_by_hand import with_present_images
 
 from recamlabel.errors import ConfigError, MissingExtraError, StoreError
 from recamlabel.export import FORMATS, SOURCES, export_run
@@ -102,6 +103,7 @@ def test_images_turned_by_exif_are_counted(run: RunFolder, tmp_path: Path) -> No
     Image.new("RGB", (2, 4)).save(path, exif=exif)
     catalog["images"][0]["path"] = str(path)
     (run.path / "dataset.json").write_text(json.dumps(catalog))
+    with_present_images(run)
     notes = export_run(run, "mmseg", tmp_path / "out").notes
     assert notes[0].startswith("1 images are to be turned by their EXIF data, and their masks are upright")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from export_by_hand import CLASSES, hostile_run, scattered_mask
 from PIL import Image
-from run_by_hand import TinyImage, make_run
+from run_by_hand import TinyImage, make_run, with_present_images
 
 from recamlabel.errors import StoreError
 from recamlabel.export import ExportOptions, export_run
@@ -87,6 +87,7 @@ def test_torchvision_reads_voc(tmp_path: Path) -> None:
         row["path"] = str(image.with_suffix(".jpg"))
         Image.open(image).save(row["path"])
     (run.path / "dataset.json").write_text(json.dumps(catalog))
+    with_present_images(run)
     result = export_run(run, "voc", tmp_path / "devkit" / "VOCdevkit" / "VOC2012")
     assert result.notes == ()
     data = datasets.VOCSegmentation(str(tmp_path / "devkit"), year="2012", image_set="train", download=False)
