@@ -213,6 +213,22 @@ def test_facts_tables_and_curves(run: RunFolder) -> None:
         assert part in text, part
 
 
+def test_a_labelled_class_without_a_pixel_has_a_badge_and_is_first(run: RunFolder) -> None:
+    plain = {"withheld": 0.0, "withheld_classes": {}, "missing": [], "kept": []}
+    images = {
+        "images/b": {**plain, "score": 0.0, "classes": {EVIL: 0.0, CLASSES[1]: 0.4}, "missing": [EVIL]},
+        "images/a": {**plain, "score": 0.3, "classes": {EVIL: 0.2}, "kept": [EVIL]},
+        "images/c": {**plain, "score": 0.9, "classes": {}},
+    }
+    (run.path / "quality.json").write_text(json.dumps({"order": list(images), "images": images}))
+    run.finish("quality", "key", 0.0, ["quality.json"])
+    page = page_of(write_report(run))
+    badges = [attributes["class"] for attributes in page.named("span") if "badge" in (attributes.get("class") or "")]
+    assert badges == ["badge", "badge doubt"]
+    assert f"missing: {EVIL}" in page.text and f"own level: {EVIL}" in page.text
+    assert page.text.index("missing: ") < page.text.index("own level: ")
+
+
 def test_unfinished_run(run: RunFolder) -> None:
     for name in ("maps.h5", "masks.h5", "log.jsonl"):
         (run.path / name).unlink()
