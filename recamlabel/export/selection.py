@@ -21,6 +21,7 @@ from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.export.base import Format, Item, Kind, Mask, Plan
 from recamlabel.export.source import MaskFiles, read_mask
+from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.progress import track
 
@@ -83,12 +84,15 @@ class LeftOut:
         by_rule: The same for those that the rule is about, and for changed files.
         unknown: Ids of images whose mask is written as ignored pixels alone, by reason.
         missing: Names of the labelled classes that a mask lacks while it has others, by image id.
+        own_level: Names of the classes that a mask has at a level of their own only
+            (:mod:`recamlabel.masks.rescue`), by image id.
     """
 
     by_only: dict[str, list[str]] = field(default_factory=dict)
     by_rule: dict[str, list[str]] = field(default_factory=dict)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    own_level: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For the record, by reason."""
@@ -97,6 +101,7 @@ class LeftOut:
             "left_out": {reason: ids for reason, ids in joined.items() if ids},
             "written_as_ignored": self.unknown,
             "labelled_but_missing": self.missing,
+            "at_a_level_of_their_own": self.own_level,
         }
 
     def notes(self, wanted: Wanted, ignore_id: int) -> list[str]:
@@ -119,6 +124,11 @@ class LeftOut:
                 f"{'; …' if len(self.missing) > NAMED else ''}): a trainer reads that object as background. Paint or "
                 "reject them in `recamlabel review`, try a lower `recamlabel masks --threshold`, or leave them out "
                 "with --ids"
+            )
+        if self.own_level:
+            lines.append(
+                f"{_images(len(self.own_level))} with a class that no pixel had above the background level: its best "
+                "region is in the mask, and doubtful; `--only accepted` exports what a reviewer has accepted"
             )
         if lines:
             lines.append("recamlabel-export.json has the ids of these images")
@@ -238,6 +248,9 @@ class Rule:
             return None  # a reviewer has seen that nothing is there
         if reason is None and (missing := _missing(mask, image, table)):
             left.missing[item.id] = missing
+        kept = [] if kind is not None else source.find(item.id).attrs.get(KEPT_IDS, ())
+        if reason is None and len(kept):
+            left.own_level[item.id] = [table.name_of(int(number)) for number in kept]
         return reason
 
 

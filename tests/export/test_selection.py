@@ -139,6 +139,15 @@ def test_a_labelled_class_that_the_mask_lacks_is_said(run: RunFolder, tmp_path: 
     assert "--ids" in note and record(result)["labelled_but_missing"] == {"i/half": ["dog"]}
 
 
+def test_a_class_at_a_level_of_its_own_is_said_until_it_is_accepted(run: RunFolder, tmp_path: Path) -> None:
+    with h5py.File(run.path / "masks.h5", "a") as file:
+        for name in ("i/good", "i/noted"):
+            file[name].attrs["kept_ids"] = np.array([1], np.int32)
+    result = export_run(run, "hdf5", tmp_path / "out", what="reviewed")
+    assert any(note.startswith("1 image with a class that no pixel had above the background") for note in result.notes)
+    assert record(result)["at_a_level_of_their_own"] == {"i/noted": ["cat"]}
+
+
 def test_an_image_of_which_nothing_is_labelled_is_no_negative(tmp_path: Path) -> None:
     """Neither present nor absent is unknown: an empty mask of such an image says nothing either."""
     none = np.zeros((0, 2, 2))
