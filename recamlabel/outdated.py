@@ -41,11 +41,11 @@ def outdated_note(run: RunFolder, stage: str) -> str:
     if not why:
         return ""
     ways = f"`recamlabel fit {run.path}` trains it again, the earlier setting makes it current again"
-    return f"note: the segmenter is outdated ({why}); {ways}"
+    return f"the segmenter is outdated ({why}); {ways}"
 
 
 def say_if_outdated(run: RunFolder, stage: str) -> None:
     """Say :func:`outdated_note`, where there is one."""
     note = outdated_note(run, stage)
     if note:
-        say(note)
+        say(f"note: {note}")

@@ -48,7 +48,7 @@ class Redo:
             >>> print("\\n".join(redo.lines()))
             run: 1 setting differs from what the run was made with
               seed 0 -> 1
-            run: redoes recam (61 s), maps (3 s): about 64 s
+            run: redoes recam (61 s), maps (3 s), which took 64 s last time
             (`recamlabel fit run` alone goes on with the run's own settings)
         """
         if not self.stages:
@@ -60,7 +60,8 @@ class Redo:
             lines += [f"  {text}" for text in self.settings[:SHOWN]]
             lines += [f"  and {len(self.settings) - SHOWN} more"] * (len(self.settings) > SHOWN)
         each = ", ".join(f"{name} ({duration(seconds)})" for name, seconds in self.stages)
-        lines.append(f"{self.run}: redoes {each}: about {duration(sum(seconds for _, seconds in self.stages))}")
+        total = duration(sum(seconds for _, seconds in self.stages))
+        lines.append(f"{self.run}: redoes {each}, which took {total} last time")
         if self.settings:
             lines.append(f"(`recamlabel fit {self.run}` alone goes on with the run's own settings)")
         return lines
@@ -142,7 +143,7 @@ def _reasons(run: RunFolder, catalog: Catalog, origin: str, redone: Sequence[str
     if dataset.get("fingerprint", "") not in ("", catalog.fingerprint()):
         yield from _data_changes(run, catalog)
     since = next((why for why in (why_outdated(run, name) for name in redone) if why), "")
-    if since:
+    if since and "masks" not in redone:
         yield f"the masks were rendered again since the segmenter was trained ({since})"
 
 

@@ -35,7 +35,7 @@ def summary_lines(run: RunFolder) -> list[str]:
     return [
         f"level:    {_level(run)}",
         f"withheld: {_withheld(run)}",
-        f"masks:    {_masks(run)}",
+        f"doubtful: {_masks(run)}",
         f"classes:  {_classes(run)}",
         f"next:     {next_step(run)}",
     ]
@@ -62,7 +62,7 @@ def _masks(run: RunFolder) -> str:
         return f"not scored: {tree}"
     rows = tree.get("images", {})
     doubtful = sum(row.get("score", 1.0) < DOUBTFUL for row in rows.values())
-    parts = [f"{doubtful} of {_count(len(rows), 'image')} doubtful (score below {DOUBTFUL})"]
+    parts = [f"{doubtful} of {_count(len(rows), 'mask')} with a score below {DOUBTFUL}"]
     # Runs of earlier versions did not look for them: then nothing is claimed.
     if "missing" in tree:
         missing = {name: labels for name, labels in tree["missing"].items() if labels}

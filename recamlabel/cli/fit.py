@@ -110,6 +110,11 @@ def fit(
         _refuse_beside_own_settings(out)
         _go_on(source, assignments, given, with_review, None if dry_run else hooks)
         return
+    if (source / RUN_FILE).is_file():
+        raise click.UsageError(
+            f"--out: {source} is a run, which goes on with `recamlabel fit {source}`; for another run give the labels "
+            "as SOURCE"
+        )
     if out is None:
         raise click.UsageError("Missing option '--out'. (Without it SOURCE is an earlier run, and this is none.)")
     config = load_config(preset, config_file, assignments, given)
