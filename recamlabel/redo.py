@@ -156,15 +156,15 @@ def _data_changes(run: RunFolder, now: Catalog) -> Iterator[str]:
     old, new = ({image.id: image for image in catalog.images} for catalog in (before, now))
     both = [name for name in new if name in old]
     counts = {
-        "images added": len(new) - len(both),
-        "images gone": len(old) - len(both),
-        "images with other labels": sum(
+        "added": len(new) - len(both),
+        "gone": len(old) - len(both),
+        "with other labels": sum(
             (old[name].present, old[name].absent) != (new[name].present, new[name].absent) for name in both
         ),
-        "images in another split": sum(old[name].split != new[name].split for name in both),
-        "images with other pixels": sum(before.hashes[name] != now.hashes[name] for name in both),
+        "in another split": sum(old[name].split != new[name].split for name in both),
+        "with other pixels": sum(before.hashes[name] != now.hashes[name] for name in both),
     }
-    changes = [f"{count} {what}" for what, count in counts.items() if count]
+    changes = [f"{count} image{'s' * (count > 1)} {what}" for what, count in counts.items() if count]
     if before.dataset.classes.names != now.dataset.classes.names:
         changes.append("another class table")
     yield f"the data changed: {', '.join(changes) or 'another order of the images'}"

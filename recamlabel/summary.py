@@ -82,7 +82,7 @@ def _classes(run: RunFolder) -> str:
         return str(tree["note"])
     verdicts = {verdict: [one["name"] for one in tree["classes"] if one["verdict"] == verdict] for verdict in VERDICTS}
     parts = [f"{words} {_named(verdicts[verdict])}" for verdict, words in VERDICTS.items() if verdicts[verdict]]
-    return "; ".join(parts) or f"all {len(tree['classes'])} can be trusted, as far as the labels tell"
+    return "; ".join(parts) or "none that is not to be trusted"
 
 
 def next_step(run: RunFolder) -> str:
