@@ -44,9 +44,8 @@ def summary_lines(run: RunFolder) -> list[str]:
 def _level(run: RunFolder) -> str:
     if run.stage_state("masks") != FINISHED:
         return "no masks yet"
-    facts = run.state.stages["masks"]
-    origin = facts.get("threshold_origin")
-    return f"{facts['threshold']:.2f}" + (f" ({origin})" if origin else "")
+    level, origin = (run.state.stages["masks"].get(name) for name in ("threshold", "threshold_origin"))
+    return ("not recorded" if level is None else f"{level:.2f}") + (f" ({origin})" if origin else "")
 
 
 def _withheld(run: RunFolder) -> str:
@@ -64,14 +63,16 @@ def _masks(run: RunFolder) -> str:
     doubtful = sum(row.get("score", 1.0) < DOUBTFUL for row in rows.values())
     parts = [f"{doubtful} of {_count(len(rows), 'mask')} with a score below {DOUBTFUL}"]
     # Runs of earlier versions did not look for them: then nothing is claimed.
-    if "missing" in tree:
-        missing = {name: labels for name, labels in tree["missing"].items() if labels}
-        labels = sum(map(len, missing.values()))
-        where = f" in {_count(len(missing), 'image')}" if labels else ""
-        parts.insert(
-            0, f"{_count(labels, 'labelled object') if labels else 'no labelled object'} without a pixel{where}"
-        )
+    if isinstance(missing := tree.get("missing"), dict):
+        parts.insert(0, _missing(missing))
     return "; ".join(parts)
+
+
+def _missing(missing: Mapping[str, list[str]]) -> str:
+    images = [labels for labels in missing.values() if labels]
+    if not images:
+        return "no labelled object without a pixel"
+    return f"{_count(sum(map(len, images)), 'labelled object')} without a pixel in {_count(len(images), 'image')}"
 
 
 def _classes(run: RunFolder) -> str:
