@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from recamlabel.memory import peak_megabytes, reset_peak
@@ -11,7 +11,7 @@ from recamlabel.plan import Stage
 from recamlabel.progress import say
 from recamlabel.stages import StageContext
 from recamlabel.training.allocator import freed_memory_kept
-from recamlabel.workspace import INDEPENDENT_STAGES, RunFolder
+from recamlabel.workspace import INDEPENDENT_STAGES, STANDS_ON, RunFolder
 
 
 def run_stage(context: StageContext, stage: Stage) -> bool:
@@ -20,7 +20,7 @@ def run_stage(context: StageContext, stage: Stage) -> bool:
     if run.is_current(stage.name, stage.key):
         say(f"{stage.name}: up to date, skipped")
         return False
-    run.begin(stage.name)
+    run.begin(stage.name, keep=STANDS_ON if stage.name == "masks" else ())
     run.log(stage=stage.name, event="start", key=stage.key)
     began = time.monotonic()
     reset_peak()
@@ -38,7 +38,24 @@ def invalidate(run: RunFolder, stages: Sequence[Stage]) -> None:
 
     Otherwise an interrupted redo would leave old results beside new labels.
     """
+    for name, kept in _stale(run, stages):
+        run.begin(name, keep=kept)
+
+
+def forgotten(run: RunFolder, stages: Sequence[Stage]) -> list[str]:
+    """Names of the recorded stages that :func:`invalidate` would forget."""
+    gone = [name for first, kept in _stale(run, stages) for name in run.forgotten_with(first) if name not in kept]
+    return list(dict.fromkeys(gone))
+
+
+def _stale(run: RunFolder, stages: Sequence[Stage]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The stages to begin again, and with each the later ones that stay.
+
+    Where the masks are the first, what stands on masks of the very key that they are to have again stays.
+    """
     stale = [stage.name for stage in stages if not run.is_current(stage.name, stage.key)]
-    dependent = [name for name in stale if name not in INDEPENDENT_STAGES]
-    for name in [*dependent[:1], *(name for name in stale if name in INDEPENDENT_STAGES)]:
-        run.begin(name)
+    first = next((name for name in stale if name not in INDEPENDENT_STAGES), None)
+    if first is not None:
+        same = [stage.name for stage in stages if run.state.stages.get(stage.name, {}).get("key") == stage.key]
+        yield first, tuple(name for name in same if name in STANDS_ON) if first == "masks" else ()
+    yield from ((name, ()) for name in stale if name in INDEPENDENT_STAGES)

@@ -10,6 +10,7 @@ from recamlabel.adapters.base import Dataset
 from recamlabel.config import config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.devices import pick_device
+from recamlabel.outdated import say_if_outdated
 from recamlabel.progress import track
 from recamlabel.segment.export import Format, export_model
 from recamlabel.segment.folder import find_images, predict_folder, refuse_target, sized
@@ -86,5 +87,6 @@ def export_segmenter(run: Path, path: Path, kind: Format, size: tuple[int, int])
 def _open(run: Path, device: str) -> tuple[StageContext, str]:
     folder = RunFolder.open(run)
     key = folder.key_of("segmenter")
+    say_if_outdated(folder, "segmenter")
     config = config_from_tree(folder.state.config, origin=str(run / "run.toml"))
     return StageContext(folder, load_catalog(run / CATALOG_FILE), config, pick_device(device)), key

@@ -171,6 +171,17 @@ def install(run: RunFolder, number: int, key: str) -> None:
     run.finish("rounds", key, 0.0, [*outputs, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
 
 
+def first_records(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """The stages that a run has finished once round 1 is back in its place (:func:`restore_first`)."""
+    records = {name: record for name, record in run.state.stages.items() if name != "rounds"}
+    if kept_round(run) == 1:
+        return records
+    folder = run.path / ROUNDS_FOLDER / "1"
+    first = RunFolder.open(folder).state.stages if folder.is_dir() else {}
+    shared = {name: record for name, record in records.items() if name not in STAGES}
+    return shared | {name: first[name] for name in STAGES if name in first}
+
+
 def restore_first(run: RunFolder) -> None:
     """Put round 1 back where another was kept, and forget the choice."""
     if "rounds" not in run.state.stages:
@@ -178,10 +189,10 @@ def restore_first(run: RunFolder) -> None:
     if kept_round(run) > 1:
         first = open_round(run, 1)
         _link_all(first.path, run.path, FILES)
-        for name in STAGES:
-            run.state.stages.pop(name, None)
-        run.state.stages |= {name: first.state.stages[name] for name in STAGES if name in first.state.stages}
-    del run.state.stages["rounds"]
+        known = first.metrics().get("threshold")
+        if known:
+            run.update_metrics("threshold", known)
+    run.state.stages = first_records(run)
     run.save()
 
 

@@ -2,7 +2,8 @@
 
 A stage is current if its recorded key equals the hash of its settings, its inputs' keys and
 the code's stage version. Its record is removed before it is redone and written after its
-outputs are in place, so a killed run never passes for a finished one.
+outputs are in place, so a killed run never passes for a finished one. What stands on masks that were
+rendered again at another setting is outdated, not gone: it is current again with the masks it was made from.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,6 +50,15 @@ STAGES = (
 OPTIONAL_STAGES = ("cams", "fine", "probe", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
 # Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
 INDEPENDENT_STAGES = ("gate",)
+# The stages after the masks and what they stand on. Equal keys of `masks` mean equal masks, so these records outlive
+# a rendering at another setting: outdated while the masks have another key, current once they have theirs again.
+STANDS_ON = {
+    "segmenter": ("masks",),
+    "segmentation": ("segmenter",),
+    "quality": ("masks", "segmentation"),
+    "rounds": ("quality",),
+}
+FINISHED, OUTDATED, INCOMPLETE, NOT_RUN = "finished", "outdated", "incomplete", "not run"
 FORMAT = 1
 
 
@@ -160,20 +170,35 @@ class RunFolder:
             lock.release()
 
     def is_current(self, stage: str, key: str) -> bool:
-        """Whether ``stage`` is finished under exactly this key and its files are still there."""
-        record = self.state.stages.get(stage, {})
-        return record.get("key") == key and all((self.path / name).exists() for name in record.get("outputs", []))
+        """Whether ``stage`` is finished under exactly this key, its files are there, and so is what it stands on."""
+        return self.current_key(stage) == key
 
-    def begin(self, stage: str) -> None:
+    def current_key(self, stage: str) -> str | None:
+        """Key of a stage whose results belong to the run as it is; None where it is outdated or not finished."""
+        return str(self.state.stages[stage]["key"]) if self.stage_state(stage) == FINISHED else None
+
+    def begin(self, stage: str, keep: Collection[str] = ()) -> None:
         """Forget a stage that is about to be redone, and every later one: they stand on its outputs.
 
         Independent stages are forgotten alone, and by nobody else.
+
+        Args:
+            stage: Its name.
+            keep: Later stages whose records stay, because they say themselves what they stand on.
         """
-        later = () if stage in INDEPENDENT_STAGES else STAGES[STAGES.index(stage) + 1 :]
-        forgotten = [stage, *(name for name in later if name not in INDEPENDENT_STAGES)]
-        known = [name for name in forgotten if self.state.stages.pop(name, None) is not None]
+        for name in keep:
+            self._say_inputs(name)
+        known = [
+            self.state.stages.pop(name) for name in self.forgotten_with(stage) if name == stage or name not in keep
+        ]
         if known:
             self.save()
+
+    def forgotten_with(self, stage: str) -> list[str]:
+        """The recorded stages that go when ``stage`` is redone, itself included."""
+        later = () if stage in INDEPENDENT_STAGES else STAGES[STAGES.index(stage) + 1 :]
+        names = [stage, *(name for name in later if name not in INDEPENDENT_STAGES)]
+        return [name for name in names if name in self.state.stages]
 
     def finish(self, stage: str, key: str, seconds: float, outputs: list[str], **facts: Any) -> None:
         """Record a finished stage and the files it made (relative to the run folder)."""
@@ -185,10 +210,19 @@ class RunFolder:
             "outputs": outputs,
             **facts,
         }
+        self._say_inputs(stage)
         self.save()
 
+    def _say_inputs(self, stage: str) -> None:
+        """Write into the record what it stands on; runs of earlier versions have records that do not say it."""
+        record = self.state.stages.get(stage, {})
+        if stage in STANDS_ON and record and "inputs" not in record:
+            known = {name: self.state.stages.get(name) for name in STANDS_ON[stage]}
+            record["inputs"] = {name: found["key"] for name, found in known.items() if found is not None}
+            record["masks_settings"] = dict(self.state.config.get("masks", {}))
+
     def key_of(self, stage: str) -> str:
-        """Key of a finished stage. Raises StoreError if the stage has not been run."""
+        """Key of a finished stage, outdated or not. Raises StoreError if the stage has not been run."""
         try:
             return str(self.state.stages[stage]["key"])
         except KeyError:
@@ -197,11 +231,30 @@ class RunFolder:
             ) from None
 
     def stage_state(self, stage: str) -> str:
-        """``finished``, ``not run``, or ``incomplete`` where an output file has gone."""
+        """``finished``, ``not run``, ``incomplete`` where an output file has gone, or ``outdated``.
+
+        Outdated is what was made from other masks than those that the run has now.
+
+        Example:
+            >>> from tempfile import mkdtemp
+            >>> run = RunFolder.create(Path(mkdtemp()))
+            >>> run.finish("masks", "at 0.4", 1.0, [])
+            >>> run.finish("quality", "of them", 1.0, [])
+            >>> run.finish("masks", "at 0.5", 1.0, [])
+            >>> run.stage_state("masks"), run.stage_state("quality")
+            ('finished', 'outdated')
+        """
         record = self.state.stages.get(stage)
         if record is None:
-            return "not run"
-        return "finished" if self.is_current(stage, record["key"]) else "incomplete"
+            return NOT_RUN
+        if not all((self.path / name).exists() for name in record.get("outputs", [])):
+            return INCOMPLETE
+        return FINISHED if self._stands(record) else OUTDATED
+
+    def _stands(self, record: Mapping[str, Any]) -> bool:
+        """Whether what a stage was made from is still what the run holds, back to the masks."""
+        below = {name: self.state.stages.get(name, {}) for name in record.get("inputs", {})}
+        return all(found.get("key") == record["inputs"][name] and self._stands(found) for name, found in below.items())
 
     def log(self, **event: Any) -> None:
         """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole."""

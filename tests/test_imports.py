@@ -28,6 +28,7 @@ ORDER = {
     "pipeline": 11,
     "plan": 11,
     "execute": 11,
+    "redo": 11,
     "rounds": 11,
     "next_round": 11,
     "inference": 11,

@@ -62,6 +62,8 @@ def test_the_better_round_takes_the_place_of_the_run(tmp_path, capsys, prefer_se
     assert ran(capsys) == [] and same(out, out / "rounds/2")
     fit(data, out, config(1))
     assert ran(capsys) == [] and same(out, out / "rounds/1") and "rounds" not in RunFolder.open(out).state.stages
+    first, second, now = (RunFolder.open(out / part).metrics()["threshold"] for part in ("rounds/1", "rounds/2", "."))
+    assert now == first != second
     fit(data, out, config())
     assert ran(capsys) == [] and same(out, out / "rounds/2")
 
@@ -96,12 +98,32 @@ def test_a_kill_while_the_files_are_put_in_place_loses_nothing(tmp_path, capsys,
 
 
 def test_another_level_is_rendered_from_the_round_that_is_kept(tmp_path, capsys, prefer_second):
-    out = tmp_path / "run"
-    fit(make_tiny_csv(tmp_path), out, config())
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    fit(data, out, config())
+    before = masks(out)
     assert command(["masks", str(out), "--threshold", "0.2", "--ignore", "none"]) == 0
     assert same(out, out / "rounds/2") and not same(out, out / "rounds/1")
     assert RunFolder.open(out).state.stages["masks"]["threshold"] == 0.2
     assert not any((mask == 255).any() for mask in masks(out).values())
+    states = [RunFolder.open(out).stage_state(name) for name in ("segmenter", "quality", "rounds")]
+    assert states == ["outdated"] * 3
+    assert command(["masks", str(out), "--threshold", "auto", "--ignore", "auto"]) == 0
+    assert all(np.array_equal(before[name], mask) for name, mask in masks(out).items())
+    capsys.readouterr()
+    fit(data, out, config())
+    text = capsys.readouterr().err
+    assert "rounds: up to date, round 2 is kept" in text and ": done in" not in text
+
+
+def test_a_file_that_both_rounds_share_and_that_is_gone_is_made_again(tmp_path, capsys, prefer_second):
+    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+    fit(data, out, config())
+    (out / "weights/recam.safetensors").unlink()
+    ran(capsys)
+    fit(data, out, config())
+    run = RunFolder.open(out)
+    assert "recam" in ran(capsys) and {run.stage_state(name) for name in (*rounds.STAGES, "rounds")} == {"finished"}
+    assert same(out, out / "rounds/2")
 
 
 def test_the_report_shows_both_rounds(tmp_path, capsys):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from recamlabel.cli.options import coco_option, resolve_settings, settings_options
-from recamlabel.workspace import RunFolder
+from recamlabel.cli.options import coco_option, settings_options
+from recamlabel.config import load_config
+from recamlabel.summary import summary_lines
+from recamlabel.workspace import RUN_FILE, RunFolder
+
+if TYPE_CHECKING:
+    from recamlabel.pipeline import Hooks
+    from recamlabel.redo import Redo
 
 
 @click.command()
@@ -17,13 +27,15 @@ from recamlabel.workspace import RunFolder
     "--out",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run folder: new, empty, or an earlier run, which continues.",
+    help="Run folder: new, empty, or an earlier run, which continues. Without it SOURCE is a run.",
 )
 @click.option(
     "--with-review",
     is_flag=True,
     help="SOURCE is a finished run: its stages again, with the masks that a reviewer accepted or painted.",
 )
+@click.option("--dry-run", is_flag=True, help="Say which stages would run and which settings differ; write nothing.")
+@click.option("--yes", is_flag=True, help="Do finished stages again without asking, on a terminal too.")
 @settings_options
 @coco_option
 @click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
@@ -46,6 +58,8 @@ def fit(
     source: Path,
     out: Path | None,
     with_review: bool,
+    dry_run: bool,
+    yes: bool,
     preset: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
@@ -62,55 +76,111 @@ def fit(
     SOURCE is a CSV file, a folder with labels.csv, a folder with one sub-folder per class, a data
     set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
     FiftyOne, or fiftyone:NAME or huggingface:NAME; `recamlabel check SOURCE` says what it takes it for.
+    Without --out it is an earlier run, which goes on with its own source and settings; --set changes some.
 
-    The stages are gate, classifier, recam, maps, refine, calibration, masks, segmenter, segmentation and quality;
-    cams comes before recam where maps.variant is not cam, affinity and edges before refine where
-    refine.method has a random walk; segmenter.enabled=false leaves the segmenter out. The gate judges
-    the labels without any mask, and names the classes whose masks deserve no trust. Each stage is
+    The stages are gate, classifier, recam, maps, fine, probe, refine, calibration, masks, segmenter, segmentation
+    and quality; cams comes before recam where maps.variant is not cam, affinity and edges before refine where
+    refine.method has a random walk, relabel starts a further round; probe.enabled=false leaves fine and probe
+    out, segmenter.enabled=false the segmenter. The gate judges the labels without any mask, and names the
+    classes whose masks deserve no trust. Each stage is
     skipped while nothing it depends on has changed, so the same command continues after an
-    interruption, and a changed setting redoes just what depends on it. Masks land in RUN/masks and
-    RUN/masks.h5, a page to look at in RUN/report.html.
+    interruption, and a changed setting redoes just what depends on it. Before a finished stage is done again,
+    it says which settings differ, and asks on a terminal. Masks land in RUN/masks and
+    RUN/masks.h5, a page to look at in RUN/report.html, as soon as there are masks.
 
     \b
     Examples:
       recamlabel fit photos/labels.csv --out runs/first
-      recamlabel fit photos --out runs/first --set masks.threshold=0.4
+      recamlabel fit photos --out runs/first --set masks.threshold=0.4 --dry-run
+      recamlabel fit runs/first
       recamlabel fit runs/first --with-review
     """
-    if with_review:
-        _refuse_beside_review(out)
-        changes = {"runtime.device": device, "rounds": rounds, "seed": seed}
-        _next_round(source, assignments, {key: value for key, value in changes.items() if value is not None})
+    overrides = {
+        "backbone.weights": weights,
+        "runtime.device": device,
+        "seed": seed,
+        "rounds": rounds,
+        "data.on_bad_image": on_bad_image,
+        "data.coco_exhaustive": coco_exhaustive,
+        "data.adapter": adapter,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    hooks = partial(_hooks, yes)
+    if with_review or (out is None and (source / RUN_FILE).is_file()):
+        _refuse_beside_own_settings(out)
+        _go_on(source, assignments, given, with_review, None if dry_run else hooks)
         return
+    if (source / RUN_FILE).is_file():
+        raise click.UsageError(
+            f"--out: {source} is a run, which goes on with `recamlabel fit {source}`; for another run give the labels "
+            "as SOURCE"
+        )
     if out is None:
-        raise click.UsageError("Missing option '--out'.")
-    config = resolve_settings(
-        preset,
-        config_file,
-        assignments,
-        adapter,
-        backbone__weights=weights,
-        runtime__device=device,
-        seed=seed,
-        rounds=rounds,
-        data__on_bad_image=on_bad_image,
-        data__coco_exhaustive=coco_exhaustive,
-    )
+        raise click.UsageError("Missing option '--out'. (Without it SOURCE is an earlier run, and this is none.)")
+    config = load_config(preset, config_file, assignments, given)
     # Imported late: torch takes seconds, and a wrong option should not.
-    from recamlabel.pipeline import fit as run_fit
+    from recamlabel import pipeline
 
-    _finish(run_fit(source, out, config))
+    if dry_run:
+        _show(pipeline.preview(source, out, config))
+    else:
+        _finish(pipeline.fit(source, out, config, hooks=hooks()))
 
 
-def _refuse_beside_review(out: Path | None) -> None:
+def _refuse_beside_own_settings(out: Path | None) -> None:
+    """What would be dropped in silence where a run goes on with its own source and settings."""
     if out is not None:
         raise click.UsageError("--out: not with --with-review, which works in the run that is given as SOURCE")
+    context = click.get_current_context()
+    for name, option in (("preset", "--preset"), ("config_file", "--config")):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"{option}: the run given as SOURCE has its own settings; change single ones with --set, "
+                "or give the labels as SOURCE and the run as --out"
+            )
 
 
-def _next_round(path: Path, assignments: tuple[str, ...], changes: dict[str, Any]) -> None:
-    from recamlabel.next_round import fit_with_review
+def _go_on(
+    path: Path,
+    assignments: tuple[str, ...],
+    changes: Mapping[str, Any],
+    with_review: bool,
+    hooks: Callable[[], Hooks] | None,
+) -> None:
+    """A run with its own settings; without hooks nothing but what would be done is said."""
+    from recamlabel import next_round, pipeline
 
-    _finish(fit_with_review(path, assignments, changes))
+    if hooks is None:
+        review = {"review.use": True} if with_review else {}
+        source, config = next_round.own_settings(path, assignments, {**changes, **review})
+        _show(pipeline.preview(source, path, config))
+    elif with_review:
+        # What is decided is to be used: that much is no surprise, other settings are said.
+        _finish(next_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
+    else:
+        _finish(next_round.fit_again(path, assignments, changes, hooks()))
+
+
+def _hooks(yes: bool) -> Hooks:
+    from recamlabel.pipeline import Hooks
+    from recamlabel.review.report import write_report
+
+    def masks_made(run: RunFolder) -> None:
+        click.echo(f"a first look: {write_report(run)}")
+
+    def agree() -> bool:
+        if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            return True
+        return click.confirm("Go on?", default=False, err=True)
+
+    return Hooks(agree, masks_made)
+
+
+def _show(redo: Redo) -> None:
+    for line in redo.lines():
+        click.echo(line)
+    click.echo(f"to run: {', '.join(redo.to_run) or 'nothing'}")
+    click.echo(f"up to date: {', '.join(redo.current) or 'nothing'}")
 
 
 def _finish(run: RunFolder) -> None:
@@ -121,3 +191,5 @@ def _finish(run: RunFolder) -> None:
     page = write_report(run)
     click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
     click.echo(f"report: {page}")
+    for line in summary_lines(run):
+        click.echo(line)

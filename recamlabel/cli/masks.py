@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.outdated import say_if_outdated
 
 
 class NumberOr(click.ParamType[float | str | None]):
@@ -53,7 +54,8 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
     """Render all masks of RUN again at another background level.
 
     Reads the stored scores; no network runs. The choice is kept in RUN/run.toml. A segmenter that was
-    trained on the masks as they were is trained again by the next `recamlabel fit`.
+    trained on the masks as they were is outdated then, but stays: the earlier setting makes it current again,
+    and the next `recamlabel fit` at the new one trains it again.
 
     Without an option it writes the PNG files of RUN/masks again that were deleted or changed by hand; what
     was changed is kept in RUN/masks-by-hand.
@@ -81,3 +83,4 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
     folder = render(run, threshold, ignore)
     used = folder.state.stages["masks"]["threshold"]
     click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {used:g}")
+    say_if_outdated(folder, "segmenter")

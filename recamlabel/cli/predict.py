@@ -27,7 +27,7 @@ def predict(run: Path, images: Path, out: Path, crf: bool | None, probabilities:
 
     Writes DIR/masks/<image>.png (index masks of the image's own size) and DIR/masks.h5. Scales,
     flips and CRF are those of segmenter.predict.* in the run's settings. A file that is no image stops it
-    before any work.
+    before any work. Where the masks were rendered again since the segmenter was trained, it says so and goes on.
 
     \b
     Example:

@@ -12,8 +12,9 @@ from recamlabel.data.catalog import Catalog, load_catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.confusion import ClassCounts, Scores
-from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What
+from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What, made_key
 from recamlabel.evaluation.truth import TruthFolder
+from recamlabel.outdated import outdated_note
 from recamlabel.workspace import RunFolder
 
 METRICS_SECTION = "evaluation"
@@ -133,7 +134,7 @@ def evaluate_run(
     """
     if what not in WHAT:
         raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
-    stage_key = run.key_of(STAGE_OF[what])
+    stage_key = made_key(run, what)
     catalog = load_catalog(run.path / "dataset.json")
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
@@ -154,7 +155,7 @@ def evaluate_run(
         images_without_truth=len(images) - len(matched),
         stage_key=stage_key,
         truth=truth_dir.resolve(),
-        notes=tuple(truth.notes),
+        notes=(*truth.notes, *filter(None, [outdated_note(run, STAGE_OF[what])])),
     )
 
 

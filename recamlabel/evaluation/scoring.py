@@ -20,7 +20,7 @@ from recamlabel.evaluation.seeds import SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
 from recamlabel.masks.rescue import KEPT_IDS
-from recamlabel.masks.reviewed import MASKS_FILE
+from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
 from recamlabel.progress import track
 from recamlabel.storage.hdf5 import class_ids, first_dataset, open_store
 from recamlabel.workspace import RunFolder
@@ -37,6 +37,17 @@ STAGE_OF: dict[str, str] = {
     "segmenter": "segmentation",
 }
 WITH_TRUTH = "chosen with ground truth"
+
+
+def made_key(run: RunFolder, what: str) -> str:
+    """Key of what is scored; with the digest of the review where that has a part in it. Raises StoreError."""
+    key = run.key_of(STAGE_OF.get(what, "maps"))
+    return f"{key}+review:{ReviewFolder(run.path).digest()}" if what == "reviewed" else key
+
+
+def current_key(run: RunFolder, what: str) -> str | None:
+    """As :func:`made_key`, or None where the run holds no such thing, or one that is outdated."""
+    return None if run.current_key(STAGE_OF.get(what, "maps")) is None else made_key(run, what)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from recamlabel.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.export.base import Item, Mask
 from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
+from recamlabel.outdated import say_if_outdated
 from recamlabel.storage.hdf5 import first_dataset, open_store
 from recamlabel.workspace import RunFolder
 
@@ -24,18 +25,20 @@ class Source:
 
     Args:
         files: Paths below the run folder; of those that hold an image the first counts.
-        stage: The stage that makes them, or None.
+        stage: The stage that makes them.
         missing: What to say where the first is not there yet.
     """
 
     files: tuple[str, ...]
-    stage: str | None
+    stage: str
     missing: str
 
 
 SOURCES: dict[str, Source] = {
     "masks": Source(("masks.h5",), "masks", "run `recamlabel fit` first"),
-    "segmenter": Source(("segmenter.h5",), None, "no segmenter has made predictions in this run; export --what masks"),
+    "segmenter": Source(
+        ("segmenter.h5",), "segmentation", "no segmenter has made predictions in this run; export --what masks"
+    ),
     "reviewed": Source(
         (MASKS_FILE, "masks.h5"),
         "masks",
@@ -76,11 +79,13 @@ def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
     if what not in SOURCES:
         raise ConfigError(f"unknown {what!r}; what can be exported: {', '.join(SOURCES)}")
     source = SOURCES[what]
-    if source.stage is not None:
-        run.key_of(source.stage)
     path = run.path / source.files[0]
     if not path.is_file():
+        run.key_of("masks")
         raise StoreError(f"{path}: not there yet; {source.missing}")
+    # The file of a redo that was stopped is still there: only the record says that it counts.
+    run.key_of(source.stage)
+    say_if_outdated(run, source.stage)
     with ExitStack() as stack:
         yield MaskFiles(tuple(stack.enter_context(open_store(run.path / name)) for name in source.files))
 
@@ -88,7 +93,7 @@ def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
 def source_key(run: RunFolder, what: str) -> str:
     """What made the masks, for the record: the stage's key, with the digest of the review where it has a part."""
     source = SOURCES[what]
-    key = "" if source.stage is None else run.key_of(source.stage)
+    key = run.key_of(source.stage)
     return f"{key}+review:{ReviewFolder(run.path).digest()}" if MASKS_FILE in source.files else key
 
 

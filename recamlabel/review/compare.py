@@ -261,7 +261,7 @@ def _facts(run: RunFolder) -> Mapping[str, Any]:
 
 
 def _keys(run: RunFolder) -> Mapping[str, Any]:
-    return {name: run.state.stages.get(name, {}).get("key") for name in STAGES}
+    return {name: run.current_key(name) for name in STAGES}
 
 
 def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:

@@ -85,7 +85,7 @@ class RunFacts:
     @cached_property
     def tag(self) -> str:
         """Hash (16 hex digits) of everything the export is made from, but for single images; names its folder."""
-        keys = {name: self.run.state.stages.get(name, {}).get("key", "") for name in _STAGES}
+        keys = {name: self.run.current_key(name) or "" for name in _STAGES}
         truth = "" if self.truth is None else str(self.truth.folder)
         parts = [FORMAT, str(self.run.path.resolve()), keys, self.model, classifier_key(self.run), truth]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -99,7 +99,7 @@ class RunFacts:
     def quality(self) -> Mapping[str, Any]:
         """``quality.json``; empty where it is not made yet."""
         path = self.run.path / QUALITY_FILE
-        if "quality" not in self.run.state.stages or not path.is_file():
+        if self.run.current_key("quality") is None:
             self.notes.append("no quality scores yet: the queue is in the order of the data set")
             return {"order": [], "images": {}}
         try:
@@ -121,7 +121,7 @@ class RunFacts:
     @cached_property
     def has_segmenter(self) -> bool:
         """Whether the segmenter's own masks are there and belong to the run as it is."""
-        return "segmentation" in self.run.state.stages and (self.run.path / SEGMENTER_FILE).is_file()
+        return self.run.current_key("segmentation") is not None
 
     def export_key(self, image: LabelledImage) -> str:
         """Hash of everything that one image's row is made from: where it is the same, nothing is written."""

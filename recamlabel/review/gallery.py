@@ -24,7 +24,7 @@ from recamlabel.review.photographs import Photographs
 from recamlabel.review.pictures import Picture, data_uri
 from recamlabel.review.scores import QualityScores
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.workspace import RunFolder
+from recamlabel.workspace import FINISHED, OUTDATED, RunFolder
 
 SIDE, DECODERS = 320, 2
 
@@ -133,6 +133,7 @@ class Gallery:
         self.matched = {} if truth is None else truth.match(image.id for image in catalog.images)
         self.review = ReviewFolder(run.path)
         self.decisions, self.kinds = self.review.decisions(), self.review.kinds()
+        self.segmenter = run.stage_state("segmentation")
         self.numbers = {image.id: number for number, image in enumerate(catalog.images)}
 
     def choose(self, count: int | None) -> list[LabelledImage]:
@@ -182,9 +183,10 @@ class Gallery:
         ] + [Column("Mask", self._mask("Mask", image, pseudo, small))]
         if kept is not None and self.kinds.get(image.id) != "rejected" and not _equal(kept, pseudo):
             columns.append(Column("Reviewed", self._mask("Reviewed mask", image, kept, small)))
-        if files["segmenter.h5"] is not None:
+        if files["segmenter.h5"] is not None and self.segmenter in (FINISHED, OUTDATED):
             predicted = _read(files["segmenter.h5"], image.id)
-            columns.append(Column("Segmenter", self._mask("Segmenter's mask", image, predicted, small)))
+            heading = "Segmenter" if self.segmenter == FINISHED else "Segmenter (outdated)"
+            columns.append(Column(heading, self._mask("Segmenter's mask", image, predicted, small)))
         if self.truth is not None:
             true = self._true_mask(image)
             columns.append(Column("Truth", self._mask("True mask", image, true, small), "no true mask"))

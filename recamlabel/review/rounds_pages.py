@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recamlabel.review.compare import compare_runs
 from recamlabel.review.compare_page import write_comparison
-from recamlabel.review.scores import REVIEW_SECTION
+from recamlabel.review.scores import review_rows
 from recamlabel.workspace import RunFolder
 
 COMPARISONS = {
@@ -30,7 +30,7 @@ def write_round_pages(run: RunFolder) -> list[Path]:
         DatasetError: An image cannot be read.
     """
     written = []
-    valid = {"rounds.html": "rounds" in run.state.stages, "before-after.html": REVIEW_SECTION in run.metrics()}
+    valid = {"rounds.html": "rounds" in run.state.stages, "before-after.html": bool(review_rows(run))}
     for name, sides in COMPARISONS.items():
         folders = [run.path / side for side in sides]
         if not valid[name]:

@@ -10,7 +10,7 @@ from typing import Any
 from recamlabel.classes import BACKGROUND_NAME
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.evaluate import METRICS_SECTION
-from recamlabel.evaluation.scoring import STAGE_OF, WHAT
+from recamlabel.evaluation.scoring import WHAT, current_key
 from recamlabel.workspace import RunFolder
 
 QUALITY_STAGE, QUALITY_FILE = "quality", "quality.json"
@@ -70,22 +70,25 @@ def score_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
     order = {what: position for position, what in enumerate(WHAT)}
     ranked = sorted(entries.items(), key=lambda item: (item[1]["split"] or "", order.get(item[1]["what"], 9)))
     for key, entry in ranked:
-        stage = STAGE_OF.get(entry["what"], "maps")
-        current = run.state.stages.get(stage, {}).get("key")
         yield {
             "miou_covered": None,
             **entry,
             "key": key,
             "name": NAMES.get(entry["what"], entry["what"]),
-            "outdated": entry["stage_key"] != current,
+            "outdated": _outdated(run, entry),
             "with_truth": chosen_with_truth(entry["threshold_origin"]),
         }
 
 
+def _outdated(run: RunFolder, entry: Mapping[str, Any]) -> bool:
+    """Whether what was measured is no longer what the run holds."""
+    return bool(entry["stage_key"] != current_key(run, entry["what"]))
+
+
 def scored(run: RunFolder) -> list[str]:
-    """What was scored over the whole data set, in the order of the pipeline."""
+    """What was scored over the whole data set and is still there, in the order of the pipeline."""
     entries = run.metrics().get(METRICS_SECTION, {})
-    return [what for what in WHAT if what in entries]
+    return [what for what in WHAT if what in entries and not _outdated(run, entries[what])]
 
 
 def round_rows(run: RunFolder) -> list[dict[str, Any]]:
@@ -106,7 +109,8 @@ def round_rows(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def review_rows(run: RunFolder) -> list[dict[str, Any]]:
-    """Before and after ``fit --with-review``, as :func:`round_rows`; empty where there was none.
+    """Before and after ``fit --with-review``, as :func:`round_rows`; empty where there was none,
+    or where the run has other masks by now.
 
     Raises:
         StoreError: The section ``with_review`` of ``metrics.json`` is damaged.
@@ -116,10 +120,12 @@ def review_rows(run: RunFolder) -> list[dict[str, Any]]:
         return []
     names = ("criterion", "threshold", "withheld", "quality")
     try:
+        if section.get("quality_key") not in (None, run.current_key(QUALITY_STAGE)):
+            return []
         return [
             {"round": label, **{name: float(section[label][name]) for name in names}} for label in ("before", "after")
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.path / 'metrics.json'}: section {REVIEW_SECTION!r} is damaged ({error!r})") from None
 
 

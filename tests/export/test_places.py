@@ -16,6 +16,7 @@ from run_by_hand import with_present_images
 from recamlabel.errors import ConfigError, MissingExtraError, StoreError
 from recamlabel.export import FORMATS, SOURCES, export_run
 from recamlabel.export.names import UniqueNames, flat_name, folder_name
+from recamlabel.export.run import RECORD
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.workspace import RunFolder
 
@@ -108,7 +109,7 @@ def test_images_turned_by_exif_are_counted(run: RunFolder, tmp_path: Path) -> No
     assert notes[0].startswith("1 images are to be turned by their EXIF data, and their masks are upright")
 
 
-def test_sources(run: RunFolder, tmp_path: Path) -> None:
+def test_sources(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="unknown 'seeds'; what can be exported: masks, segmenter, reviewed"):
         export_run(run, "voc", tmp_path / "out", what="seeds")
     with pytest.raises(StoreError, match=r"segmenter\.h5: not there yet; no segmenter has made predictions"):
@@ -117,9 +118,34 @@ def test_sources(run: RunFolder, tmp_path: Path) -> None:
         export_run(run, "voc", tmp_path / "out", what="reviewed")
     with h5py.File(run.path / SOURCES["segmenter"].files[0], "w") as file:
         file["images/a"], file["images/b"] = np.full((2, 4), 2, np.uint8), np.zeros((2, 4), np.uint8)
+    # Its record is gone: what a stopped redo has left behind.
+    with pytest.raises(StoreError, match="stage 'segmentation' is not finished"):
+        export_run(run, "hdf5", tmp_path / "out", what="segmenter")
+    run.finish("segmenter", "trained on masks-key", 9.0, [])
+    run.finish("segmentation", "of that", 9.0, ["segmenter.h5"])
     out = export_run(run, "hdf5", tmp_path / "out", what="segmenter").path
     with h5py.File(out / "dataset.h5") as file:
         assert file["masks/images/a"][()].tolist() == [[2] * 4] * 2
+    assert json.loads((out / RECORD).read_text())["stage_key"] == "of that"
+    assert "outdated" not in capsys.readouterr().err
+
+
+def test_an_outdated_segmenter_is_exported_and_says_so(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(run.path / "segmenter.h5", "w") as file:
+        file["images/a"], file["images/b"] = np.full((2, 4), 2, np.uint8), np.zeros((2, 4), np.uint8)
+    run.state.config = {"masks": {"threshold": "auto"}}
+    run.finish("segmenter", "trained on masks-key", 9.0, [])
+    run.finish("segmentation", "of that", 9.0, ["segmenter.h5"])
+    run.state.config = {"masks": {"threshold": 0.5}}
+    run.finish("masks", "another-key", 1.0, ["masks.h5"])
+    out = export_run(RunFolder.open(run.path), "hdf5", tmp_path / "out", what="segmenter").path
+    assert (out / "dataset.h5").is_file()
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"note: the segmenter is outdated (masks.threshold auto -> 0.5); `recamlabel fit {run.path}` trains it again, "
+        "the earlier setting makes it current again"
+    )
 
 
 @pytest.mark.parametrize(
