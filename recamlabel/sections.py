@@ -47,6 +47,11 @@ class DataConfig(Section):
         None,
         description="folder for images that a Hugging Face data set holds inside its files; not set: the user's cache",
     )
+    negative_labels: list[str] | None = Field(
+        None,
+        description="labels that say that nothing is there, instead of the usual ones (ok, good, normal, none, "
+        "no_defect, ...); []: every label is a class",
+    )
     train_splits: list[str] = Field(
         ["train"], description="splits the networks are trained on, where the data set has splits"
     )
@@ -251,6 +256,7 @@ class RuntimeConfig(Section):
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
     workers: int = Field(-1, ge=-1, description="worker processes; -1: one per core")
     amp: bool = Field(True, description="bf16 autocast on CUDA")
+    force: bool = Field(False, description="go on where training was found to be useless; results are marked")
 
     def worker_count(self) -> int:
         """Worker processes: the setting, or one per core that this process may run on."""

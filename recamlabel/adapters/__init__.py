@@ -167,6 +167,8 @@ def options_from(data: DataConfig) -> AdapterOptions:
         voc_difficult=data.voc_difficult,
         split_lists=tuple(map(Path, data.split_lists)),
         image_cache=Path(data.image_cache) if data.image_cache else None,
+        negative_labels=None if data.negative_labels is None else tuple(data.negative_labels),
+        train_splits=None if data.train_splits == DataConfig().train_splits else tuple(data.train_splits),
     )
 
 
