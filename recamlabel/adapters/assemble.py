@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
@@ -124,9 +124,15 @@ def without_repeats(entries: Iterable[Entry], problems: list[Problem]) -> list[E
 
 
 def make_images(
-    root: Path, entries: Sequence[Entry], classes: ClassTable, problems: list[Problem], listing: FolderListing
+    root: Path,
+    entries: Sequence[Entry],
+    classes: ClassTable,
+    problems: list[Problem],
+    listing: FolderListing,
+    *,
+    hint: str = "",
 ) -> tuple[LabelledImage, ...]:
-    """Images with ids and label sets; clashing ids and missing files become problems."""
+    """Images with ids and label sets; clashing ids and missing files become problems, ``hint`` says what to do."""
     ids = assign_ids([entry.path for entry in entries])
     clashing = set()
     for first, later in find_clashes(ids):
@@ -136,7 +142,7 @@ def make_images(
             f"both have the id {ids[later]!r}, which is the path without extension; rename one of the files"
         )
         problems.append(entries[later].problem(message))
-    problems += _missing(root, entries, ids, clashing, listing)
+    problems += _missing(root, entries, ids, clashing, listing, hint)
     sets, names, images = LabelSets(classes), frozenset(classes.names), []
     for index, entry in enumerate(entries):
         if index in clashing:
@@ -160,17 +166,21 @@ def some(names: Sequence[str]) -> str:
 
 
 def _missing(
-    root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing
+    root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing, hint: str
 ) -> Iterator[Problem]:
     missing = [i for i, entry in enumerate(entries) if i not in clashing and not listing.has(entry.path)]
-    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing):
-        message = f"not one of the {len(missing)} images is below {root}; name their folder with data.image_root"
+    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing) and not hint:
+        message = (
+            f"not one of the {len(missing)} images is below {root}; name their folder with --set data.image_root=FOLDER"
+        )
         yield Problem(message, entries[missing[0]].file, fatal=False)
     near = NearFiles(root)
+    way_out = hint or "mend the path or put the image there"
     for index in missing:
         path = entries[index].path
-        message = f"no image '{path}' below {root}{near.hint(path)}; mend the path or put the image there"
-        yield entries[index].problem(message, image_id=ids[index])
+        message = f"no image '{path}' below {root}{near.hint(path)}; {way_out}"
+        problem = entries[index].problem(message, image_id=ids[index])
+        yield replace(problem, kind="no such image")
 
 
 def _unknown_classes(draft: Draft, known: tuple[str, ...], origin: str) -> Iterator[Problem]:

@@ -26,8 +26,7 @@ class Problem:
         fatal: True if ``fit`` refuses to run because of it.
         image_id: Set where the problem concerns just that image, so that
             ``--on-bad-image skip`` can leave it out and go on.
-        kind: What is wrong and what to do, without what is special to this row: many problems
-            of one kind are shown as one line. Empty: the message itself is the kind.
+        kind: Many problems of one kind and file are shown as one line; empty: equal messages are of one kind.
     """
 
     message: str

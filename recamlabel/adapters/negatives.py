@@ -116,8 +116,7 @@ def _contradiction(entry: Entry, negative: Sequence[str], others: Iterable[str],
         f"'{entry.path}' has the label {name!r}, which says that nothing is there, and {', '.join(sorted(others))}; "
         f"take one of them out, or make {name!r} a class with {TURN_OFF}"
     )
-    kind = f"the label {name!r}, which says that nothing is there, beside another; take one of them out"
-    return replace(entry.problem(message, image_id=image_id), kind=kind)
+    return replace(entry.problem(message, image_id=image_id), kind="contradiction")
 
 
 def _notes(counts: Counter[str], negatives: Negatives) -> Iterator[str]:

@@ -42,6 +42,9 @@ from recamlabel.workspace import RunFolder
     default=None,
     help="Stop at an unreadable image, or leave it out and list it.  [default: stop]",
 )
+@click.option(
+    "--force", is_flag=True, help="Go on where training was found to be useless; results are marked (runtime.force)."
+)
 def fit(
     source: Path,
     out: Path | None,
@@ -56,6 +59,7 @@ def fit(
     seed: int | None,
     rounds: int | None,
     on_bad_image: str | None,
+    force: bool,
 ) -> None:
     """Turn the image labels of SOURCE into pixel masks in the folder RUN.
 
@@ -79,7 +83,7 @@ def fit(
     """
     if with_review:
         _refuse_beside_review(out)
-        changes = {"runtime.device": device, "rounds": rounds, "seed": seed}
+        changes = {"runtime.device": device, "runtime.force": force or None, "rounds": rounds, "seed": seed}
         _next_round(source, assignments, {key: value for key, value in changes.items() if value is not None})
         return
     if out is None:
@@ -95,6 +99,7 @@ def fit(
         rounds=rounds,
         data__on_bad_image=on_bad_image,
         data__coco_exhaustive=coco_exhaustive,
+        runtime__force=force or None,
     )
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.pipeline import fit as run_fit

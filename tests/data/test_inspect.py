@@ -19,8 +19,8 @@ from recamlabel.data.inspect import (
     inspect_images,
     refusal_reasons,
     training_images,
-    training_warnings,
 )
+from recamlabel.data.learnable import training_warnings
 from recamlabel.data.table import ClassRow, Spread, Summary, summarise
 from recamlabel.errors import DatasetError
 
@@ -58,6 +58,7 @@ def test_sizes_hashes_and_bad_images(tmp_path: Path, workers: int) -> None:
             ),
             Problem(f"no such image; {way_out}", tmp_path / "d.png", image_id="d"),
         ),
+        flat=("a", "c"),
     )
 
 
@@ -174,9 +175,12 @@ def test_a_class_in_no_or_in_every_training_image_is_a_warning() -> None:
     assert refusal_reasons(dataset, ["train"]) == []
     assert training_warnings(dataset, ["train"]) == [
         "no training image has: dog; masks will not have it either",
-        "every training image has: cat; images without it are needed to find it",
+        "no training image is known to be without: cat; nothing shows what it is not: "
+        "add images without it (20 or more)",
     ]
-    assert training_warnings(dataset, ["train", "val"]) == []
+    assert training_warnings(dataset, ["train", "val"]) == [
+        "only 1 training image has: cat, dog; too rare to learn, its masks are guesses"
+    ]
     assert training_warnings(build(), ["train"]) == []
 
 
