@@ -11,7 +11,7 @@ from recamlabel.adapters.base import Dataset
 from recamlabel.config import Config
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_reasons
-from recamlabel.data.learnable import training_warnings, picture_reasons, picture_warnings, untellable_reasons
+from recamlabel.data.learnable import picture_reasons, picture_warnings, training_warnings, untellable_reasons
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.errors import DatasetError
 from recamlabel.progress import say, track

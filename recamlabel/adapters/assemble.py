@@ -15,6 +15,9 @@ from recamlabel.adapters.negatives import TURN_OFF, negatives_of, read_negatives
 from recamlabel.classes import ClassTable
 from recamlabel.errors import DatasetError
 
+# Entry belongs to the makers of adapters as much as Draft does.
+__all__ = ["SETTING_ORIGIN", "Draft", "Entry", "assemble", "make_images", "settle_classes", "some", "without_repeats"]
+
 _SHOWN = 3
 # So many missing images, and no other, are in another place rather than lost one by one.
 _MANY = 10

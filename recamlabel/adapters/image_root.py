@@ -66,8 +66,8 @@ def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
     for chosen in (obvious, good):
         if len(chosen) == 1:
             shown = os.path.relpath(chosen[0], here)
-            note = f"image names are relative to {shown!r}, where the files are (--set data.image_root=FOLDER says otherwise)"
-            return ImageRoot(chosen[0], note)
+            note = f"image names are relative to {shown!r}, where the files are"
+            return ImageRoot(chosen[0], f"{note} (--set data.image_root=FOLDER says otherwise)")
     if len(good) > 1:
         folders = " or ".join(str(folder) for folder in good[:3])
         return ImageRoot(here, hint=f"several folders have such files; choose one: --set data.image_root={folders}")

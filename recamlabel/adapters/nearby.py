@@ -85,8 +85,8 @@ def _photographs(source: Path, names: list[str]) -> str | None:
     )
     many = f"{len(images)} image" + ("" if len(images) == 1 else "s")
     return (
-        f"{source}: {many} and no labels; make a file labels.csv in it with the header '{_EXAMPLE}' and one row an image "
-        f"({rows}; nothing behind the comma: nothing is there), or sort the images into one folder a class"
+        f"{source}: {many} and no labels; make a file labels.csv in it with the header '{_EXAMPLE}' and one row an "
+        f"image ({rows}; nothing behind the comma: nothing is there), or sort the images into one folder a class"
     )
 
 

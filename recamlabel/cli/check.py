@@ -91,9 +91,10 @@ def check(
     FiftyOne, or fiftyone:NAME or huggingface:NAME.
 
     Prints what is there, every problem with file and row, what the labels do not allow to be learnt
-    (classes in every image or in none, always together, or with few images), and the command to type next. Nothing is written, but for images
-    inside the files of a Hugging Face data set (data.image_cache says where). The exit code is 1 if `recamlabel fit`
-    would refuse the data set with the same settings, else 0.
+    (classes in every image or in none, always together, or with few images), and the command to type
+    next. Nothing is written, but for images inside the files of a Hugging Face data set
+    (data.image_cache says where). The exit code is 1 if `recamlabel fit` would refuse the data set with
+    the same settings, else 0.
     """
     config = resolve_settings(
         preset,

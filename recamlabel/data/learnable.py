@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import Dataset
 from recamlabel.data.inspect import Inspection, training_images
 
-# Of the gate's own figures: below 5 images a class deserves no trust, from 15 on the number is no reason.
 ENOUGH_WITHOUT = 20
 _SHOWN = 5
 # A class with so few images, and another of nearly that name with so many times more: probably a slip.
@@ -45,8 +44,8 @@ def untellable_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[st
     return [
         f"{all_of_them} {_some([repr(name) for name in names])}, and none is known to be without "
         f"{'one of them' if many else 'it'}: nothing shows what {'they are' if many else 'it is'} not, so training is "
-        f"useless; add images without {'them' if many else 'it'} ({ENOUGH_WITHOUT} or more; a row without a label, or a "
-        "folder 'good'), or go on all the same with --force"
+        f"useless; add images without {'them' if many else 'it'} ({ENOUGH_WITHOUT} or more; a row without a label, "
+        "or a folder 'good'), or go on all the same with --force"
     ]
 
 
