@@ -36,6 +36,8 @@ from recamlabel.data.table import Spread, Summary, summarise
 from recamlabel.progress import track
 
 _MAX_ROWS = 100
+# Names of label files that say nothing of the data set.
+_USUAL_STEMS = frozenset({"labels", "label", "data", "annotations", "metadata"})
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,9 @@ def _plain(text: str, style: str = "") -> Text:
 
 def _next_step(source: Path, config_file: Path | None, assignments: Sequence[str], options: Sequence[str]) -> str:
     """The command to type after this one, with the same settings."""
-    name = source.stem if source.is_file() else source.resolve().name or "first"
+    name = source.resolve().name
+    if source.is_file():
+        name = source.resolve().parent.name if source.stem.casefold() in _USUAL_STEMS else source.stem
     words = ["recamlabel", "fit", str(source), "--out", f"runs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'first'}"]
     words += options
     words += ["--config", str(config_file)] if config_file is not None else []

@@ -109,7 +109,7 @@ def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Lite
     if len(shown) > _SHOWN:
         lines.append(f"  … and {len(shown) - _SHOWN} more")
     lines.append("run `recamlabel check SOURCE` for the full list")
-    if all(problem.image_id is not None for problem in fatal):
+    if all(problem.image_id is not None for problem in fatal) and without_bad_images(merged).images:
         lines[-1] += ", or go on without these images with --on-bad-image skip"
     raise DatasetError("\n".join(lines))
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import Dataset
 from recamlabel.data.inspect import Inspection, training_images
 
+# So many images without a class show what it is not.
 ENOUGH_WITHOUT = 20
+HELP_APART = "images with only one of them, boxes or about 20 masks would help"
 _SHOWN = 5
 # A class with so few images, and another of nearly that name with so many times more: probably a slip.
 _RARE, _TIMES = 2, 5
@@ -157,10 +159,7 @@ def _always_together(columns: dict[str, NDArray[np.int8]]) -> Iterator[str]:
             groups.setdefault(np.ascontiguousarray(column).tobytes(), []).append(name)
     for names in groups.values():
         if len(names) > 1:
-            yield (
-                f"always together: {', '.join(names)}; image labels cannot tell them apart: "
-                "images with only one of them, boxes or about 20 masks would"
-            )
+            yield (f"always together: {', '.join(names)}; image labels cannot tell them apart: {HELP_APART}")
 
 
 def _nearly(one: str, other: str) -> bool:

@@ -186,3 +186,66 @@ def test_coco_and_its_option(tmp_path: Path) -> None:
         }
     (tmp_path / "labels.csv").write_text("image,labels\na.png,cat\n")
     assert isinstance(run(tmp_path / "labels.csv", "--coco-exhaustive").exception, ConfigError)
+
+
+def test_problems_of_one_kind_are_one_line(source: Path) -> None:
+    with (source / "labels.csv").open("a") as stream:
+        stream.write("".join(f"\nx{number}.png,cat,train" for number in range(30)))
+    lines = [line for line in run(source).stdout.splitlines() if line.startswith("problem: ")]
+    assert len(lines) == 1 and lines[0].endswith("(and 29 more like it: rows 6, 7, 8, 9, 10, …)")
+    assert len(json.loads(run(source, "--json").stdout)["problems"]) == 30
+
+
+def test_control_characters_are_made_visible(source: Path) -> None:
+    (source / "labels.csv").write_text("image,labels\na.png,\x1b[31mred\nb.png,dog\nc.png,\n")
+    output = run(source).stdout
+    assert "\x1b" not in output and "\\x1b[31mred" in output
+
+
+def test_what_is_useless_is_refused_unless_forced(source: Path) -> None:
+    (source / "labels.csv").write_text("image,labels\na.png,cat\nb.png,cat\nc.png,cat\n")
+    result = run(source)
+    assert result.exit_code == 1
+    assert "fit would refuse: the 3 training images have 'cat', and none is known to be without it" in result.stdout
+    assert "next: " not in result.stdout
+    forced = run(source, "--set", "runtime.force=true")
+    assert forced.exit_code == 0 and "(runtime.force is set)" in forced.stdout
+
+
+def test_a_data_set_as_people_have_it(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = ["filename,defects"]
+    for number in range(60):
+        save(tmp_path / f"images/part {number}.png", (8, 8), number)
+        rows.append(f"part {number}.png,{('dent', 'scratch', 'ok')[number % 3]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    result = run(tmp_path / "labels.csv", "--preset", "paper")
+    assert result.exit_code == 0, result.output
+    assert "image names are relative to 'images'" in result.stdout
+    assert "'ok': read as 'nothing is there' (20 images); --set 'data.negative_labels=[]' makes it" in result.stdout
+    assert result.stdout.endswith(
+        "fit would accept this data set\n"
+        f"next: recamlabel fit {tmp_path}/labels.csv --out runs/{tmp_path.name} --preset paper\n"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey(suffix: str, tmp_path: Path) -> None:
+    rows = ["image,labels"]
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 65536, (8, 9)).astype(np.uint16)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.{suffix}")
+        rows.append(f"{number}.{suffix},{('dent', 'scratch', '')[number]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    result = run(tmp_path)
+    assert result.exit_code == 0 and "problem: " not in result.stdout and "contrast" not in result.stdout
+
+
+def test_pictures_of_a_single_colour(source: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (5, 5), (1, 2, 3)).save(source / f"{name}.png")
+    assert "warning: pictures of a single colour: 2 of 3 (a, b); nothing can be found in them" in run(source).stdout
+    Image.new("RGB", (5, 5)).save(source / "c.png")
+    result = run(source)
+    assert result.exit_code == 1
+    assert "fit would refuse: every picture that can be read is of a single colour (3)" in result.stdout

@@ -105,7 +105,7 @@ def test_nothing_fatal_goes_through() -> None:
 
 
 def test_stop_lists_the_problems() -> None:
-    dataset = build(labelled(Path(), "a"), problems=(BAD_IMAGE, NOTE))
+    dataset = build(labelled(Path(), "a"), labelled(Path(), "b"), problems=(BAD_IMAGE, NOTE))
     with pytest.raises(DatasetError) as caught:
         apply_on_bad_image(dataset, [], "stop")
     assert str(caught.value) == (
@@ -113,6 +113,24 @@ def test_stop_lists_the_problems() -> None:
         "  labels.csv, row 2: no image 'a.png'\n"
         "run `recamlabel check SOURCE` for the full list, or go on without these images with --on-bad-image skip"
     )
+
+
+def test_leaving_all_images_out_is_no_way_out() -> None:
+    with pytest.raises(DatasetError) as caught:
+        apply_on_bad_image(build(labelled(Path(), "a"), problems=(BAD_IMAGE,)), [], "stop")
+    assert "--on-bad-image" not in str(caught.value)
+
+
+def test_stop_shows_many_problems_of_one_kind_as_one_line() -> None:
+    many = [Problem(f"no image {i}.png", Path("labels.csv"), i, image_id=str(i), kind="missing") for i in range(2, 42)]
+    with pytest.raises(DatasetError) as caught:
+        apply_on_bad_image(build(labelled(Path(), "a")), [BAD_LABEL, *many], "stop")
+    assert str(caught.value).split("\n") == [
+        "41 problems in the data set:",
+        "  labels.csv, row 3: unknown class 'x'",
+        "  labels.csv, row 2: no image 2.png (and 39 more like it: rows 3, 4, 5, 6, 7, …)",
+        "run `recamlabel check SOURCE` for the full list",
+    ]
 
 
 def test_stop_lists_the_first_ten() -> None:
