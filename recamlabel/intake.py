@@ -111,8 +111,10 @@ def _tell(dataset: Dataset, intake: Intake, config: Config) -> None:
         say(f"warning: {line}")
     if len(warnings) > SHOWN:
         say(f"warning: {len(warnings) - SHOWN} more; `recamlabel check` lists all")
-    for line in intake.left_out:
+    for line in intake.left_out[:SHOWN]:
         say(f"left out: {line}")
+    if len(intake.left_out) > SHOWN:
+        say(f"left out: {len(intake.left_out) - SHOWN} more; `recamlabel check` lists all")
 
 
 def _signature(dataset: Dataset, config: Config) -> str:

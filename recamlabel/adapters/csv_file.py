@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.assemble import Draft, make_images, settle_classes, without_repeats
 from recamlabel.adapters.base import IMAGE_SUFFIXES, AdapterOptions, Dataset, Problem
@@ -13,7 +13,7 @@ from recamlabel.adapters.csv_columns import STATES, Columns, find_columns
 from recamlabel.adapters.csv_table import Row, Table, read_table
 from recamlabel.adapters.entries import Entry
 from recamlabel.adapters.ids import absolute_source, relative_path
-from recamlabel.adapters.image_root import ImageRoot, find_image_root
+from recamlabel.adapters.image_root import ImageRoot, are_bare, find_image_root
 from recamlabel.adapters.listing import FolderListing
 from recamlabel.adapters.negatives import negatives_of
 from recamlabel.adapters.openimages_csv import kind_of
@@ -107,7 +107,7 @@ def read_entries(file: Path, root: Path | None, options: AdapterOptions, known: 
     table = read_table(file)
     columns = find_columns(table, options, known)
     names = table.column(columns.image)
-    images = ImageRoot(root) if root is not None else find_image_root(file, names)
+    images = ImageRoot(root, bare=are_bare(names)) if root is not None else find_image_root(file, names)
     problems = list(table.problems)
     entries, notes = _read_rows(table, images, columns, options, known, problems)
     notes += _column_notes(table, columns)
@@ -160,10 +160,13 @@ def _read_rows(
     separator, notes = _separator(table, columns, options, known)
     base = table.file.parent if table.file.parent != images.root else None
     negatives = negatives_of(options, known)
+    listing = FolderListing(images.root) if images.bare else None
     entries = []
     for row in table.rows:
         try:
             path = relative_path(row.cells[columns.image], images.root, base)
+            if listing is not None and not listing.has(path):
+                path = PurePosixPath(listing.with_extension(str(path)) or path)
         except DatasetError as error:
             problems.append(_bad_path(row.cells[columns.image], error, images, table.file, row.line))
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from recamlabel.adapters.listing import is_file
+from recamlabel.adapters.listing import FolderListing, is_file, is_image_name
 
 # The likeliest first; lower case.
 IMAGE_FOLDERS = ("images", "imgs", "img", "image", "jpegimages", "photos", "pictures", "data", "train", "raw")
@@ -30,12 +30,14 @@ class ImageRoot:
         note: How it was found; empty where it is the label file's own folder.
         hint: What to do where images are not there, as the end of a message; empty if unknown.
         outside: Whether most names lead out of ``root``.
+        bare: Whether the names have no extension, so that the files say which.
     """
 
     root: Path
     note: str = ""
     hint: str = ""
     outside: bool = False
+    bare: bool = False
 
 
 def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
@@ -56,26 +58,40 @@ def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
     here = file.parent
     filled = [name.strip().replace("\\", "/") for name in names if name.strip()]
     some = filled[:: max(1, len(filled) // _SAMPLE)][:_SAMPLE]
+    bare = are_bare(some)
     outside = [name for name in some if ".." in name.split("/") or os.path.isabs(name)]  # noqa: PTH117 (plain text)
     if len(outside) > len(some) / 2:
         return ImageRoot(here, hint=_common_hint(here, outside), outside=True)
-    if not some or _share(here, some) >= _ENOUGH_HERE:
-        return ImageRoot(here)
-    good = [folder for folder in _candidates(here) if _share(folder, some) >= _MOST]
+    if not some or _share(here, some, bare) >= _ENOUGH_HERE:
+        return ImageRoot(here, bare=bare)
+    good = [folder for folder in _candidates(here) if _share(folder, some, bare) >= _MOST]
     obvious = [folder for folder in good if folder.name.casefold() in IMAGE_FOLDERS and folder.parent == here]
     for chosen in (obvious, good):
         if len(chosen) == 1:
             shown = os.path.relpath(chosen[0], here)
             note = f"image names are relative to {shown!r}, where the files are"
-            return ImageRoot(chosen[0], f"{note} (--set data.image_root=FOLDER says otherwise)")
+            return ImageRoot(chosen[0], f"{note} (--set data.image_root=FOLDER says otherwise)", bare=bare)
     if len(good) > 1:
         folders = " or ".join(str(folder) for folder in good[:3])
         return ImageRoot(here, hint=f"several folders have such files; choose one: --set data.image_root={folders}")
     return ImageRoot(here, hint=_search(here, some))
 
 
-def _share(folder: Path, names: Sequence[str]) -> float:
-    return sum(is_file(folder / name) for name in names) / len(names)
+def are_bare(names: Sequence[str]) -> bool:
+    """Whether no name has the extension of an image, as in a column of ids.
+
+    Example:
+        >>> are_bare(["img.001", "img.002"]), are_bare(["a", "b.jpg"]), are_bare([])
+        (True, False, False)
+    """
+    return bool(names) and not any(is_image_name(name.rpartition("/")[2]) for name in names)
+
+
+def _share(folder: Path, names: Sequence[str], bare: bool) -> float:
+    if not bare:
+        return sum(is_file(folder / name) for name in names) / len(names)
+    listing = FolderListing(folder)
+    return sum(listing.with_extension(name) is not None for name in names) / len(names)
 
 
 def _candidates(here: Path) -> Iterator[Path]:

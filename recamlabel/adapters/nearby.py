@@ -14,7 +14,8 @@ SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 _TABLES = (".csv", ".tsv")
 # Adapters that read what is in any folder: they say nothing of a sub-folder.
 _ANY_FOLDER = frozenset({"folder", "csv"})
-_LOOKED_AT = 200
+# A parent of data sets has a few sub-folders, a folder of classes up to thousands.
+_LOOKED_AT = 50
 _SHOWN = 5
 _EXAMPLE = "image,labels"
 

@@ -132,3 +132,16 @@ def test_what_may_be_something_else_is_asked_about(header: str, tmp_path: Path) 
     (tmp_path / "labels.csv").write_text(f"{header}\na.jpg,{cells}\n")
     with pytest.raises(DatasetError, match=r"name it with --set data\.labels_column=NAME"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["", "images"])
+@pytest.mark.parametrize("column", ["id", "image_id"])
+def test_names_without_an_extension(column: str, folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name in ("x.1.png", "x.2.JPG"):
+        (tmp_path / folder / name).touch()
+    (tmp_path / "labels.csv").write_text(f"{column},label\nx.1,dent\nx.2,rust\n")
+    dataset = read(tmp_path)
+    assert dataset.problems == ()
+    assert [(image.id, image.path.name) for image in dataset.images] == [("x.1", "x.1.png"), ("x.2", "x.2.JPG")]
+    assert read(tmp_path, image_root=tmp_path / folder).problems == ()
