@@ -202,8 +202,10 @@ def _separator(
 
 def _bad_path(cell: str, error: DatasetError, images: ImageRoot, file: Path, row: int) -> Problem:
     """The problem of a path that cannot be used; where most lead out of the data root, with the way out."""
-    if not cell.strip() or not images.outside:
+    if not cell.strip():
         return Problem(str(error), file, row)
+    if not images.outside:
+        return Problem(str(error), file, row, kind="outside")
     return Problem(f"image path {cell!r} leads out of {images.root}; {images.hint}", file, row, kind="outside")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -72,8 +73,8 @@ def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
             note = f"image names are relative to {shown!r}, where the files are"
             return ImageRoot(chosen[0], f"{note} (--set data.image_root=FOLDER says otherwise)", bare=bare)
     if len(good) > 1:
-        folders = " or ".join(str(folder) for folder in good[:3])
-        return ImageRoot(here, hint=f"several folders have such files; choose one: --set data.image_root={folders}")
+        choices = " or ".join(_setting(folder) for folder in good[:3])
+        return ImageRoot(here, hint=f"several folders have such files; choose one: {choices}")
     return ImageRoot(here, hint=_search(here, some))
 
 
@@ -116,7 +117,7 @@ def _search(here: Path, names: Sequence[str]) -> str:
     """Where below the label file the first names are, a few levels down."""
     for folder in islice(_below(here, 3), _SEARCHED):
         if not _of_masks(folder) and any(is_file(folder / name) for name in names):
-            return f"some are in {folder}: --set data.image_root={folder}"
+            return f"some are in {folder}: {_setting(folder)}"
     for folder in islice(_below(here, 3), _SEARCHED):
         for name in names[:3]:
             if is_file(folder / name.rpartition("/")[2]):
@@ -143,4 +144,9 @@ def _common_hint(here: Path, names: Sequence[str]) -> str:
         common = ""
     if common in {"", os.path.sep}:
         return "put the label file above its images"
-    return f"--set data.image_root={common} reads them, or put the label file above its images"
+    return f"{_setting(common)} reads them, or put the label file above its images"
+
+
+def _setting(folder: Path | str) -> str:
+    """What to type, with quotes where the path needs them."""
+    return f"--set {shlex.quote(f'data.image_root={folder}')}"

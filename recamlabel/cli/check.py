@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,12 +110,9 @@ def check(
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:
-        options = [] if preset == "quick" else ["--preset", preset]
-        options += ["--adapter", adapter] if adapter is not None else []
-        options += ["--on-bad-image", on_bad_image] if on_bad_image is not None else []
-        if coco_exhaustive is not None:
-            options.append("--coco-exhaustive" if coco_exhaustive else "--no-coco-exhaustive")
-        step = _next_step(source, config_file, assignments, options)
+        options = {"--preset": preset if preset != "quick" else None, "--adapter": adapter}
+        options |= {"--on-bad-image": on_bad_image, "--config": config_file}
+        step = _next_step(source, assignments, options, coco_exhaustive)
         _show(report, Console(highlight=False), step)
     context.exit(1 if report.refusals else 0)
 
@@ -171,14 +168,18 @@ def _plain(text: str, style: str = "") -> Text:
     return Text("".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text), style)
 
 
-def _next_step(source: Path, config_file: Path | None, assignments: Sequence[str], options: Sequence[str]) -> str:
+def _next_step(
+    source: Path, assignments: Sequence[str], options: Mapping[str, object], coco_exhaustive: bool | None
+) -> str:
     """The command to type after this one, with the same settings."""
     name = source.resolve().name
     if source.is_file():
         name = source.resolve().parent.name if source.stem.casefold() in _USUAL_STEMS else source.stem
     words = ["recamlabel", "fit", str(source), "--out", f"runs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'first'}"]
-    words += options
-    words += ["--config", str(config_file)] if config_file is not None else []
+    for option, value in options.items():
+        words += [option, str(value)] if value is not None else []
+    if coco_exhaustive is not None:
+        words.append("--coco-exhaustive" if coco_exhaustive else "--no-coco-exhaustive")
     for assignment in assignments:
         words += ["--set", assignment]
     return shlex.join(words)

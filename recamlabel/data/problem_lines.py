@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recamlabel.adapters.base import Problem
+from recamlabel.adapters.listing import is_image_name
 
 # Up to three of a kind are more useful one by one.
 _APART = 3
@@ -21,7 +22,7 @@ class ProblemLine(NamedTuple):
 
 
 def problem_lines(problems: Iterable[Problem]) -> list[ProblemLine]:
-    """One line a problem; where more than three are of one kind and file, one line for all of them.
+    """One line a problem; where more than three are of one kind and label file (or folder of images), one for all.
 
     Example:
         >>> bad = [Problem(f"no image {row}.jpg", Path("a.csv"), row, kind="missing") for row in range(2, 42)]
@@ -30,7 +31,8 @@ def problem_lines(problems: Iterable[Problem]) -> list[ProblemLine]:
     """
     groups: dict[tuple[Path, str, bool], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault((problem.file, problem.kind or problem.message, problem.fatal), []).append(problem)
+        where = problem.file.parent if is_image_name(problem.file.name) else problem.file
+        groups.setdefault((where, problem.kind or problem.message, problem.fatal), []).append(problem)
     lines = []
     for group in groups.values():
         if len(group) <= _APART:
@@ -41,8 +43,8 @@ def problem_lines(problems: Iterable[Problem]) -> list[ProblemLine]:
 
 
 def _rest(problems: list[Problem]) -> str:
-    rows = [str(problem.row) for problem in problems if problem.row is not None]
-    text = f"{len(problems)} more like it"
-    if len(rows) < len(problems):
-        return text
-    return f"{text}: rows {', '.join(rows[:_ROWS])}" + (", …" if len(rows) > _ROWS else "")
+    text, rows = f"{len(problems)} more like it", [problem.row for problem in problems if problem.row is not None]
+    if len(rows) == len(problems):
+        return f"{text}: rows {', '.join(map(str, rows[:_ROWS]))}" + (", …" if len(rows) > _ROWS else "")
+    images = list(dict.fromkeys(p.file.name for p in problems if is_image_name(p.file.name)))
+    return f"{text}: {', '.join(images[:_ROWS])}" + (", …" if len(images) > _ROWS else "") if images else text

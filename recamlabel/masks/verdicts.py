@@ -162,20 +162,27 @@ def judge(
             soft.append(f"{never} seen without {pair.second}, whose masks may take its pixels")
     chance = _chance(own)
     if precision is not None and chance is not None:
-        text, gain = f"average precision {precision:.2f}, guessing has {chance:.2f}", above_chance(precision, own)
-        luck = lucky_precision(positives, negatives)
-        if gain < config.min_ap:
-            hard.append(text)
-        elif precision < luck:
-            hard.append(f"{text}, and up to {luck:.2f} with luck: no better than labels drawn at random")
-        elif gain < config.weak_ap:
-            soft.append(text)
+        for more, to in zip(_reasons_of_precision(precision, chance, own, config), (hard, soft), strict=True):
+            to += more
     if suspects[0] > MANY_DOUBTFUL * max((labels == 1).sum(), 1):
         soft.append(f"{suspects[0]} of its {(labels == 1).sum()} labels never fire")
     verdict: Verdict = "do not trust" if hard else "weak" if soft else "ok"
     return ClassGate(
         name, positives, negatives, unknown, precision, chance, *suspects, verdict=verdict, reasons=(*hard, *soft)
     )
+
+
+def _reasons_of_precision(
+    precision: float, chance: float, own: NDArray[np.int8], config: GateConfig
+) -> tuple[list[str], list[str]]:
+    """Reasons not to trust, and reasons to call it weak, that lie in how well the class is recognised."""
+    text, gain = f"average precision {precision:.2f}, guessing has {chance:.2f}", above_chance(precision, own)
+    luck = lucky_precision(int((own == 1).sum()), int((own == 0).sum()))
+    if gain < config.min_ap:
+        return [text], []
+    if precision < luck:
+        return [f"{text}, and up to {luck:.2f} with luck: no better than labels drawn at random"], []
+    return [], [text] if gain < config.weak_ap else []
 
 
 def _reasons_of_counts(positives: int, negatives: int, unknown: int, config: GateConfig) -> tuple[list[str], list[str]]:

@@ -65,7 +65,10 @@ def test_two_folders_that_fit_are_asked_about(tmp_path: Path) -> None:
     fill(tmp_path / "right")
     lines = problem_lines(read(file).problems)
     assert len(lines) == 1 and lines[0].fatal
-    assert f"choose one: --set data.image_root={tmp_path}/left or {tmp_path}/right (and 39 more" in lines[0].text
+    assert (
+        f"choose one: --set data.image_root={tmp_path}/left or --set data.image_root={tmp_path}/right (and 39 more"
+        in lines[0].text
+    )
     assert read(file, image_root=tmp_path / "right").problems == ()
 
 
@@ -79,6 +82,11 @@ def test_what_is_deeper_is_suggested_in_one_line(tmp_path: Path) -> None:
         f"--set data.image_root={tmp_path}/camera/7 (and 39 more like it: rows 3, 4, 5, 6, 7, …)"
     ]
     assert read(file, image_root=tmp_path / "camera/7").problems == ()
+
+
+def test_what_is_suggested_can_be_pasted(tmp_path: Path) -> None:
+    line = problem_lines(read(table(tmp_path, "camera 7/raw")).problems)[0]
+    assert f"--set 'data.image_root={tmp_path}/camera 7/raw' (and" in line.text
 
 
 def test_nowhere_at_all(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from recamlabel.data.inspect import (
     training_images,
 )
 from recamlabel.data.learnable import training_warnings
+from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import ClassRow, Spread, Summary, summarise
 from recamlabel.errors import DatasetError
 
@@ -131,6 +132,16 @@ def test_stop_shows_many_problems_of_one_kind_as_one_line() -> None:
         "  labels.csv, row 2: no image 2.png (and 39 more like it: rows 3, 4, 5, 6, 7, …)",
         "run `recamlabel check SOURCE` for the full list",
     ]
+
+
+def test_many_bad_images_are_one_line(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    dataset = build(*(labelled(tmp_path, name.removesuffix(".png")) for name in names))
+    lines = problem_lines(inspect_images(dataset, 1).problems)
+    assert len(lines) == 1 and lines[0].text.startswith(f"{tmp_path}/0.png: an empty file")
+    assert lines[0].text.endswith("(and 29 more like it: 1.png, 2.png, 3.png, 4.png, 5.png, …)")
 
 
 def test_stop_lists_the_first_ten() -> None:
