@@ -110,8 +110,8 @@ def check(
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:
-        options = {"--preset": preset if preset != "quick" else None, "--adapter": adapter}
-        options |= {"--on-bad-image": on_bad_image, "--config": config_file}
+        options: dict[str, object] = {"--adapter": adapter, "--on-bad-image": on_bad_image, "--config": config_file}
+        options["--preset"] = preset if preset != "quick" else None
         step = _next_step(source, assignments, options, coco_exhaustive)
         _show(report, Console(highlight=False), step)
     context.exit(1 if report.refusals else 0)
