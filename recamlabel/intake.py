@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from recamlabel.adapters import load_dataset, options_from
 from recamlabel.adapters.base import Dataset
 from recamlabel.config import Config
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
-from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_reasons, training_warnings
+from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_reasons
+from recamlabel.data.learnable import picture_reasons, picture_warnings, training_warnings, untellable_reasons
+from recamlabel.data.problem_lines import problem_lines
 from recamlabel.errors import DatasetError
 from recamlabel.progress import say, track
 from recamlabel.workspace import RunFolder, stage_key
@@ -41,7 +44,8 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
         run: An earlier run in the same place, if there is one.
 
     Raises:
-        DatasetError: The data set cannot be used; says why, and `recamlabel check` lists all.
+        DatasetError: The data set cannot be used, or nothing can be learnt from it (unless
+            ``runtime.force`` is set); says why, and `recamlabel check` lists all.
     """
     dataset = read_dataset(source, config)
     key = _signature(dataset, config)
@@ -74,6 +78,9 @@ def _inspect(dataset: Dataset, config: Config, key: str) -> Intake:
         inspection = inspect_images(dataset, config.runtime.worker_count(), advance)
     problems = (*dataset.problems, *inspection.problems)
     usable = apply_on_bad_image(dataset, problems, config.data.on_bad_image)
+    _stop_unless_forced(dataset, picture_reasons(inspection), config)
+    for line in picture_warnings(inspection):
+        say(f"warning: {line}")
     gone = {image.id for image in dataset.images} - {image.id for image in usable.images}
     left_out = tuple(dict.fromkeys(str(problem) for problem in problems if problem.image_id in gone))
     return Intake(Catalog(usable, inspection.shapes, inspection.hashes, inspection.states), key, left_out)
@@ -83,20 +90,31 @@ def _refuse(dataset: Dataset, config: Config) -> None:
     reasons = refusal_reasons(dataset, config.data.train_splits)
     if reasons:
         raise DatasetError(f"{dataset.root}: " + "; ".join(reasons))
+    _stop_unless_forced(dataset, untellable_reasons(dataset, config.data.train_splits), config)
+
+
+def _stop_unless_forced(dataset: Dataset, reasons: Sequence[str], config: Config) -> None:
+    """Nothing can be learnt: an error, or with ``runtime.force`` a warning."""
+    if reasons and not config.runtime.force:
+        raise DatasetError(f"{dataset.root}: " + "; ".join(reasons))
+    for reason in reasons:
+        say(f"warning (going on because of --force): {reason}")
 
 
 def _tell(dataset: Dataset, intake: Intake, config: Config) -> None:
     """What a person should know before hours of work, and what was left out."""
     for line in dataset.notes:
         say(line)
-    mild = [str(problem) for problem in dataset.problems if not problem.fatal]
+    mild = [line.text for line in problem_lines(dataset.problems) if not line.fatal]
     warnings = [*mild, *training_warnings(intake.catalog.dataset, config.data.train_splits)]
     for line in warnings[:SHOWN]:
         say(f"warning: {line}")
     if len(warnings) > SHOWN:
         say(f"warning: {len(warnings) - SHOWN} more; `recamlabel check` lists all")
-    for line in intake.left_out:
+    for line in intake.left_out[:SHOWN]:
         say(f"left out: {line}")
+    if len(intake.left_out) > SHOWN:
+        say(f"left out: {len(intake.left_out) - SHOWN} more; `recamlabel check` lists all")
 
 
 def _signature(dataset: Dataset, config: Config) -> str:

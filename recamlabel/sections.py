@@ -47,6 +47,11 @@ class DataConfig(Section):
         None,
         description="folder for images that a Hugging Face data set holds inside its files; not set: the user's cache",
     )
+    negative_labels: list[str] | None = Field(
+        None,
+        description="labels that say that nothing is there, instead of the usual ones (ok, good, normal, none, "
+        "no_defect, ...); []: every label is a class",
+    )
     train_splits: list[str] = Field(
         ["train"], description="splits the networks are trained on, where the data set has splits"
     )

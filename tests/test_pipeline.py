@@ -356,7 +356,9 @@ def test_extreme_sizes_and_two_hundred_classes(tmp_path):
         Image.new("RGB", size[::-1], (200, 10 * number, 30)).save(folder / f"{number}.png")
         rows.append(f"{number}.png,{names[number]};{names[-1]}" if number else f"{number}.png,{names[0]};{names[1]}")
     (folder / "labels.csv").write_text("\n".join(rows))
-    run = fit(folder, tmp_path / "run", config("maps.max_side=64", "refine.max_side=64", "recam.combine=contrast"))
+    # Pictures of one colour each: refused unless forced.
+    settings = ["maps.max_side=64", "refine.max_side=64", "recam.combine=contrast", "runtime.force=true"]
+    run = fit(folder, tmp_path / "run", config(*settings))
     with h5py.File(run.path / "maps.h5") as file:
         for group in ("cam", "recam"):
             for number in range(4):

@@ -54,7 +54,7 @@ def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
     data = make_tiny_csv(tmp_path)
     table = data / "labels.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
-    run = fit(data, tmp_path / "run", config(), until="probe")
+    run = fit(data, tmp_path / "run", config("runtime.force=true"), until="probe")
     assert "fewer than two images" in capsys.readouterr().err
     maps, fused = arrays(run.path / "maps.h5"), arrays(run.path / "fused.h5")
     assert maps.keys() == fused.keys() and all(np.array_equal(maps[name], fused[name]) for name in maps)

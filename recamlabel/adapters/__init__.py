@@ -26,6 +26,7 @@ from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
 from recamlabel.adapters.huggingface import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
 from recamlabel.adapters.listing import is_there
+from recamlabel.adapters.nearby import did_you_mean, explain, find_data_sets
 from recamlabel.adapters.openimages import OpenImagesAdapter
 from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
 from recamlabel.adapters.voc import VocAdapter
@@ -95,6 +96,7 @@ def detect(source: Path) -> tuple[Adapter, str]:
     for adapter in _in_order(source) if named is None else (named,):
         reason = adapter.detect(source)
         if reason is not None:
+            _refuse_parent(source, adapter, reason)
             return adapter, reason
     others, broken = load_plugins(ADAPTERS)
     for adapter in others:
@@ -110,9 +112,27 @@ def _in_order(source: Path) -> list[Adapter]:
     return [*first, *(adapter for adapter in ADAPTERS.values() if adapter not in first)]
 
 
+def _refuse_parent(source: Path, adapter: Adapter, reason: str) -> None:
+    """The parent folder of data sets looks like a folder of class folders, with masks among the photographs."""
+    if adapter.name != "folder" or reason.startswith("MVTec"):
+        return
+    found = find_data_sets(source, ADAPTERS.values())
+    if found:
+        raise DatasetError(
+            f"{source}: not a data set, but a folder with some in it; {did_you_mean(found)} "
+            "(--adapter folder reads its folders as classes all the same)"
+        )
+
+
 def _not_recognised(source: Path, adapters: Sequence[Adapter], broken: Sequence[str]) -> str:
     if source.suffix.lower() in IMAGE_SUFFIXES and source.is_file():
         return f"{source}: a single image; give the label file, or the folder that holds it"
+    found = find_data_sets(source, adapters) if source.is_dir() else []
+    if found:
+        return f"{source}: not a data set, but a folder with some in it; {did_you_mean(found)}"
+    simple = explain(source)
+    if simple is not None:
+        return simple
     what = "folder" if source.is_dir() else "file"
     if source.is_file() and source.suffix.lower() in _PICKLES:
         what = "Python pickle, which is never loaded, for loading one can run any program; a file"
@@ -167,6 +187,8 @@ def options_from(data: DataConfig) -> AdapterOptions:
         voc_difficult=data.voc_difficult,
         split_lists=tuple(map(Path, data.split_lists)),
         image_cache=Path(data.image_cache) if data.image_cache else None,
+        negative_labels=None if data.negative_labels is None else tuple(data.negative_labels),
+        train_splits=None if data.train_splits == DataConfig().train_splits else tuple(data.train_splits),
     )
 
 

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
 from recamlabel.adapters.class_names import LabelSets, known_classes, make_table, unknown_class
+from recamlabel.adapters.entries import Entry
 from recamlabel.adapters.ids import NearFiles, assign_ids, find_clashes
 from recamlabel.adapters.listing import FolderListing
+from recamlabel.adapters.negatives import TURN_OFF, negatives_of, read_negatives
 from recamlabel.classes import ClassTable
 from recamlabel.errors import DatasetError
+
+# Entry belongs to the makers of adapters as much as Draft does.
+__all__ = ["SETTING_ORIGIN", "Draft", "Entry", "assemble", "make_images", "settle_classes", "some", "without_repeats"]
 
 _SHOWN = 3
 # So many missing images, and no other, are in another place rather than lost one by one.
 _MANY = 10
 SETTING_ORIGIN = "the setting data.classes"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What one entry of a label file says of one image.
-
-    Args:
-        path: Image path relative to the data root.
-        file: The label file, for messages.
-        row: Its 1-based line, where the format has lines.
-        place: Where else in the file, such as ``images[3]``; ``""`` where the file says it all.
-        present: Classes that are in the image.
-        unknown: Classes that nothing is known of; all others are absent, unless ``absent`` is given.
-        absent: Classes that are not in the image; all others are then unknown.
-        split: Its split, or None.
-    """
-
-    path: PurePosixPath
-    file: Path
-    row: int | None
-    place: str
-    present: frozenset[str]
-    unknown: frozenset[str] = frozenset()
-    absent: frozenset[str] | None = None
-    split: str | None = None
-
-    def problem(self, message: str, *, fatal: bool = True, image_id: str | None = None) -> Problem:
-        """A problem at this entry's place."""
-        return Problem(f"{self.place}: {message}" if self.place else message, self.file, self.row, fatal, image_id)
-
-    def says(self) -> tuple[object, ...]:
-        """All but the place: two entries that say the same are one."""
-        return (self.present, self.unknown, self.absent, self.split)
 
 
 @dataclass
@@ -94,17 +66,45 @@ def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | 
     if not (known or draft.names or found) and draft.problems:
         many = len(draft.problems)
         raise DatasetError(f"{draft.problems[0]} (no entry with a label can be read; problems: {many})")
-    classes, case_problems = make_table(known or tuple(draft.names), found, draft.source)
-    draft.problems += case_problems
+    repeats: list[Problem] = []
+    draft.entries = without_repeats(draft.entries, repeats)
+    classes = settle_classes(draft, known, options)
     if known:
         draft.problems += _unknown_classes(draft, known, origin)
+    draft.problems += repeats
     listing = listing or FolderListing(draft.root)
-    entries = without_repeats(draft.entries, draft.problems)
-    images = make_images(draft.root, entries, classes, draft.problems, listing)
-    unlisted = listing.unlisted(entry.path for entry in entries)
+    images = make_images(draft.root, draft.entries, classes, draft.problems, listing)
+    unlisted = listing.unlisted(entry.path for entry in draft.entries)
     if unlisted:
         draft.notes.append(f"images beside these without an entry: {len(unlisted)} ({some(unlisted)}); not read")
     return Dataset(draft.root, draft.adapter, classes, images, tuple(draft.problems), tuple(draft.notes))
+
+
+def settle_classes(draft: Draft, known: Sequence[str], options: AdapterOptions) -> ClassTable:
+    """The class table; negative labels (``good``, ``ok``) are taken out of the entries, once for all formats.
+
+    Args:
+        draft: Its entries (one an image), problems and notes are brought up to date.
+        known: Class names that are given; empty: the format's own list, or else the sorted names found.
+        options: For ``negative_labels``.
+
+    Raises:
+        DatasetError: There is no class at all.
+    """
+    negatives = negatives_of(options, known)
+    used = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
+    nothing = sorted(name for name in used if name in negatives)
+    draft.entries = read_negatives(draft.entries, negatives, draft.names, draft.problems, draft.notes)
+    listed = [name for name in (known or draft.names) if name not in negatives]
+    found = used.difference(nothing)
+    if nothing and not listed and not found:
+        raise DatasetError(
+            f"{draft.source}: every label says that nothing is there ({some([repr(name) for name in nothing])}), so "
+            f"there is no class; add images with something to find, or make classes of these with {TURN_OFF}"
+        )
+    classes, case_problems = make_table(listed, found, draft.source)
+    draft.problems += case_problems
+    return classes
 
 
 def without_repeats(entries: Iterable[Entry], problems: list[Problem]) -> list[Entry]:
@@ -127,9 +127,15 @@ def without_repeats(entries: Iterable[Entry], problems: list[Problem]) -> list[E
 
 
 def make_images(
-    root: Path, entries: Sequence[Entry], classes: ClassTable, problems: list[Problem], listing: FolderListing
+    root: Path,
+    entries: Sequence[Entry],
+    classes: ClassTable,
+    problems: list[Problem],
+    listing: FolderListing,
+    *,
+    hint: str = "",
 ) -> tuple[LabelledImage, ...]:
-    """Images with ids and label sets; clashing ids and missing files become problems."""
+    """Images with ids and label sets; clashing ids and missing files become problems, ``hint`` says what to do."""
     ids = assign_ids([entry.path for entry in entries])
     clashing = set()
     for first, later in find_clashes(ids):
@@ -139,7 +145,7 @@ def make_images(
             f"both have the id {ids[later]!r}, which is the path without extension; rename one of the files"
         )
         problems.append(entries[later].problem(message))
-    problems += _missing(root, entries, ids, clashing, listing)
+    problems += _missing(root, entries, ids, clashing, listing, hint)
     sets, names, images = LabelSets(classes), frozenset(classes.names), []
     for index, entry in enumerate(entries):
         if index in clashing:
@@ -163,17 +169,21 @@ def some(names: Sequence[str]) -> str:
 
 
 def _missing(
-    root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing
+    root: Path, entries: Sequence[Entry], ids: Sequence[str], clashing: set[int], listing: FolderListing, hint: str
 ) -> Iterator[Problem]:
     missing = [i for i, entry in enumerate(entries) if i not in clashing and not listing.has(entry.path)]
-    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing):
-        message = f"not one of the {len(missing)} images is below {root}; name their folder with data.image_root"
+    if len(missing) >= _MANY and len(missing) == len(entries) - len(clashing) and not hint:
+        message = (
+            f"not one of the {len(missing)} images is below {root}; name their folder with --set data.image_root=FOLDER"
+        )
         yield Problem(message, entries[missing[0]].file, fatal=False)
     near = NearFiles(root)
+    way_out = hint or "mend the path or put the image there"
     for index in missing:
         path = entries[index].path
-        message = f"no image '{path}' below {root}{near.hint(path)}; mend the path or put the image there"
-        yield entries[index].problem(message, image_id=ids[index])
+        message = f"no image '{path}' below {root}{near.hint(path)}; {way_out}"
+        problem = entries[index].problem(message, image_id=ids[index])
+        yield replace(problem, kind="no such image")
 
 
 def _unknown_classes(draft: Draft, known: tuple[str, ...], origin: str) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ class Problem:
         fatal: True if ``fit`` refuses to run because of it.
         image_id: Set where the problem concerns just that image, so that
             ``--on-bad-image skip`` can leave it out and go on.
+        kind: Many problems of one kind and file are shown as one line; empty: equal messages are of one kind.
     """
 
     message: str
@@ -33,6 +34,7 @@ class Problem:
     row: int | None = None
     fatal: bool = True
     image_id: str | None = None
+    kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         where = f"{self.file}, row {self.row}" if self.row is not None else str(self.file)
@@ -134,6 +136,8 @@ class AdapterOptions:
         voc_difficult: State of a VOC class with difficult objects only.
         split_lists: VOC list files, one image name a line; a file's stem is the split's name.
         image_cache: Folder for images that a data set holds inside its own files.
+        negative_labels: Labels that say that nothing is there; None: the usual names, such as ``ok``.
+        train_splits: Splits to train on, where they are set; None: not set.
     """
 
     classes: tuple[str, ...] = ()
@@ -146,6 +150,8 @@ class AdapterOptions:
     voc_difficult: str = "unknown"
     split_lists: tuple[Path, ...] = ()
     image_cache: Path | None = None
+    negative_labels: tuple[str, ...] | None = None
+    train_splits: tuple[str, ...] | None = None
 
 
 def check_image_id(image_id: str) -> None:

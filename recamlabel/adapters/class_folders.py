@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from recamlabel.adapters.assemble import Draft, settle_classes
 from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
-from recamlabel.adapters.class_names import LabelSets, is_background, known_classes, make_table, unknown_class
+from recamlabel.adapters.class_names import LabelSets, is_background, known_classes, unknown_class
+from recamlabel.adapters.entries import Entry
 from recamlabel.adapters.folder_scan import Found, recognise, scan_folders, scan_problems
 from recamlabel.adapters.ids import absolute_source, assign_ids, find_clashes
 from recamlabel.adapters.settings import refuse_foreign_settings
@@ -33,7 +35,9 @@ class ClassFoldersAdapter:
 
     A picture that stands in several class folders (of one split), byte for byte, is one image
     with all their labels; its id is the first of the paths in sorted order. All other classes
-    are absent. A folder ``background`` holds images without a label.
+    are absent. A folder ``background`` holds images without a label, and so does ``good`` (see
+    :mod:`recamlabel.adapters.negatives`). In MVTec's layout, train/, test/ and ground_truth/, the
+    defects are in test/ alone: both are one pool, and ground_truth/ is not read.
     """
 
     name = "folder"
@@ -57,19 +61,24 @@ class ClassFoldersAdapter:
         refuse_foreign_settings(self.name, options)
         if not root.is_dir():
             raise DatasetError(f"{root}: a file; the adapter 'folder' reads a folder with a folder of images per class")
-        scan = scan_folders(root)
+        scan = scan_folders(root, keep_splits=options.train_splits is not None)
         if not scan.files:
             raise DatasetError(f"{root}: no image in a class folder; expected {self.description}")
         known, origin = known_classes(options, root)
-        found = sorted({file.label for file in scan.files if not is_background(file.label)})
-        classes, case_problems = make_table(known, found, root)
-        problems = [*scan_problems(root, scan), *case_problems]
-        strangers = set(found) - set(classes.names)
-        problems += [Problem(f"folder: {unknown_class(name, known, origin)}", root) for name in sorted(strangers)]
         pictures = _merge(root, scan.files)
-        problems += _in_two_splits(root, pictures)
-        images = _images(root, pictures, classes, problems)
-        return Dataset(root, self.name, classes, images, tuple(problems), tuple(_merge_notes(pictures)))
+        draft = Draft(self.name, root, root, [_entry(root, picture) for picture in pictures])
+        draft.problems += scan_problems(root, scan)
+        draft.notes += [*scan.notes, *_merge_notes(pictures)]
+        classes = settle_classes(draft, known, options)
+        strangers = {name for entry in draft.entries for name in entry.present}.difference(classes.names)
+        draft.problems += [Problem(f"folder: {unknown_class(name, known, origin)}", root) for name in sorted(strangers)]
+        draft.problems += _in_two_splits(root, pictures)
+        images = _images(root, draft.entries, classes, draft.problems)
+        return Dataset(root, self.name, classes, images, tuple(draft.problems), tuple(draft.notes))
+
+
+def _entry(root: Path, picture: _Picture) -> Entry:
+    return Entry(picture.path, root / picture.path, None, "", frozenset(picture.labels), split=picture.split)
 
 
 def _merge(root: Path, files: Sequence[Found]) -> list[_Picture]:
@@ -128,21 +137,21 @@ def _in_two_splits(root: Path, pictures: Sequence[_Picture]) -> Iterator[Problem
 
 
 def _images(
-    root: Path, pictures: Sequence[_Picture], classes: ClassTable, problems: list[Problem]
+    root: Path, entries: Sequence[Entry], classes: ClassTable, problems: list[Problem]
 ) -> tuple[LabelledImage, ...]:
-    ids = assign_ids([picture.path for picture in pictures])
+    ids = assign_ids([entry.path for entry in entries])
     clashing = set()
     for first, later in find_clashes(ids):
         clashing.add(later)
         message = (
-            f"would have the id {ids[later]!r}, the path without extension, like '{pictures[first].path}', "
+            f"would have the id {ids[later]!r}, the path without extension, like '{entries[first].path}', "
             "which is another picture; rename one of the files"
         )
-        problems.append(Problem(message, root / pictures[later].path))
+        problems.append(Problem(message, root / entries[later].path))
     sets, names = LabelSets(classes), frozenset(classes.names)
     images = []
-    for index, picture in enumerate(pictures):
+    for index, entry in enumerate(entries):
         if index not in clashing:
-            present, absent = sets.make(frozenset(picture.labels) & names)
-            images.append(LabelledImage(ids[index], root / picture.path, present, absent, picture.split))
+            present, absent = sets.make(entry.present & names)
+            images.append(LabelledImage(ids[index], root / entry.path, present, absent, entry.split))
     return tuple(images)

@@ -118,12 +118,25 @@ def _label_columns(
             f"{table.file}, row 1: a label separator is set, but no labels column is among {_list(table.header)}; "
             "name it with --set data.labels_column=NAME, or leave the separator out"
         )
+    only = None if classes else _only_other(table, taken)
+    if only is not None:
+        return only, {}
     if not classes:
         raise DatasetError(
             f"{table.file}, row 1: neither a labels column nor columns of 0 and 1 among {_list(table.header)}; "
             "expected a column called labels, tags or classes, or name it with --set data.labels_column=NAME"
         )
     return None, classes
+
+
+def _only_other(table: Table, taken: set[int]) -> int | None:
+    """The one column beside image, split and row numbers, if it holds text: what else should it be but labels?"""
+    others = [i for i, name in enumerate(table.header) if i not in taken and _plain(name) not in _COUNTERS]
+    if len(others) != 1:
+        return None
+    filled = [cell for cell in table.column(others[0]) if cell]
+    readable = filled and not any(_is_number(cell) or _looks_like_path(cell) for cell in filled)
+    return others[0] if readable else None
 
 
 def _columns_of_known(table: Table, known: Sequence[str], taken: set[int]) -> dict[str, int]:

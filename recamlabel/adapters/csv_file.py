@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from recamlabel.adapters.assemble import Entry, make_images, without_repeats
+from recamlabel.adapters.assemble import Draft, make_images, settle_classes, without_repeats
 from recamlabel.adapters.base import IMAGE_SUFFIXES, AdapterOptions, Dataset, Problem
-from recamlabel.adapters.class_names import is_background, known_classes, make_table, unknown_class
+from recamlabel.adapters.class_names import is_background, known_classes, unknown_class
 from recamlabel.adapters.csv_columns import STATES, Columns, find_columns
 from recamlabel.adapters.csv_table import Row, Table, read_table
+from recamlabel.adapters.entries import Entry
 from recamlabel.adapters.ids import absolute_source, relative_path
+from recamlabel.adapters.image_root import ImageRoot, are_bare, find_image_root
 from recamlabel.adapters.listing import FolderListing
+from recamlabel.adapters.negatives import negatives_of
 from recamlabel.adapters.openimages_csv import kind_of
 from recamlabel.adapters.separators import Separator, find_separator
 from recamlabel.adapters.settings import COLUMN_SETTINGS, refuse_foreign_settings
@@ -23,7 +26,7 @@ _PREFERRED = ("labels.csv", "labels.tsv")
 
 
 class CsvAdapter:
-    """Reads a CSV file; the data root is its folder, or ``options.image_root``.
+    """Reads a CSV file; the data root is its folder, ``options.image_root``, or ``images/`` beside it.
 
     A row without a label is an image in which every class is absent. The label ``background``
     says the same, for id 0 has that name already.
@@ -53,39 +56,48 @@ class CsvAdapter:
         """
         refuse_foreign_settings(self.name, options, *COLUMN_SETTINGS, "image_root")
         file = _find_file(absolute_source(source))
-        root = absolute_source(options.image_root) if options.image_root else file.parent
+        root = absolute_source(options.image_root) if options.image_root else None
         known, origin = known_classes(options, file.parent)
         content = read_entries(file, root, options, known)
-        problems, entries = content.problems, content.entries
-        found = content.classes or {name for entry in entries for name in entry.present}
-        if not known and not found and problems:
+        problems = content.problems
+        if not (known or content.classes or problems == []) and not any(entry.present for entry in content.entries):
             raise DatasetError(f"{problems[0]} (no row with a label can be read; problems: {len(problems)})")
-        classes, case_problems = make_table(known, found, file)
-        problems += case_problems
+        where = content.images
+        draft = Draft(self.name, where.root, file, content.entries, sorted(content.classes), problems, content.notes)
+        draft.entries = without_repeats(draft.entries, problems)
+        classes = settle_classes(draft, known, options)
         if known:
-            problems += _unknown_labels(file, entries, known, origin)
-        kept = without_repeats(entries, problems)
-        images = make_images(root, kept, classes, problems, FolderListing(root))
+            problems += _unknown_labels(file, draft.entries, known, origin)
+        listing = FolderListing(where.root)
+        images = make_images(where.root, draft.entries, classes, problems, listing, hint=where.hint)
         problems.sort(key=lambda problem: problem.row or 0)
-        return Dataset(root, self.name, classes, images, tuple(problems), tuple(content.notes))
+        return Dataset(where.root, self.name, classes, images, tuple(problems), tuple(draft.notes))
 
 
 @dataclass(frozen=True)
 class CsvContent:
-    """The rows of a CSV file with a usable path; ``classes`` has the names of 0/1 columns, if there are any."""
+    """The rows of a CSV file with a usable path.
+
+    Args:
+        entries: One a row.
+        images: Where the images are.
+        classes: Names of 0/1 columns, if there are any.
+        problems, notes: Of rows and columns.
+    """
 
     entries: list[Entry]
+    images: ImageRoot
     classes: tuple[str, ...]
     problems: list[Problem]
     notes: list[str]
 
 
-def read_entries(file: Path, root: Path, options: AdapterOptions, known: tuple[str, ...]) -> CsvContent:
+def read_entries(file: Path, root: Path | None, options: AdapterOptions, known: tuple[str, ...]) -> CsvContent:
     """What every row says; images are not looked for.
 
     Args:
         file: The CSV file.
-        root: What image paths are relative to.
+        root: What image paths are relative to; None: found out.
         options: Declared columns and separator.
         known: Class names, if they are given.
 
@@ -94,10 +106,13 @@ def read_entries(file: Path, root: Path, options: AdapterOptions, known: tuple[s
     """
     table = read_table(file)
     columns = find_columns(table, options, known)
+    names = table.column(columns.image)
+    images = ImageRoot(root, bare=are_bare(names)) if root is not None else find_image_root(file, names)
     problems = list(table.problems)
-    entries, notes = _read_rows(table, root, columns, options, known, problems)
+    entries, notes = _read_rows(table, images, columns, options, known, problems)
     notes += _column_notes(table, columns)
-    return CsvContent(entries, tuple(columns.classes), problems, notes)
+    notes += [images.note] if images.note else []
+    return CsvContent(entries, images, tuple(columns.classes), problems, notes)
 
 
 def has_labels_file(folder: Path) -> bool:
@@ -135,39 +150,63 @@ def _find_file(source: Path) -> Path:
 
 def _read_rows(
     table: Table,
-    root: Path,
+    images: ImageRoot,
     columns: Columns,
     options: AdapterOptions,
     known: tuple[str, ...],
     problems: list[Problem],
 ) -> tuple[list[Entry], list[str]]:
     """Every row with a usable path, and what was found out on the way."""
-    notes: list[str] = []
-    separator = Separator(None, "")
-    if columns.labels is not None:
-        cells = [Row(row.line, (row.cells[columns.labels],)) for row in table.rows]
-        separator = (
-            Separator(options.label_separator, "declared")
-            if options.label_separator is not None
-            else find_separator(cells, known, table.file)
-        )
-        mark = "taken as they stand" if separator.mark is None else f"separated by {separator.mark!r}"
-        notes.append(f"labels are {mark} ({separator.why})")
+    separator, notes = _separator(table, columns, options, known)
+    base = table.file.parent if table.file.parent != images.root else None
+    negatives = negatives_of(options, known)
+    listing = FolderListing(images.root) if images.bare else None
     entries = []
     for row in table.rows:
         try:
-            path = relative_path(row.cells[columns.image], root)
+            path = relative_path(row.cells[columns.image], images.root, base)
+            if listing is not None and not listing.has(path):
+                path = PurePosixPath(listing.with_extension(str(path)) or path)
         except DatasetError as error:
-            problems.append(Problem(str(error), table.file, row.line))
+            problems.append(_bad_path(row.cells[columns.image], error, images, table.file, row.line))
             continue
         split = row.cells[columns.split] or None if columns.split is not None else None
-        present, unknown = _labels(row, columns, separator, table, problems)
+        cell = "" if columns.labels is None else row.cells[columns.labels]
+        if cell in negatives:  # 'no defect' is one label, whatever stands between others
+            present, unknown = frozenset({cell.strip()}), frozenset[str]()
+        else:
+            present, unknown = _labels(row, columns, separator, table, problems)
         entries.append(Entry(path, table.file, row.line, "", present, unknown, split=split))
     if columns.labels is not None:
         reserved = sum(any(map(is_background, separator.split(cell))) for cell in table.column(columns.labels))
         if reserved:
             notes.append(f"rows with the label 'background': {reserved}; it says that no class is there")
     return entries, notes
+
+
+def _separator(
+    table: Table, columns: Columns, options: AdapterOptions, known: tuple[str, ...]
+) -> tuple[Separator, list[str]]:
+    """What stands between the labels of a cell, and a note of it."""
+    if columns.labels is None:
+        return Separator(None, ""), []
+    negatives = negatives_of(options, known)
+    cells = [Row(row.line, (row.cells[columns.labels],)) for row in table.rows]
+    if options.label_separator is not None:
+        separator = Separator(options.label_separator, "declared")
+    else:
+        separator = find_separator([row for row in cells if row.cells[0] not in negatives], known, table.file)
+    mark = "taken as they stand" if separator.mark is None else f"separated by {separator.mark!r}"
+    return separator, [f"labels are {mark} ({separator.why})"]
+
+
+def _bad_path(cell: str, error: DatasetError, images: ImageRoot, file: Path, row: int) -> Problem:
+    """The problem of a path that cannot be used; where most lead out of the data root, with the way out."""
+    if not cell.strip():
+        return Problem(str(error), file, row)
+    if not images.outside:
+        return Problem(str(error), file, row, kind="outside")
+    return Problem(f"image path {cell!r} leads out of {images.root}; {images.hint}", file, row, kind="outside")
 
 
 def _labels(

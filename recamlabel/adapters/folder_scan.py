@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,8 +13,11 @@ from recamlabel.adapters.class_names import CLASSES_FILE
 from recamlabel.errors import DatasetError
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+# True masks, wherever they stand: never read as photographs, by nobody.
+MASK_FOLDERS = frozenset({"masks", "ground_truth", "groundtruth", "segmentationclass", "segmentationobject"})
 # Folders that hold something else than one class each; 'auto' does not take them for classes.
-_NOT_CLASSES = frozenset({"images", "masks", "annotations", "labels", "jpegimages", "segmentationclass"})
+IMAGE_FOLDERS = frozenset({"images", "imgs", "jpegimages"})
+_NOT_CLASSES = MASK_FOLDERS | IMAGE_FOLDERS | {"annotations", "labels"}
 _SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SHOWN = 3
 
@@ -35,6 +39,8 @@ class Scan:
     outside: list[str] = field(default_factory=list)
     bad_names: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def recognise(source: Path) -> str | None:
@@ -44,6 +50,8 @@ def recognise(source: Path) -> str | None:
         OSError: A folder cannot be listed.
     """
     folders = [path for path in _entries(source) if path.is_dir()] if source.is_dir() else []
+    if is_mvtec(folders):
+        return "MVTec's layout: train/, test/ and ground_truth/"
     if any(path.name.casefold() in _NOT_CLASSES for path in folders):
         return None
     splits = _split_folders(folders)
@@ -53,14 +61,26 @@ def recognise(source: Path) -> str | None:
     return f"folders with images: {_some(classes)}" if classes else None
 
 
-def scan_folders(root: Path) -> Scan:
-    """List all images below the class folders of ``root``, in sorted order.
+def is_mvtec(folders: Sequence[Path]) -> bool:
+    """Whether the folders of one place are those of MVTec: ``test`` with class folders beside ``ground_truth``."""
+    names = {path.name.casefold() for path in folders}
+    return {"test", "ground_truth"} <= names and any(
+        path.name.casefold() == "test" for path in _split_folders(path for path in folders if not _is_masks(path))
+    )
+
+
+def scan_folders(root: Path, *, keep_splits: bool = False) -> Scan:
+    """List all images below the class folders of ``root``, in sorted order; true masks are not listed.
+
+    Args:
+        root: A folder of class folders, or of splits with class folders in each.
+        keep_splits: Whether MVTec's train/ and test/ are splits, instead of one pool.
 
     Raises:
         DatasetError: Splits and classes at one level, or a folder that cannot be listed.
     """
     try:
-        return _scan(root)
+        return _scan(root, keep_splits)
     except OSError as error:
         raise DatasetError(f"{error.filename or root}: cannot be listed: {error.strerror or error}") from None
 
@@ -70,6 +90,9 @@ def scan_problems(root: Path, scan: Scan) -> Iterator[Problem]:
     if scan.bad_names:
         message = "file names that are not UTF-8, or have a backslash or a drive letter; rename them"
         yield Problem(f"{_some(scan.bad_names)}: {message}", root)
+    if scan.masks:
+        message = "true masks, by their names; not read, neither as images nor as masks"
+        yield Problem(f"{_some(scan.masks)}: {message}", root, fatal=False)
     if scan.outside:
         yield Problem(f"{_some(scan.outside)}: images outside of a class folder; not read", root, fatal=False)
     if scan.not_images:
@@ -78,10 +101,13 @@ def scan_problems(root: Path, scan: Scan) -> Iterator[Problem]:
         yield Problem(f"{_some(scan.empty)}: folders without an image; not taken for classes", root, fatal=False)
 
 
-def _scan(root: Path) -> Scan:
+def _scan(root: Path, keep_splits: bool) -> Scan:
     scan = Scan()
     top = _entries(root)
     folders = [path for path in top if path.is_dir()]
+    pool = is_mvtec(folders) and not keep_splits
+    scan.masks += [path.name for path in folders if _is_masks(path)]
+    folders = [path for path in folders if not _is_masks(path)]
     splits = _split_folders(folders)
     others = [path.name for path in folders if path not in splits and _has_image(path)]
     if splits and others:
@@ -95,7 +121,13 @@ def _scan(root: Path) -> Scan:
     for split in splits:
         below = _entries(split)
         _scan_loose(root, below, scan)
-        _scan_classes(root, [path for path in below if path.is_dir()], split.name, scan)
+        _scan_classes(root, [path for path in below if path.is_dir()], None if pool else split.name, scan)
+    if pool:
+        scan.notes.append(
+            f"MVTec's layout: {', '.join(f'{path.name}/' for path in splits)} are one pool, all of it to train on, for "
+            "the defects are in test/ alone; ground_truth/ holds true masks and is not read "
+            "(--set 'data.train_splits=[\"test\"]' keeps the splits)"
+        )
     return scan
 
 
@@ -109,10 +141,17 @@ def _scan_loose(root: Path, paths: Iterable[Path], scan: Scan) -> None:
 
 def _scan_classes(root: Path, folders: Iterable[Path], split: str | None, scan: Scan) -> None:
     for folder in folders:
+        if _is_masks(folder):
+            scan.masks.append(_shown(folder, root))
+            continue
         before = len(scan.files)
-        for path in _walk(folder):
+        images = list(_walk(folder, scan.masks, root))
+        stems = {path.parent / path.stem for path in images}
+        for path in images:
             relative = path.relative_to(root).as_posix()
-            if not _is_image(path):
+            if _is_mask_file(path, stems):
+                scan.masks.append(_shown(path, root))
+            elif not _is_image(path):
                 scan.not_images.append(_shown(path, root))
             elif _usable(relative):
                 scan.files.append(Found(PurePosixPath(relative), split, folder.name.strip()))
@@ -128,13 +167,28 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, in sorted order; links to folders below it could be circles and are left out."""
+def _walk(folder: Path, masks: list[str] | None = None, root: Path | None = None) -> Iterator[Path]:
+    """All files below a folder, in sorted order; links to folders below it could be circles and are left out.
+
+    Where ``masks`` is given, folders of true masks are added to it, by their path from ``root``, and left out.
+    """
     for path in _entries(folder):
         if not path.is_dir():
             yield path
+        elif masks is not None and root is not None and _is_masks(path):
+            masks.append(_shown(path, root))
         elif not path.is_symlink():
-            yield from _walk(path)
+            yield from _walk(path, masks, root)
+
+
+def _is_masks(folder: Path) -> bool:
+    return folder.name.casefold() in MASK_FOLDERS
+
+
+def _is_mask_file(path: Path, stems: Collection[Path]) -> bool:
+    """``a_mask.png`` (or ``a_mask_1.png``) beside ``a.jpg``: a true mask, as MVTec and BUSI name them."""
+    head = re.fullmatch(r"(.+)_mask(?:_\d+)?", path.stem)
+    return head is not None and path.parent / head.group(1) in stems
 
 
 def _split_folders(folders: Iterable[Path]) -> list[Path]:

@@ -26,12 +26,13 @@ def absolute_source(source: Path) -> Path:
     return source.resolve() if source.is_dir() else source.parent.resolve() / source.name
 
 
-def relative_path(text: str, root: Path) -> PurePosixPath:
+def relative_path(text: str, root: Path, base: Path | None = None) -> PurePosixPath:
     """An image path of a label file, relative to ``root``, with ``/`` and without ``.`` parts.
 
     Args:
         text: As written: relative to ``root``, or absolute inside it; backslashes are taken as ``/``.
         root: Absolute path of the data root.
+        base: The label file's folder, where ``root`` is another: a path with ``..`` in it is relative to it.
 
     Raises:
         DatasetError: Empty, ``..``, or outside ``root``; the message does not name a file or row.
@@ -43,6 +44,8 @@ def relative_path(text: str, root: Path) -> PurePosixPath:
     path = Path(text)
     if path.is_absolute():
         text = _inside(path, root)
+    elif base is not None and ".." in text.replace("\\", "/").split("/"):
+        text = _inside(Path(os.path.normpath(base / text.replace("\\", "/"))), root)
     parts = [part for part in text.replace("\\", "/").split("/") if part not in {"", "."}]
     if text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", text):
         raise DatasetError(f"image path {text!r} is absolute; expected a path relative to {root}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +21,23 @@ from recamlabel.config import Config
 from recamlabel.data.inspect import (
     inspect_images,
     refusal_reasons,
-    training_warnings,
     with_problems,
     without_bad_images,
 )
+from recamlabel.data.learnable import (
+    few_images,
+    picture_reasons,
+    picture_warnings,
+    training_warnings,
+    untellable_reasons,
+)
+from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import Spread, Summary, summarise
 from recamlabel.progress import track
 
 _MAX_ROWS = 100
+# Names of label files that say nothing of the data set.
+_USUAL_STEMS = frozenset({"labels", "label", "data", "annotations", "metadata"})
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,11 @@ def check(
     set of PASCAL VOC, COCO, Open Images, YOLO or Hugging Face, a .json file of mmpretrain or
     FiftyOne, or fiftyone:NAME or huggingface:NAME.
 
-    Prints what is there and every problem with file and row. Nothing is written, but for images
-    inside the files of a Hugging Face data set (data.image_cache says where). The exit code is 1 if `recamlabel fit`
-    would refuse the data set with the same settings, else 0.
+    Prints what is there, every problem with file and row, what the labels do not allow to be learnt
+    (classes in every image or in none, always together, or with few images), and the command to type
+    next. Nothing is written, but for images inside the files of a Hugging Face data set
+    (data.image_cache says where). The exit code is 1 if `recamlabel fit` would refuse the data set with
+    the same settings, else 0.
     """
     config = resolve_settings(
         preset,
@@ -97,7 +110,10 @@ def check(
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:
-        _show(report, Console(highlight=False))
+        options: dict[str, object] = {"--adapter": adapter, "--on-bad-image": on_bad_image, "--config": config_file}
+        options["--preset"] = preset if preset != "quick" else None
+        step = _next_step(source, assignments, options, coco_exhaustive)
+        _show(report, Console(highlight=False), step)
     context.exit(1 if report.refusals else 0)
 
 
@@ -114,44 +130,70 @@ def examine(source: Path, config: Config) -> Report:
     dataset = with_problems(dataset, inspection.problems)
     if data.on_bad_image == "skip":
         dataset = without_bad_images(dataset)
-    return Report(
-        source,
-        dataset,
-        summarise(dataset, inspection.shapes),
-        training_warnings(dataset, data.train_splits),
-        refusal_reasons(dataset, data.train_splits),
-    )
+    useless = [*picture_reasons(inspection), *untellable_reasons(dataset, data.train_splits)]
+    few = few_images(dataset, data.train_splits, config.gate.min_positives, config.gate.weak_positives)
+    warnings = [*picture_warnings(inspection), *training_warnings(dataset, data.train_splits), *few]
+    reasons = refusal_reasons(dataset, data.train_splits)
+    if config.runtime.force:
+        warnings += [f"{reason} (runtime.force is set)" for reason in useless]
+    else:
+        reasons += useless
+    return Report(source, dataset, summarise(dataset, inspection.shapes), warnings, reasons)
 
 
-def _show(report: Report, console: Console) -> None:
-    # Names of files and classes go through Text: in a plain string [brackets] would be markup.
+def _show(report: Report, console: Console, next_step: str) -> None:
     for note in (str(report.dataset.root), *report.dataset.notes):
-        console.print(Text(note), soft_wrap=True)
+        console.print(_plain(note), soft_wrap=True)
     console.print(_overview(report.summary))
     console.print(_classes(report.summary))
     hidden = len(report.summary.classes) - _MAX_ROWS
     if hidden > 0:
         console.print(f"… and {hidden} more classes; --json lists all")
-    for problem in report.dataset.problems:
-        style = "red" if problem.fatal else "yellow"
-        console.print(Text(f"{'problem' if problem.fatal else 'note'}: {problem}", style), soft_wrap=True)
+    for line in problem_lines(report.dataset.problems):
+        text, style = f"{'problem' if line.fatal else 'note'}: {line.text}", "red" if line.fatal else "yellow"
+        console.print(_plain(text, style), soft_wrap=True)
     for warning in report.warnings:
-        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        console.print(_plain(f"warning: {warning}", "yellow"), soft_wrap=True)
     for reason in report.refusals:
-        console.print(Text(f"fit would refuse: {reason}", "bold red"), soft_wrap=True)
+        console.print(_plain(f"fit would refuse: {reason}", "bold red"), soft_wrap=True)
     if not report.refusals:
-        console.print(Text("fit would accept this data set", "green"))
+        count = len(report.warnings)
+        but = f", with {count} warning{'s' if count > 1 else ''} (above)" if count else ""
+        console.print(_plain(f"fit would accept this data set{but}", "yellow" if count else "green"))
+        console.print(_plain(f"next: {next_step}"), soft_wrap=True)
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Text without markup (in a plain string [brackets] would be) and with its control characters made visible."""
+    return Text("".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text), style)
+
+
+def _next_step(
+    source: Path, assignments: Sequence[str], options: Mapping[str, object], coco_exhaustive: bool | None
+) -> str:
+    """The command to type after this one, with the same settings."""
+    name = source.resolve().name
+    if source.is_file():
+        name = source.resolve().parent.name if source.stem.casefold() in _USUAL_STEMS else source.stem
+    words = ["recamlabel", "fit", str(source), "--out", f"runs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'first'}"]
+    for option, value in options.items():
+        words += [option, str(value)] if value is not None else []
+    if coco_exhaustive is not None:
+        words.append("--coco-exhaustive" if coco_exhaustive else "--no-coco-exhaustive")
+    for assignment in assignments:
+        words += ["--set", assignment]
+    return shlex.join(words)
 
 
 def _overview(summary: Summary) -> Table:
     table = Table(show_header=False)
     table.add_row("images", str(summary.images))
     for split, number in summary.splits.items():
-        table.add_row(Text(f"  split {split}" if split else "  in no split"), str(number))
+        table.add_row(_plain(f"  split {split}" if split else "  in no split"), str(number))
     table.add_row("images without a label", str(summary.unlabelled))
     table.add_row("classes", str(len(summary.classes)))
-    table.add_row("classes without an image", Text(", ".join(summary.without_positives) or "none"))
-    table.add_row("classes that never occur alone", Text(", ".join(summary.never_alone) or "none"))
+    table.add_row("classes without an image", _plain(", ".join(summary.without_positives) or "none"))
+    table.add_row("classes that never occur alone", _plain(", ".join(summary.never_alone) or "none"))
     table.add_row("width, pixels", _spread(summary.widths))
     table.add_row("height, pixels", _spread(summary.heights))
     return table
@@ -162,7 +204,7 @@ def _classes(summary: Summary) -> Table:
     for column in (0, 2, 3, 4, 5):
         table.columns[column].justify = "right"
     for number, row in enumerate(summary.classes[:_MAX_ROWS], start=1):
-        table.add_row(str(number), Text(row.name), *map(str, (row.present, row.absent, row.unknown, row.alone)))
+        table.add_row(str(number), _plain(row.name), *map(str, (row.present, row.absent, row.unknown, row.alone)))
     return table
 
 

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     default=None,
     help="Stop at an unreadable image, or leave it out and list it.  [default: stop]",
 )
+@click.option(
+    "--force", is_flag=True, help="Go on where training was found to be useless; results are marked (runtime.force)."
+)
 def fit(
     source: Path,
     out: Path | None,
@@ -70,6 +73,7 @@ def fit(
     seed: int | None,
     rounds: int | None,
     on_bad_image: str | None,
+    force: bool,
 ) -> None:
     """Turn the image labels of SOURCE into pixel masks in the folder RUN.
 
@@ -103,6 +107,7 @@ def fit(
         "data.on_bad_image": on_bad_image,
         "data.coco_exhaustive": coco_exhaustive,
         "data.adapter": adapter,
+        "runtime.force": force or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     hooks = partial(_hooks, yes)

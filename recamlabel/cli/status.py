@@ -24,8 +24,9 @@ WIDTH = 80
 def status(run: Path, as_json: bool) -> None:
     """Which stages of RUN are finished, when, how long they took, what they say, and what comes next.
 
-    Mask PNGs that were deleted or changed by hand are named. A stage is outdated where it was made from masks rendered at another setting; it is current again once the masks
-    are rendered at that setting again (`recamlabel masks`).
+    Mask PNGs that were deleted or changed by hand are named. A stage is outdated where it was made from masks
+    rendered at another setting; it is current again once the masks are rendered at that setting again
+    (`recamlabel masks`).
     """
     from recamlabel.masks.pngs import check_pngs
 

@@ -10,15 +10,21 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recamlabel.adapters.base import Dataset, LabelledImage, Problem
 from recamlabel.data.catalog import FileState
 from recamlabel.data.changed import content_hash, file_state
 from recamlabel.data.decode import decode_image, read_bytes
+from recamlabel.data.problem_lines import problem_lines
 from recamlabel.errors import DatasetError
 
 _SHOWN = 10
 # So few that 60,000 images are never all in the queue, so many that no worker waits.
 _AHEAD = 4
+# Grey levels between the darkest and the brightest pixel; a JPEG of one colour may be one or two off.
+_FLAT, _FAINT = 2, 16
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,16 @@ class Inspection:
         hashes: BLAKE2b-128 of the file's bytes by image id, 32 hex digits.
         problems: One fatal problem, with ``image_id``, for every image that cannot be decoded.
         states: Size and time of the file just before it was read, by image id.
+        flat: Ids of images of a single colour.
+        faint: Ids of images with hardly any contrast: at most 16 of 255 grey levels in each channel.
     """
 
     shapes: Mapping[str, tuple[int, int]]
     hashes: Mapping[str, str]
     problems: tuple[Problem, ...]
     states: Mapping[str, FileState] = field(default_factory=dict, compare=False)
+    flat: tuple[str, ...] = ()
+    faint: tuple[str, ...] = ()
 
 
 class _Result(NamedTuple):
@@ -43,6 +53,7 @@ class _Result(NamedTuple):
     digest: str
     trouble: str
     state: FileState | None = None
+    spread: int = 255
 
 
 def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int], object] | None = None) -> Inspection:
@@ -63,17 +74,19 @@ def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int]
         ()
     """
     bad = {problem.image_id for problem in dataset.problems if problem.fatal}
-    shapes, hashes, states, problems = {}, {}, {}, []
+    shapes, hashes, states, spreads, problems = {}, {}, {}, {}, []
     for image, result in _decode_all(dataset.images, bad, _cores() if workers < 0 else max(1, workers)):
         if result is not None and not result.trouble:
-            shapes[image.id], hashes[image.id] = result.shape, result.digest
+            shapes[image.id], hashes[image.id], spreads[image.id] = result.shape, result.digest, result.spread
             if result.state is not None:
                 states[image.id] = result.state
         elif result is not None:
             problems.append(Problem(result.trouble, image.path, image_id=image.id))
         if progress is not None:
             progress(1)
-    return Inspection(shapes, hashes, tuple(problems), states)
+    flat = tuple(name for name, spread in spreads.items() if spread <= _FLAT)
+    faint = tuple(name for name, spread in spreads.items() if _FLAT < spread <= _FAINT)
+    return Inspection(shapes, hashes, tuple(problems), states, flat, faint)
 
 
 def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Literal["stop", "skip"]) -> Dataset:
@@ -89,7 +102,7 @@ def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Lite
         The data set without the bad images; their problems are in it, not fatal any more.
 
     Raises:
-        DatasetError: With the first ten problems and their number.
+        DatasetError: With the first ten problems (many of one kind are one line) and their number.
     """
     merged = with_problems(dataset, problems)
     if mode == "skip":
@@ -97,11 +110,12 @@ def apply_on_bad_image(dataset: Dataset, problems: Iterable[Problem], mode: Lite
     fatal = [problem for problem in merged.problems if problem.fatal]
     if not fatal:
         return merged
-    lines = [f"{_count(len(fatal), 'problem')} in the data set:", *(f"  {problem}" for problem in fatal[:_SHOWN])]
-    if len(fatal) > _SHOWN:
-        lines.append(f"  … and {len(fatal) - _SHOWN} more")
+    shown = problem_lines(fatal)
+    lines = [f"{_count(len(fatal), 'problem')} in the data set:", *(f"  {line.text}" for line in shown[:_SHOWN])]
+    if len(shown) > _SHOWN:
+        lines.append(f"  … and {len(shown) - _SHOWN} more")
     lines.append("run `recamlabel check SOURCE` for the full list")
-    if all(problem.image_id is not None for problem in fatal):
+    if all(problem.image_id is not None for problem in fatal) and without_bad_images(merged).images:
         lines[-1] += ", or go on without these images with --on-bad-image skip"
     raise DatasetError("\n".join(lines))
 
@@ -161,23 +175,6 @@ def refusal_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
     return reasons
 
 
-def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
-    """What ``fit`` goes on with, but not to good effect: classes in no or in every training image."""
-    training = training_images(dataset, train_splits)
-    matrix = dataset.labels(training)
-    if not len(training):
-        return []
-    names = dataset.classes.names
-    never = [name for name, column in zip(names, matrix.T, strict=True) if not (column == 1).any()]
-    always = [name for name, column in zip(names, matrix.T, strict=True) if (column == 1).all()]
-    warnings = []
-    if never:
-        warnings.append(f"no training image has: {', '.join(never)}; masks will not have it either")
-    if always:
-        warnings.append(f"every training image has: {', '.join(always)}; images without it are needed to find it")
-    return warnings
-
-
 def _decode_all(
     images: Sequence[LabelledImage], bad: set[str | None], workers: int
 ) -> Iterator[tuple[LabelledImage, _Result | None]]:
@@ -196,10 +193,20 @@ def _inspect(image: LabelledImage) -> _Result:
     state = file_state(image.path)
     try:
         data = read_bytes(image.path)
-        height, width, _ = decode_image(data, image.path).shape
+        pixels = decode_image(data, image.path)
     except DatasetError as error:
         return _Result((0, 0), "", str(error).removeprefix(f"{image.path}: "))
-    return _Result((height, width), content_hash(data), "", state)
+    height, width, _ = pixels.shape
+    return _Result((height, width), content_hash(data), "", state, _spread(pixels))
+
+
+def _spread(pixels: NDArray[np.uint8]) -> int:
+    """Largest minus smallest value of a channel, the largest of the three; of a few pixels, where they tell enough."""
+    for some in (pixels[::16, ::16], pixels):
+        spread = max(int(np.ptp(some[..., channel])) for channel in range(3))
+        if spread > _FAINT:
+            break
+    return spread
 
 
 def _cores() -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.config import GateConfig
+from recamlabel.data.learnable import ENOUGH_WITHOUT, HELP_APART
 
 Verdict = Literal["ok", "weak", "do not trust"]
 Relation = Literal["cannot be told apart", "never seen without"]
 MANY_DOUBTFUL = 0.2
+_MANY_IMAGES, _RANKINGS, _LUCKY = 1000, 1000, 0.99
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,26 @@ def above_chance(precision: float, labels: NDArray[np.int8]) -> float:
     return (precision - chance) / (1 - chance) if chance < 1 else 0.0
 
 
+@cache
+def lucky_precision(positives: int, negatives: int) -> float:
+    """Average precision that one random ranking in a hundred reaches: what labels drawn at random may look like.
+
+    With few images guessing is often far above the share of positives. Simulated with 1,000 rankings;
+    0 (no bound) from 1,000 images on, where luck is within a few hundredths of that share.
+
+    Example:
+        >>> 0.4 < lucky_precision(17, 43) < 0.55
+        True
+    """
+    count = positives + negatives
+    if not positives or not negatives or count >= _MANY_IMAGES:
+        return 0.0
+    order = np.random.default_rng(0).random((_RANKINGS, count)).argsort(axis=1)
+    ranks = np.sort(order[:, :positives], axis=1)  # where the positives stand, from 0
+    precision = (np.arange(1, positives + 1) / (ranks + 1)).mean(axis=1)
+    return float(np.quantile(precision, _LUCKY))
+
+
 def _chance(labels: NDArray[np.int8]) -> float | None:
     known = labels[labels >= 0]
     return float((known == 1).mean()) if known.size else None
@@ -133,18 +156,18 @@ def judge(
     """
     own = labels[training]
     positives, negatives, unknown = (int((own == value).sum()) for value in (1, 0, -1))
-    hard, soft = _reasons_of_counts(positives, negatives, config)
+    hard, soft = _reasons_of_counts(positives, negatives, unknown, config)
     for pair in pairs:
         if pair.relation == "cannot be told apart" and name in (pair.first, pair.second):
-            hard.append(f"cannot be told apart from {pair.second if pair.first == name else pair.first}")
+            other = pair.second if pair.first == name else pair.first
+            hard.append(f"cannot be told apart from {other}: {HELP_APART}")
         elif pair.first == name:
             never = "never" if pair.share == 1 else "hardly ever"
             soft.append(f"{never} seen without {pair.second}, whose masks may take its pixels")
     chance = _chance(own)
     if precision is not None and chance is not None:
-        text, gain = f"average precision {precision:.2f}, guessing has {chance:.2f}", above_chance(precision, own)
-        hard += [text] if gain < config.min_ap else []
-        soft += [text] if config.min_ap <= gain < config.weak_ap else []
+        for more, to in zip(_reasons_of_precision(precision, chance, own, config), (hard, soft), strict=True):
+            to += more
     if suspects[0] > MANY_DOUBTFUL * max((labels == 1).sum(), 1):
         soft.append(f"{suspects[0]} of its {(labels == 1).sum()} labels never fire")
     verdict: Verdict = "do not trust" if hard else "weak" if soft else "ok"
@@ -162,13 +185,27 @@ def judge(
     )
 
 
-def _reasons_of_counts(positives: int, negatives: int, config: GateConfig) -> tuple[list[str], list[str]]:
+def _reasons_of_precision(
+    precision: float, chance: float, own: NDArray[np.int8], config: GateConfig
+) -> tuple[list[str], list[str]]:
+    """Reasons not to trust, and reasons to call it weak, that lie in how well the class is recognised."""
+    text, gain = f"average precision {precision:.2f}, guessing has {chance:.2f}", above_chance(precision, own)
+    luck = lucky_precision(int((own == 1).sum()), int((own == 0).sum()))
+    if gain < config.min_ap:
+        return [text], []
+    if precision < luck:
+        return [f"{text}, and up to {luck:.2f} with luck: no better than labels drawn at random"], []
+    return [], [text] if gain < config.weak_ap else []
+
+
+def _reasons_of_counts(positives: int, negatives: int, unknown: int, config: GateConfig) -> tuple[list[str], list[str]]:
     """Reasons not to trust, and reasons to call it weak, that lie in the numbers of images alone."""
     if not positives:
         known = "no training image has it" if negatives else "its label is unknown in every training image"
         return [known], []
     if not negatives:
-        return ["every training image has it, so nothing shows what it is not"], []
+        known = "every training image has it" if not unknown else "no training image is known to be without it"
+        return [f"{known}, so nothing shows what it is not: add images without it ({ENOUGH_WITHOUT} or more)"], []
     hard, soft = [], []
     for count, kind in ((positives, "with"), (negatives, "without")):
         text = f"only {count} training image{'s' if count > 1 else ''} {kind} it"

@@ -202,6 +202,6 @@ def test_settings_of_tables_are_refused(tmp_path: Path, setting: str) -> None:
 
 def test_folders_of_images_and_masks_are_not_taken_for_classes(tmp_path: Path) -> None:
     write(tmp_path, {"images/a.jpg": b"1", "masks/a.png": b"2"})
-    with pytest.raises(DatasetError, match="a folder that no adapter recognises"):
+    with pytest.raises(DatasetError, match="1 image and no labels; make a file labels"):
         detect(tmp_path)
     assert detect(write(tmp_path / "new", {"b/1.jpg": b"", "a/1.jpg": b""}))[1] == "folders with images: a, b"

@@ -344,6 +344,7 @@ def test_unknown_adapter_lists_the_names() -> None:
 
 
 def test_nothing_recognised_lists_what_would_be(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("nothing")
     with pytest.raises(DatasetError) as caught:
         detect(tmp_path)
     head, *lines = str(caught.value).splitlines()

@@ -19,8 +19,9 @@ from recamlabel.data.inspect import (
     inspect_images,
     refusal_reasons,
     training_images,
-    training_warnings,
 )
+from recamlabel.data.learnable import training_warnings
+from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import ClassRow, Spread, Summary, summarise
 from recamlabel.errors import DatasetError
 
@@ -58,6 +59,7 @@ def test_sizes_hashes_and_bad_images(tmp_path: Path, workers: int) -> None:
             ),
             Problem(f"no such image; {way_out}", tmp_path / "d.png", image_id="d"),
         ),
+        flat=("a", "c"),
     )
 
 
@@ -104,7 +106,7 @@ def test_nothing_fatal_goes_through() -> None:
 
 
 def test_stop_lists_the_problems() -> None:
-    dataset = build(labelled(Path(), "a"), problems=(BAD_IMAGE, NOTE))
+    dataset = build(labelled(Path(), "a"), labelled(Path(), "b"), problems=(BAD_IMAGE, NOTE))
     with pytest.raises(DatasetError) as caught:
         apply_on_bad_image(dataset, [], "stop")
     assert str(caught.value) == (
@@ -112,6 +114,34 @@ def test_stop_lists_the_problems() -> None:
         "  labels.csv, row 2: no image 'a.png'\n"
         "run `recamlabel check SOURCE` for the full list, or go on without these images with --on-bad-image skip"
     )
+
+
+def test_leaving_all_images_out_is_no_way_out() -> None:
+    with pytest.raises(DatasetError) as caught:
+        apply_on_bad_image(build(labelled(Path(), "a"), problems=(BAD_IMAGE,)), [], "stop")
+    assert "--on-bad-image" not in str(caught.value)
+
+
+def test_stop_shows_many_problems_of_one_kind_as_one_line() -> None:
+    many = [Problem(f"no image {i}.png", Path("labels.csv"), i, image_id=str(i), kind="missing") for i in range(2, 42)]
+    with pytest.raises(DatasetError) as caught:
+        apply_on_bad_image(build(labelled(Path(), "a")), [BAD_LABEL, *many], "stop")
+    assert str(caught.value).split("\n") == [
+        "41 problems in the data set:",
+        "  labels.csv, row 3: unknown class 'x'",
+        "  labels.csv, row 2: no image 2.png (and 39 more like it: rows 3, 4, 5, 6, 7, …)",
+        "run `recamlabel check SOURCE` for the full list",
+    ]
+
+
+def test_many_bad_images_are_one_line(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    dataset = build(*(labelled(tmp_path, name.removesuffix(".png")) for name in names))
+    lines = problem_lines(inspect_images(dataset, 1).problems)
+    assert len(lines) == 1 and lines[0].text.startswith(f"{tmp_path}/0.png: an empty file")
+    assert lines[0].text.endswith("(and 29 more like it: 1.png, 2.png, 3.png, 4.png, 5.png, …)")
 
 
 def test_stop_lists_the_first_ten() -> None:
@@ -174,9 +204,12 @@ def test_a_class_in_no_or_in_every_training_image_is_a_warning() -> None:
     assert refusal_reasons(dataset, ["train"]) == []
     assert training_warnings(dataset, ["train"]) == [
         "no training image has: dog; masks will not have it either",
-        "every training image has: cat; images without it are needed to find it",
+        "no training image is known to be without: cat; nothing shows what it is not: "
+        "add images without it (20 or more)",
     ]
-    assert training_warnings(dataset, ["train", "val"]) == []
+    assert training_warnings(dataset, ["train", "val"]) == [
+        "only 1 training image has: cat, dog; too rare to learn, its masks are guesses"
+    ]
     assert training_warnings(build(), ["train"]) == []
 
 
