@@ -16,7 +16,7 @@ from recamlabel.arrays import from_uint8, resize_maps
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
-from recamlabel.evaluation.seeds import SeedSweep
+from recamlabel.evaluation.seeds import BestThreshold, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
 from recamlabel.masks.reviewed import MASKS_FILE
@@ -100,17 +100,30 @@ def score_complete(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
 
 def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """Maps or refined scores at the best of 101 background levels, which is chosen with the true masks."""
-    table = catalog.dataset.classes
-    sweep = SeedSweep(len(table) + 1, table.ignore_id)
     refined = pairs.what == "scores"
     group = "scores" if refined else pairs.what.removesuffix("-seeds")
-    with open_store(run.path / ("scores.h5" if refined else "maps.h5")) as file:
+    path = run.path / ("scores.h5" if refined else "maps.h5")
+    best = best_level(path, group, catalog, pairs)
+    return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
+
+
+def best_level(path: Path, group: str, catalog: Catalog, pairs: Pairs) -> BestThreshold:
+    """The background level of maps or scores that the true masks like best.
+
+    Args:
+        path: ``maps.h5``, ``scores.h5`` or any other file of maps of a run.
+        group: Group of the images' maps in it: float in [0, 1], or uint8 as the refined scores are stored.
+        catalog: The run's images.
+        pairs: Images with their true masks.
+    """
+    table = catalog.dataset.classes
+    sweep = SeedSweep(len(table) + 1, table.ignore_id)
+    with open_store(path) as file:
         for image_id, truth in pairs:
             item = stored(file, f"{group}/{image_id}")
-            soft = from_uint8(item[()]) if refined else item[()]
+            soft = from_uint8(item[()]) if item.dtype == np.uint8 else item[()]
             sweep.update(truth, resize_maps(soft, *truth.shape), class_ids(item))
-    best = sweep.best()
-    return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
+    return sweep.best()
 
 
 SCORERS: dict[str, Callable[[RunFolder, Catalog, Pairs], Outcome]] = {
