@@ -18,7 +18,7 @@ from recamlabel.evaluation.truth import TruthFolder
 
 SHOWN = 4
 # Another order is named only where it explains the labels well, and in many more images than the present one.
-LEAST_IMAGES, LEAST_AGREEMENT, TIMES_BETTER, IMAGES_BETTER = 3, 0.6, 2, 4
+LEAST_IMAGES, LEAST_AGREEMENT, TIMES_BETTER, IMAGES_BETTER = 5, 0.65, 2, 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class IdOrder:
         >>> from recamlabel.classes import ClassTable
         >>> from pathlib import Path
         >>> both = frozenset({"dent", "hole"})
-        >>> sets = [("dent", 2), ("hole", 1), ("dent", 2), ("hole", 1)]
+        >>> sets = [("dent", 2), ("hole", 1)] * 3
         >>> images = [LabelledImage(str(n), Path(), frozenset({s}), both - {s}) for n, (s, _) in enumerate(sets)]
         >>> catalog = Catalog(Dataset(Path(), "csv", ClassTable(("dent", "hole")), tuple(images)), {}, {})
         >>> order = IdOrder(catalog)
@@ -68,12 +68,15 @@ class IdOrder:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._held: dict[str, NDArray[np.bool_]] = {}
+        self._held: dict[str, NDArray[np.int8]] = {}
 
     def update(self, image_id: str, truth: NDArray[np.integer]) -> None:
         """Add the true mask ``(H, W)`` of one image, in the ids of the run as they are understood at present."""
-        classes = len(self.catalog.dataset.classes)
-        self._held[image_id] = np.bincount(truth.ravel(), minlength=classes + 1)[1 : classes + 1] > 0
+        table = self.catalog.dataset.classes
+        counts = np.bincount(truth.ravel(), minlength=table.ignore_id + 1)
+        # 1 held, 0 not held, -1 unknown: what is not held may lie where the true mask says "ignore".
+        missing = -1 if counts[table.ignore_id] else 0
+        self._held[image_id] = np.where(counts[1 : len(table) + 1] > 0, 1, missing).astype(np.int8)
 
     def other(self) -> OtherOrder | None:
         """The order that explains the labels much better than the present one, or None."""
@@ -83,22 +86,21 @@ class IdOrder:
             return None
         held = np.stack([self._held[image.id] for image in images])
         labels = self.catalog.dataset.labels(images)
-        present, absent = labels == 1, labels == 0
         # [j, k]: images whose label contradicts that id j is class k. Ties go to the order as it is.
-        wrong = held.T.astype(np.int64) @ absent + (~held).T.astype(np.int64) @ present
+        wrong = _met(held == 1, labels == 0) + _met(held == 0, labels == 1)
         _, meant = linear_sum_assignment(wrong * (classes + 1) - np.eye(classes, dtype=np.int64))
         moved = np.flatnonzero(meant != np.arange(classes))
         if not moved.size:
             return None
         before, after = (_contradictions(held[:, moved], labels[:, to]) for to in (moved, meant[moved]))
-        if not _much_better(before, after, held[:, moved], present[:, meant[moved]]):
+        if not _much_better(before, after, held[:, moved], labels[:, meant[moved]]):
             return None
         return OtherOrder(
             classes={own + 1: int(to) + 1 for own, to in enumerate(meant)},
             agree_before=int((before == 0).sum()),
             agree_after=int((after == 0).sum()),
             images=len(images),
-            together=held.T.astype(np.int64) @ present,
+            together=_met(held == 1, labels == 1),
         )
 
     def warning(self, truth: TruthFolder) -> str:
@@ -114,8 +116,8 @@ class IdOrder:
             right, other = (int(found.together[number - 1, own - 1]) for number in (own, where))
             value, elsewhere = truth.value_of(own), truth.value_of(where)
             lines.append(
-                f"{table.name_of(own)}: of the images labelled so, {right} hold its id {value}, "
-                f"{other} hold your id {elsewhere}"
+                f"of the images labelled {table.name_of(own)!r}, {right} hold id {value}, which is to mean it, "
+                f"and {other} hold id {elsewhere}"
             )
         more = f"; {len(found.moved) - SHOWN} more" if len(found.moved) > SHOWN else ""
         names = "\n".join(f"  {name}" for name in truth.names_in(found.classes))
@@ -127,18 +129,26 @@ class IdOrder:
         )
 
 
-def _contradictions(held: NDArray[np.bool_], labels: NDArray[np.int8]) -> NDArray[np.int64]:
+def _met(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """``[j, k]``: images with the first in column j and the second in column k."""
+    # Floats, which are exact here and multiplied many times as fast.
+    return np.rint(first.T.astype(np.float64) @ second.astype(np.float64)).astype(np.int64)
+
+
+def _contradictions(held: NDArray[np.int8], labels: NDArray[np.int8]) -> NDArray[np.int64]:
     """Contradictions of each image: known labels that its true mask denies."""
-    wrong: NDArray[np.int64] = ((labels >= 0) & (held != (labels == 1))).sum(axis=1)
+    wrong: NDArray[np.int64] = ((labels >= 0) & (held >= 0) & (held != labels)).sum(axis=1)
     return wrong
 
 
 def _much_better(
-    before: NDArray[np.int64], after: NDArray[np.int64], held: NDArray[np.bool_], present: NDArray[np.bool_]
+    before: NDArray[np.int64], after: NDArray[np.int64], held: NDArray[np.int8], labels: NDArray[np.int8]
 ) -> bool:
     """Whether the other order is beyond doubt. Noise in the labels makes the best order a little better always."""
     better, worse = int((after < before).sum()), int((after > before).sum())
-    agreement = (held & present).sum() / max(int((held | present).sum()), 1)
+    known = (held >= 0) & (labels >= 0)
+    either = int((known & ((held == 1) | (labels == 1))).sum())
+    agreement = ((held == 1) & (labels == 1)).sum() / max(either, 1)
     return bool(
         better >= LEAST_IMAGES
         and better >= IMAGES_BETTER * worse
