@@ -11,7 +11,6 @@ from helpers import TINY
 import recamlabel
 from recamlabel.config import load_config
 
-
 # The example's own settings leave the segmenter its 300 steps and the probe its fifteen fits: minutes.
 SHORT = {
     "classifier.min_steps": 3,
