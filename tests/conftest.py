@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 # Set before torch is loaded: threads that sleep at barriers leave the cores to the other test process.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,6 +27,37 @@ from helpers import free_port, make_tiny_csv
 def tiny_csv(tmp_path: Path) -> Path:
     """A data set of :func:`helpers.make_tiny_csv`."""
     return make_tiny_csv(tmp_path)
+
+
+CopyRun = Callable[..., tuple[Path, Any]]
+
+
+@pytest.fixture(scope="session")
+def copy_run(tmp_path_factory: pytest.TempPathFactory) -> CopyRun:
+    """``copy_run(folder, *settings, until=None)``: the tiny data set and its finished run in a folder of one's own.
+
+    Each run is made once a process. The copy is ``folder/data``, ``folder/truth`` and ``folder/run``; its data set is
+    read once more by the next ``fit``, as it lies elsewhere, and nothing else is done again.
+    """
+    made: dict[tuple[str, ...], Path] = {}
+
+    def copy(folder: Path, *settings: str, until: str | None = None) -> tuple[Path, Any]:
+        from recamlabel.config import load_config
+        from recamlabel.pipeline import fit
+        from recamlabel.workspace import RunFolder
+
+        key = (*settings, until or "")
+        if key not in made:
+            base = tmp_path_factory.mktemp("made")
+            fit(make_tiny_csv(base), base / "run", load_config(assignments=settings), until=until)
+            made[key] = base
+        shutil.copytree(made[key], folder, dirs_exist_ok=True)
+        for name in ("dataset.json", "run.toml"):
+            text = (folder / "run" / name).read_text(encoding="utf-8")
+            (folder / "run" / name).write_text(text.replace(str(made[key]), str(folder)), encoding="utf-8")
+        return folder / "data", RunFolder.open(folder / "run")
+
+    return copy
 
 
 def _answers(port: int) -> bool:

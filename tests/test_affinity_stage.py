@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, draw, make_tiny_csv
+from helpers import TINY, draw
 from PIL import Image
 
 import recamlabel.training.loop as loop
@@ -37,10 +37,10 @@ def ran(capsys) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def base_run(tmp_path_factory):
+def base_run(copy_run, tmp_path_factory):
     """A data set and its run with method none, which the tests copy."""
-    base = tmp_path_factory.mktemp("base")
-    return fit(make_tiny_csv(base), base / "run", config("none")), base / "data"
+    data, run = copy_run(tmp_path_factory.mktemp("base"), *TINY, *FEW, *FAST_CRF, "refine.method=none", until="probe")
+    return run, data
 
 
 @pytest.fixture

@@ -11,6 +11,19 @@ from helpers import TINY
 import recamlabel
 from recamlabel.config import load_config
 
+# The example's own settings leave the segmenter its 300 steps and the probe its fifteen fits: minutes.
+SHORT = {
+    "classifier.min_steps": 3,
+    "classifier.max_steps": 3,
+    "recam.min_steps": 2,
+    "recam.max_steps": 2,
+    "probe.folds": 2,
+    "probe.iterations": 1,
+    "probe.fine_sides": [],
+    "segmenter.enabled": False,
+    "refine.method": "none",
+}
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -56,6 +69,12 @@ def test_settings_by_name(tmp_path):
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
     example = Path(__file__).parent.parent / "examples" / "python_api.py"
+    whole = recamlabel.fit
+
+    def short(source, out, settings):
+        return whole(source, out, settings={**settings, **SHORT})
+
+    monkeypatch.setattr(recamlabel, "fit", short)
     monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path)])
     runpy.run_path(str(example), run_name="__main__")
     out = capsys.readouterr().out

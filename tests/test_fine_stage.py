@@ -9,16 +9,16 @@ import pytest
 from recamlabel.errors import ConfigError
 from recamlabel.pipeline import fit
 from recamlabel.stages.fine import looks_again
-from tests.helpers import arrays, make_tiny_csv, stop_after
+from tests.helpers import TINY, arrays, stop_after
 from tests.test_probe_stage import config
 
 FINE = "probe.fine_sides=[96,128]"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fine")
-    return fit(make_tiny_csv(folder), folder / "run", config(FINE), until="probe")
+def finished(copy_run, tmp_path_factory):
+    data, run = copy_run(tmp_path_factory.mktemp("fine"), *TINY, until="maps")
+    return fit(data, run.path, config(FINE), until="probe")
 
 
 def test_the_refined_source_alone_and_the_probe_joins_it(finished):
@@ -39,8 +39,9 @@ def test_the_refined_source_alone_and_the_probe_joins_it(finished):
         assert np.array_equal(fused[plain], maps[plain])
 
 
-def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkeypatch):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+def test_it_goes_on_after_a_kill_with_the_same_result(finished, copy_run, tmp_path, monkeypatch):
+    data, run = copy_run(tmp_path, *TINY, until="maps")
+    out = run.path
     stop_after(monkeypatch, "fine.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(FINE), until="fine")
@@ -50,8 +51,9 @@ def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkey
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
-def test_plain_cam_can_be_the_source(tmp_path):
-    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config(FINE, "refine.source=cam"), until="fine")
+def test_plain_cam_can_be_the_source(copy_run, tmp_path):
+    data, run = copy_run(tmp_path, *TINY, until="maps")
+    fit(data, run.path, config(FINE, "refine.source=cam"), until="fine")
     assert {name.split("/")[0] for name in arrays(run.path / "fine.h5")} == {"cam"}
 
 

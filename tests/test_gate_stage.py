@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY, make_tiny_csv
+from helpers import TINY
 
 import recamlabel.stages.features as features
 import recamlabel.stages.gate as stage
@@ -17,6 +19,8 @@ from recamlabel.errors import StoreError
 from recamlabel.pipeline import fit
 from recamlabel.review.report import write_report
 from recamlabel.workspace import RunFolder
+
+CopyRun = Callable[..., tuple[Path, Any]]
 
 
 def config(*lines: str) -> Config:
@@ -28,21 +32,18 @@ def ran(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    base = tmp_path_factory.mktemp("gate")
-    return fit(make_tiny_csv(base), base / "run", config())
+def finished(copy_run: CopyRun, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run: RunFolder = copy_run(tmp_path_factory.mktemp("gate"), *TINY, "refine.method=none")[1]
+    return run
 
 
 @pytest.fixture
-def run(finished: RunFolder, tmp_path: Path) -> tuple[Path, Path]:
+def run(copy_run: CopyRun, tmp_path: Path) -> tuple[Path, Path]:
     """A copy of the data set and of its finished run."""
-    import shutil
-
-    source = make_tiny_csv(tmp_path)
-    shutil.copytree(finished.path, tmp_path / "run")
+    source, run = copy_run(tmp_path, *TINY, "refine.method=none")
     # The record of the data set names the other copy of the images: read the labels once.
-    fit(source, tmp_path / "run", config())
-    return source, tmp_path / "run"
+    fit(source, run.path, config())
+    return source, run.path
 
 
 def test_what_it_writes(finished: RunFolder) -> None:
@@ -135,7 +136,7 @@ def test_an_interrupted_redo_forgets_the_gate_of_the_old_labels(
 def test_the_features_do_not_depend_on_training(run: tuple[Path, Path]) -> None:
     source, out = run
     (out / "features.h5").rename(out / "before.h5")
-    fit(source, out, config("classifier.lr=0.5", "classifier.min_steps=2", "gate.folds=2"))
+    fit(source, out, config("classifier.lr=0.5", "classifier.min_steps=2", "gate.folds=2"), until="classifier")
     with h5py.File(out / "before.h5") as one, h5py.File(out / "features.h5") as two:
         for number in range(8):
             assert np.array_equal(one[f"images/{number}"][()], two[f"images/{number}"][()])

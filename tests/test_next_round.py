@@ -9,22 +9,17 @@ import numpy as np
 import pytest
 
 from recamlabel.cli.main import run as command
-from recamlabel.config import load_config
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.calibration import KnownLevel, calibrate_with_truth, known_level
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.next_round import fit_with_review
-from recamlabel.pipeline import fit
 from recamlabel.stages import reviewed
 from recamlabel.storage.png import read_mask
 from recamlabel.workspace import RunFolder
-from tests.helpers import TINY_SEGMENTER, make_tiny_csv
+from tests.helpers import TINY, TINY_SEGMENTER
 
 LEVELS = [0.2, 0.4, 0.6]
-
-
-def config(*lines: str):
-    return load_config(assignments=[*TINY_SEGMENTER, *lines])
+PLAIN = [*TINY, "refine.method=none"]
 
 
 def ran(capsys) -> list[str]:
@@ -60,10 +55,9 @@ def test_images_that_want_different_levels_widen_the_interval(tmp_path):
     assert found.interval[0] < found.interval[1]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> RunFolder:
-    base = tmp_path_factory.mktemp("calibrate")
-    return fit(make_tiny_csv(base), base / "run", config("segmenter.enabled=false"))
+@pytest.fixture
+def run(copy_run, tmp_path) -> RunFolder:
+    return copy_run(tmp_path, *PLAIN)[1]
 
 
 def test_calibrate_renders_the_masks_and_says_where_the_level_is_from(run, capsys):
@@ -90,9 +84,9 @@ def test_calibrate_says_what_is_wrong(run, tmp_path, capsys):
         calibrate_with_truth(run, tmp_path, 1)
 
 
-def test_reviewed_masks_set_the_level_and_teach_the_segmenter(tmp_path, capsys):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    run = fit(data, out, config())
+def test_reviewed_masks_set_the_level_and_teach_the_segmenter(copy_run, tmp_path, capsys):
+    data, run = copy_run(tmp_path, *TINY_SEGMENTER)
+    out = run.path
     with pytest.raises(StoreError, match="no reviewed mask in it"):
         fit_with_review(out)
     names = [f"images/{number}" for number in (0, 1, 2, 4, 5)]
@@ -120,10 +114,9 @@ def test_reviewed_masks_set_the_level_and_teach_the_segmenter(tmp_path, capsys):
     assert command(["fit", str(data)]) == 2
 
 
-def test_reviewed_masks_that_agree_leave_the_level_alone(tmp_path, monkeypatch):
+def test_reviewed_masks_that_agree_leave_the_level_alone(run, monkeypatch):
     """They are the most doubtful ones: only a level outside their interval is overruled."""
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    run = fit(data, out, config("segmenter.enabled=false"))
+    out = run.path
     before = run.state.stages["masks"]["threshold"]
     ReviewFolder(out).add([Decision("images/0", "accepted")], {"images/0": np.zeros((64, 80), np.uint8)}, 255)
     for low, expected in ((0.0, before), (0.93, 0.95)):

@@ -28,8 +28,11 @@ from recamlabel.workspace import RunFolder
 STAGES = ["gate", "classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
+PLAIN = [*TINY, "refine.method=none"]
+
+
 def config(*lines: str):
-    return load_config("quick", assignments=[*TINY, "refine.method=none", *lines])
+    return load_config("quick", assignments=[*PLAIN, *lines])
 
 
 def ran(capsys) -> list[str]:
@@ -41,14 +44,15 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(copy_run, tmp_path_factory):
     """One finished run, shared by the tests that only read it."""
-    base = tmp_path_factory.mktemp("finished")
-    source = make_tiny_csv(base)
-    before = tree(source)
-    run = fit(source, base / "run", config())
-    assert tree(source) == before  # the user's own files are never written to
-    return run
+    return copy_run(tmp_path_factory.mktemp("finished"), *PLAIN)[1]
+
+
+@pytest.fixture
+def copied(copy_run, tmp_path):
+    """The data set and a finished run of one's own."""
+    return copy_run(tmp_path, *PLAIN)
 
 
 def test_masks_have_the_images_size_and_only_their_labels(finished):
@@ -81,9 +85,10 @@ def test_provenance_is_written_down(finished):
 
 
 def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny_csv, tmp_path, capsys):
-    out = tmp_path / "run"
+    out, before = tmp_path / "run", tree(tiny_csv)
     fit(tiny_csv, out, config())
     assert ran(capsys) == STAGES
+    assert tree(tiny_csv) == before  # the user's own files are never written to
     fit(tiny_csv, out, config())
     text = capsys.readouterr().err
     assert text.count("up to date, skipped") == len(STAGES) and "decode" not in text
@@ -95,9 +100,8 @@ def test_a_second_fit_does_nothing_and_a_changed_setting_what_depends_on_it(tiny
     assert ran(capsys) == ["recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
-def test_a_changed_label_is_noticed(tiny_csv, tmp_path, capsys):
-    out = tmp_path / "run"
-    fit(tiny_csv, out, config())
+def test_a_changed_label_is_noticed(copied, capsys):
+    tiny_csv, out = copied[0], copied[1].path
     ran(capsys)
     table = tiny_csv / "labels.csv"
     table.write_text(table.read_text().replace("images/7.png,blue,val", "images/7.png,red,val"))
@@ -122,8 +126,8 @@ def test_same_seed_same_masks(finished, tmp_path):
         assert np.array_equal(one["recam/images/2"][()], two["recam/images/2"][()])
 
 
-def test_render_changes_the_masks_alone(tiny_csv, tmp_path):
-    run = fit(tiny_csv, tmp_path / "run", config())
+def test_render_changes_the_masks_alone(copied):
+    run = copied[1]
     kept = {name: (run.path / name).read_bytes() for name in ("maps.h5", "scores.h5")}
     render(run.path, 1.0)
     assert {int(np.array(Image.open(path)).max()) for path in (run.path / "masks").rglob("*.png")} <= {0, 255}
@@ -195,8 +199,8 @@ def test_impossible_settings_write_nothing(tiny_csv, tmp_path, line, error, mess
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_rendering_starts_over(tiny_csv, tmp_path, monkeypatch):
-    run = fit(tiny_csv, tmp_path / "run", config())
+def test_an_interrupted_rendering_starts_over(copied, monkeypatch):
+    run = copied[1]
     import recamlabel.masks.render as module
 
     whole, calls = module.save_mask, []
@@ -219,8 +223,8 @@ def test_an_interrupted_rendering_starts_over(tiny_csv, tmp_path, monkeypatch):
     assert not list(run.path.glob(".masks*"))
 
 
-def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(tiny_csv, tmp_path, monkeypatch):
-    run = fit(tiny_csv, tmp_path / "run", config())
+def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(copied, monkeypatch):
+    tiny_csv, run = copied
     (tiny_csv / "classes.txt").write_text("amber\nred\nblue\n")  # every id moves by one
 
     def stop(*args, **kwargs):
@@ -259,11 +263,11 @@ def test_a_missing_image_that_was_skipped_does_not_freeze_the_data_set(tiny_csv,
     assert (run.path / "masks" / "images" / "new.png").exists() and (run.path / "masks" / "images" / "0.png").exists()
 
 
-def test_a_wrong_split_is_refused_before_an_existing_run_is_touched(tiny_csv, tmp_path):
-    run = fit(tiny_csv, tmp_path / "run", config())
+def test_a_wrong_split_is_refused_before_an_existing_run_is_touched(copied):
+    tiny_csv, run = copied
     before = (run.path / "run.toml").read_text()
     with pytest.raises(DatasetError, match="vall"):
-        fit(tiny_csv, tmp_path / "run", config('data.train_splits=["vall"]'))
+        fit(tiny_csv, run.path, config('data.train_splits=["vall"]'))
     assert (run.path / "run.toml").read_text() == before
 
 
@@ -324,17 +328,13 @@ def test_crf_scores_are_equal_for_any_number_of_workers(tiny_csv, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
 def test_fit_continues_after_kill_nine(tiny_csv, tmp_path):
     out = tmp_path / "run"
-    slow = [
-        item
-        for line in (*TINY, "refine.method=none", "classifier.min_steps=400", "classifier.max_steps=400")
-        for item in ("--set", line)
-    ]
+    slow = [item for line in (*PLAIN, "classifier.min_steps=60", "classifier.max_steps=60") for item in ("--set", line)]
     command = [sys.executable, "-m", "recamlabel", "fit", str(tiny_csv), "--out", str(out), *slow]
-    process = subprocess.Popen(command, env={**os.environ, "RECAMLABEL_CHECKPOINT_SECONDS": "0.5"})
+    process = subprocess.Popen(command, env={**os.environ, "RECAMLABEL_CHECKPOINT_SECONDS": "0.1"})
     checkpoint = out / "weights" / "classifier.checkpoint"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.exists() and not (out / "weights" / "classifier.safetensors").exists()

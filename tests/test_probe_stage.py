@@ -20,9 +20,8 @@ def config(*lines: str):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("probe")
-    return fit(make_tiny_csv(folder), folder / "run", config(), until="probe")
+def finished(copy_run, tmp_path_factory):
+    return copy_run(tmp_path_factory.mktemp("probe"), *TINY, until="probe")[1]
 
 
 def test_the_refined_source_is_joined_and_nothing_else(finished):
@@ -39,8 +38,9 @@ def test_the_refined_source_is_joined_and_nothing_else(finished):
             assert (other.astype(np.float32).sum(axis=0) <= 1.01).all()
 
 
-def test_it_goes_on_after_a_kill_with_the_same_result(finished, tmp_path, monkeypatch):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+def test_it_goes_on_after_a_kill_with_the_same_result(finished, copy_run, tmp_path, monkeypatch):
+    data, run = copy_run(tmp_path, *TINY, until="maps")
+    out = run.path
     stop_after(monkeypatch, "fused.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(), until="probe")
@@ -60,8 +60,9 @@ def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
     assert maps.keys() == fused.keys() and all(np.array_equal(maps[name], fused[name]) for name in maps)
 
 
-def test_without_the_probe_there_is_no_file(tmp_path):
-    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config("probe.enabled=false"), until="masks")
+def test_without_the_probe_there_is_no_file(copy_run, tmp_path):
+    data, run = copy_run(tmp_path, *TINY, until="maps")
+    run = fit(data, run.path, config("probe.enabled=false", "refine.method=none"), until="masks")
     assert not (run.path / "fused.h5").exists() and "probe" not in run.state.stages
 
 
@@ -101,12 +102,12 @@ def test_nothing_is_learnt_from_images_outside_the_training_splits(finished, tmp
     assert all(np.array_equal(one[name], two[name]) for name in kept)
 
 
-def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, tmp_path, monkeypatch):
+def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run, tmp_path, monkeypatch):
     pytest.importorskip("pydensecrf.densecrf")
-    data = make_tiny_csv(tmp_path)
 
     def probes(name: str, *lines: str) -> dict[str, np.ndarray]:
-        run = fit(data, tmp_path / name, config(*lines), until="probe")
+        data, run = copy_run(tmp_path / name, *TINY, until="maps")
+        fit(data, run.path, config(*lines), until="probe")
         return {key: item for key, item in arrays(run.path / "fused.h5").items() if key.startswith("probe/")}
 
     again = {key: item for key, item in arrays(finished.path / "fused.h5").items() if key.startswith("probe/")}

@@ -44,10 +44,18 @@ def prefer_second(monkeypatch):
     monkeypatch.setattr(rounds, "_facts", lambda run, number: {**plain(run, number), "criterion": float(number)})
 
 
-def test_the_better_round_takes_the_place_of_the_run(tmp_path, capsys, prefer_second):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+@pytest.fixture
+def first_round(copy_run, tmp_path):
+    """The data set, and a run after one round."""
+    data, run = copy_run(tmp_path, *TINY_SEGMENTER)
+    return data, run.path
+
+
+def test_the_better_round_takes_the_place_of_the_run(first_round, capsys, prefer_second):
+    data, out = first_round
+    ran(capsys)
     run = fit(data, out, config())
-    assert ran(capsys)[-7:] == ROUND
+    assert ran(capsys) == ROUND
     found = run.metrics()["rounds"]
     assert found["kept"] == 2 and [row["round"] for row in found["rounds"]] == [1, 2]
     assert {"threshold", "withheld", "quality"} <= set(found["rounds"][0])
@@ -68,16 +76,15 @@ def test_the_better_round_takes_the_place_of_the_run(tmp_path, capsys, prefer_se
     assert ran(capsys) == [] and same(out, out / "rounds/2")
 
 
-def test_the_first_round_stays_where_it_is_better(tmp_path, monkeypatch):
+def test_the_first_round_stays_where_it_is_better(first_round, monkeypatch):
     plain = rounds._facts
     monkeypatch.setattr(rounds, "_facts", lambda run, number: {**plain(run, number), "criterion": -float(number)})
-    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", config())
+    run = fit(*first_round, config())
     assert run.metrics()["rounds"]["kept"] == 1 and same(run.path, run.path / "rounds/1")
 
 
-def test_a_kill_while_the_files_are_put_in_place_loses_nothing(tmp_path, capsys, monkeypatch, prefer_second):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
-    fit(data, out, config(1))
+def test_a_kill_while_the_files_are_put_in_place_loses_nothing(first_round, capsys, monkeypatch, prefer_second):
+    data, out = first_round
     plain = rounds._link
 
     def dying(source: Path, target: Path) -> None:
@@ -97,8 +104,8 @@ def test_a_kill_while_the_files_are_put_in_place_loses_nothing(tmp_path, capsys,
     assert ran(capsys) == [] and same(out, out / "rounds/2")
 
 
-def test_another_level_is_rendered_from_the_round_that_is_kept(tmp_path, capsys, prefer_second):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+def test_another_level_is_rendered_from_the_round_that_is_kept(first_round, capsys, prefer_second):
+    data, out = first_round
     fit(data, out, config())
     before = masks(out)
     assert command(["masks", str(out), "--threshold", "0.2", "--ignore", "none"]) == 0
@@ -126,8 +133,8 @@ def test_a_file_that_both_rounds_share_and_that_is_gone_is_made_again(tmp_path, 
     assert same(out, out / "rounds/2")
 
 
-def test_the_report_shows_both_rounds(tmp_path, capsys):
-    data, out = make_tiny_csv(tmp_path), tmp_path / "run"
+def test_the_report_shows_both_rounds(first_round, capsys):
+    data, out = first_round
     lines = [part for line in TINY_SEGMENTER for part in ("--set", line)]
     assert command(["fit", str(data), "--out", str(out), "--rounds", "2", *lines]) == 0
     page = (out / "report.html").read_text()
@@ -150,9 +157,9 @@ def test_without_the_probe_a_round_has_maps_of_its_own(tmp_path):
         assert not np.array_equal(first["recam/images/2"][()], second["recam/images/2"][()])
 
 
-def test_fused_maps_are_the_mean_of_maps_and_probabilities(tmp_path):
-    out = tmp_path / "run"
-    fit(make_tiny_csv(tmp_path), out, config())
+def test_fused_maps_are_the_mean_of_maps_and_probabilities(first_round):
+    data, out = first_round
+    fit(data, out, config())
     with h5py.File(out / "fused.h5") as first, h5py.File(out / "rounds/2/fused.h5") as second:
         for name in ("images/2", "images/3"):
             assert first[f"recam/{name}"].shape == second[f"recam/{name}"].shape

@@ -23,9 +23,8 @@ from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    base = tmp_path_factory.mktemp("segmenter")
-    return fit(make_tiny_csv(base), base / "run", load_config(assignments=TINY_SEGMENTER))
+def finished(copy_run, tmp_path_factory):
+    return copy_run(tmp_path_factory.mktemp("segmenter"), *TINY_SEGMENTER)[1]
 
 
 def test_masks_of_all_images_and_quality(finished):
@@ -137,8 +136,8 @@ def test_predict_refuses_before_any_work(finished, tmp_path):
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
-def test_predict_needs_a_segmenter(tmp_path):
-    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", load_config(assignments=[*TINY, "refine.method=none"]))
+def test_predict_needs_a_segmenter(copy_run, tmp_path):
+    _, run = copy_run(tmp_path, *TINY, "refine.method=none")
     with pytest.raises(StoreError, match="stage 'segmenter' is not finished"):
         predict(run.path, images(tmp_path / "new"), tmp_path / "out")
 
@@ -185,8 +184,9 @@ def test_onnx_is_checked(finished, tmp_path):
 @pytest.mark.parametrize(
     "lines", [["data.background=false"], ["masks.ignore=0.2"], ["masks.ignore=none", "masks.threshold=1.0"]]
 )
-def test_odd_masks_train_a_segmenter_too(tiny_csv, tmp_path, lines):
-    run = fit(tiny_csv, tmp_path / "run", load_config(assignments=[*TINY_SEGMENTER, *lines]))
+def test_odd_masks_train_a_segmenter_too(copy_run, tmp_path, lines):
+    data, run = copy_run(tmp_path, *TINY_SEGMENTER)
+    fit(data, run.path, load_config(assignments=[*TINY_SEGMENTER, *lines]))
     with h5py.File(run.path / "masks.h5") as masks, h5py.File(run.path / "segmenter.h5") as predicted:
         values = {int(value) for number in range(8) for value in np.unique(masks[f"images/{number}"][()])}
         if "data.background=false" in lines:

@@ -23,7 +23,9 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
 
     The level has the best mIoU on the drawn images, in the mean over 200 resamples of them; the interval is that
     of the best level in the resamples. Where it is wide, more masks would help. Scores on the very images that
-    were used flatter the level a little: `recamlabel evaluate --ids` scores the others.
+    were used flatter the level a little: `recamlabel evaluate --ids` scores the others. True masks whose ids
+    seem to stand for other classes than the run's (the images' labels tell) are refused; --truth-classes
+    gives their order.
 
     \b
     Example:

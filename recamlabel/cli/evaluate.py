@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
 from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
-from recamlabel.evaluation.scoring import WHAT, What
+from recamlabel.evaluation.scoring import WHAT, What, has_complete_masks
 from recamlabel.progress import say
 from recamlabel.workspace import RunFolder
 
@@ -48,7 +48,9 @@ def evaluate(
 
     One confusion matrix over all images, background included; true pixels with the ignore id
     (255) take no part. Prints IoU, precision and recall of every class and the mIoU, and keeps
-    the result in RUN/metrics.json. Images without a true mask are left out and counted.
+    the result in RUN/metrics.json. Images without a true mask are left out and counted. Intervals are
+    those of 1,000 drawings of the images with replacement. Beside the masks as they are, the complete
+    masks (nothing withheld) are scored, where the run's scores are there.
 
     Seeds are scored at the best of 101 background thresholds. It is chosen with the true masks,
     which nobody has in earnest: compare seeds with seeds, not with masks.
@@ -61,6 +63,11 @@ def evaluate(
     with folder.lock():
         result = evaluate_run(folder, truth, what, split, truth_classes, ids)
         record(folder, result)
+        complete = None
+        if what == "masks" and has_complete_masks(folder):
+            # Beside each other, for a mask that withholds more or less is not better or worse for that.
+            complete = evaluate_run(folder, truth, "complete-masks", split, truth_classes, ids)
+            record(folder, complete)
     for note in _notes(result):
         say(note)
     if as_json:
@@ -68,10 +75,13 @@ def evaluate(
     else:
         Console().print(result_table(result))
         click.echo(caption(result))
+        if complete is not None:
+            click.echo(f"complete masks, nothing withheld: mIoU {_with_interval(complete, 'miou')}")
 
 
 def _notes(result: EvaluationResult) -> list[str]:
-    notes = [f"note: {note}" for note in result.notes]
+    notes = [f"WARNING: {result.warning}"] if result.warning else []
+    notes += [f"note: {note}" for note in result.notes]
     if result.images_without_truth:
         notes.append(
             f"note: {result.images} images scored, {result.images_without_truth} left out "
@@ -103,9 +113,17 @@ def caption(result: EvaluationResult) -> str:
     if result.scores.coverage < 1:
         text += (
             f"; {shown(result.scores.coverage)} % of the true pixels have a label, "
-            f"the others count as missed (mIoU without them: {shown(result.scores.miou_covered)})"
+            f"the others count as missed (mIoU without them: {_with_interval(result, 'miou_covered')})"
         )
+    if "miou" in result.intervals:
+        text += f"; mIoU {_with_interval(result, 'miou')}"
     return text
+
+
+def _with_interval(result: EvaluationResult, name: str) -> str:
+    """A score in percent, and its interval where there is one."""
+    value, ends = shown(getattr(result.scores, name)), result.intervals.get(name)
+    return value if ends is None else f"{value}, 95 % interval {shown(ends[0])} to {shown(ends[1])}"
 
 
 def shown(fraction: float) -> str:

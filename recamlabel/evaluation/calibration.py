@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.arrays import from_uint8, resize_maps
-from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError, StoreError
+from recamlabel.evaluation.id_order import IdOrder
 from recamlabel.evaluation.seeds import THRESHOLDS, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import best_level
-from recamlabel.progress import track
+from recamlabel.progress import say, track
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.workspace import RunFolder
 
 RESAMPLES = 200
+LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def calibrate_with_truth(
 
     Raises:
         ConfigError: ``count`` below 2.
-        StoreError: Scores not finished, or no true mask of a labelled image.
+        StoreError: Scores not finished, no true mask of a labelled image, or true masks whose ids seem to stand for
+            other classes.
 
     Example:
         >>> calibrate_with_truth(RunFolder.open(Path("run")), Path("masks")).threshold  # doctest: +SKIP
@@ -150,6 +153,7 @@ def calibrate_with_truth(
     matched = truth.match(image.id for image in catalog.images if image.present)
     drawn = np.random.default_rng(seed).permutation(len(matched))[:count]
     chosen = [list(matched)[at] for at in sorted(drawn)]
+    check_order(truth, catalog, matched, chosen, stated=truth_classes is not None)
     with open_store(run.path / "scores.h5") as scores, track("calibrate", len(chosen)) as advance:
 
         def masks() -> Iterable[tuple[str, NDArray[np.integer]]]:
@@ -158,3 +162,32 @@ def calibrate_with_truth(
                 advance()
 
         return known_level(scores, masks(), candidates(run), len(table) + 1, table.ignore_id, seed)
+
+
+def check_order(
+    truth: TruthFolder, catalog: Catalog, matched: Mapping[str, Path], chosen: Sequence[str], *, stated: bool
+) -> None:
+    """Refuse true masks whose ids seem to stand for other classes: no level chosen with them is worth anything.
+
+    Args:
+        truth: The folder.
+        catalog: The run's images.
+        matched: Image ids with the files of their true masks.
+        chosen: The images whose masks are to be used; of the others as many are looked at as make 200.
+        stated: The order of the ids was given by hand; then it is only warned.
+
+    Raises:
+        StoreError: The ids seem to be in another order, which was not given by hand.
+    """
+    order = IdOrder(catalog)
+    others = [name for name in matched if name not in set(chosen)]
+    for name in [*chosen, *others[: max(0, LOOKED_AT - len(chosen))]]:
+        order.update(name, truth.read(matched[name], catalog.shapes[name]))
+    warning = order.warning(truth)
+    if warning and not stated:
+        raise StoreError(
+            f"{warning}\nNothing was changed. Are the ids right as they are (and the labels wrong), then give their "
+            "names in their own order with --truth-classes"
+        )
+    if warning:
+        say(f"WARNING: {warning}")

@@ -30,6 +30,7 @@ class Scores:
         pixel_accuracy: Hits / pixels with a true label.
         coverage: Pixels with a true label and a prediction / pixels with a true label.
         miou_covered, pixel_accuracy_covered: The same over the predicted pixels alone.
+        iou_covered: ``(K+1,)`` as ``iou``, over the predicted pixels alone.
     """
 
     iou: Fractions
@@ -40,6 +41,7 @@ class Scores:
     coverage: float
     miou_covered: float
     pixel_accuracy_covered: float
+    iou_covered: Fractions
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class ClassCounts:
             coverage=float(_ratio(answered.sum(), total)),
             miou_covered=_mean(covered),
             pixel_accuracy_covered=float(_ratio(hits, answered.sum())),
+            iou_covered=covered,
         )
 
 
@@ -94,7 +97,7 @@ class ConfusionMatrix:
 
     Example:
         >>> confusion = ConfusionMatrix(n_classes=2, ignore_id=255)
-        >>> confusion.update(np.array([[0, 1, 1, 255]]), np.array([[0, 1, 255, 1]]))
+        >>> alone = confusion.update(np.array([[0, 1, 1, 255]]), np.array([[0, 1, 255, 1]]))
         >>> confusion.matrix.tolist()
         [[1, 0, 0], [0, 1, 1]]
         >>> confusion.scores().iou.tolist()
@@ -109,12 +112,15 @@ class ConfusionMatrix:
         self.n_classes, self.ignore_id = n_classes, ignore_id
         self.matrix: Counts = np.zeros((n_classes, n_classes + 1), dtype=np.int64)
 
-    def update(self, truth: NDArray[Any], prediction: NDArray[Any]) -> None:
+    def update(self, truth: NDArray[Any], prediction: NDArray[Any]) -> ClassCounts:
         """Add one image.
 
         Args:
             truth: Integer array of any shape; class ids or ``ignore_id``.
             prediction: Integer array of the same shape; class ids or ``ignore_id``.
+
+        Returns:
+            The pixel counts of this image alone.
 
         Raises:
             ValueError: Different shapes, or a value that is neither a class id nor ``ignore_id``.
@@ -128,7 +134,9 @@ class ConfusionMatrix:
         self._checked("prediction", columns[~ignored])
         columns[ignored] = self.n_classes
         width = self.n_classes + 1
-        self.matrix += np.bincount(rows * width + columns, minlength=self.matrix.size).reshape(self.matrix.shape)
+        added = np.bincount(rows * width + columns, minlength=self.matrix.size).reshape(self.matrix.shape)
+        self.matrix += added
+        return _counts(added)
 
     def _checked(self, name: str, values: Counts) -> Counts:
         if values.size and (values.min() < 0 or values.max() >= self.n_classes):
@@ -140,17 +148,21 @@ class ConfusionMatrix:
 
     def counts(self) -> ClassCounts:
         """The pixel counts a class."""
-        square = self.matrix[:, :-1]
-        return ClassCounts(
-            hits=np.diagonal(square).copy(),
-            predicted=square.sum(axis=0),
-            truth=self.matrix.sum(axis=1),
-            unanswered=self.matrix[:, -1].copy(),
-        )
+        return _counts(self.matrix)
 
     def scores(self) -> Scores:
         """All scores of what was counted so far."""
         return self.counts().scores()
+
+
+def _counts(matrix: Counts) -> ClassCounts:
+    square = matrix[:, :-1]
+    return ClassCounts(
+        hits=np.diagonal(square).copy(),
+        predicted=square.sum(axis=0),
+        truth=matrix.sum(axis=1),
+        unanswered=matrix[:, -1].copy(),
+    )
 
 
 def _ratio(numerator: Any, denominator: Any) -> Fractions:

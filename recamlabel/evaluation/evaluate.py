@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from recamlabel.data.catalog import Catalog, load_catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.confusion import ClassCounts, Scores
+from recamlabel.evaluation.id_order import IdOrder
+from recamlabel.evaluation.resampling import Interval, Resampling
 from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What, made_key
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.outdated import outdated_note
@@ -39,6 +42,9 @@ class EvaluationResult:
         truth: The folder of the true masks.
         notes: What else a reader of the numbers must know.
         ids: The list of ids that was scored, or None.
+        intervals: 95 % intervals, as fractions, of ``miou``, ``miou_covered`` and ``coverage`` when the images are
+            drawn anew; empty for maps, whose level is chosen anew with every drawing, and for a single image.
+        warning: Why the true masks' ids seem to stand for other classes; empty where they do not.
     """
 
     what: What
@@ -55,6 +61,8 @@ class EvaluationResult:
     truth: Path
     notes: tuple[str, ...] = ()
     ids: Path | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    warning: str = ""
 
     @property
     def key(self) -> str:
@@ -86,9 +94,11 @@ class EvaluationResult:
             "pixels": int(self.counts.truth.sum()),
             "per_class": {name: self._class_json(index) for index, name in enumerate(self.classes)},
             "curve": [[threshold, _percent(miou)] for threshold, miou in self.curve],
+            "intervals": {name: [_percent(end) for end in ends] for name, ends in self.intervals.items()},
             "stage_key": self.stage_key,
             "truth": str(self.truth),
             "notes": list(self.notes),
+            "warning": self.warning,
         }
 
     def _class_json(self, index: int) -> dict[str, float | int | None]:
@@ -139,7 +149,8 @@ def evaluate_run(
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)
-    outcome = SCORERS[what](run, catalog, Pairs(truth, matched, catalog.shapes, what))
+    order = IdOrder(catalog)
+    outcome = SCORERS[what](run, catalog, Pairs(truth, matched, catalog.shapes, what, order))
     table = catalog.dataset.classes
     return EvaluationResult(
         what,
@@ -156,7 +167,17 @@ def evaluate_run(
         stage_key=stage_key,
         truth=truth_dir.resolve(),
         notes=(*truth.notes, *filter(None, [outdated_note(run, STAGE_OF[what])])),
+        intervals=_intervals(outcome.resampling),
+        warning=order.warning(truth),
     )
+
+
+def _intervals(resampling: Resampling | None) -> dict[str, Interval]:
+    if resampling is None:
+        return {}
+    drawn = resampling.of(0)
+    found = {name: resampling.interval(getattr(drawn, name)) for name in ("miou", "miou_covered", "coverage")}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def images_of_split(catalog: Catalog, split: str | None) -> list[LabelledImage]:

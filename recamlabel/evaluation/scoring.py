@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
-from recamlabel.evaluation.seeds import SeedSweep
+from recamlabel.evaluation.id_order import IdOrder
+from recamlabel.evaluation.resampling import Resampling
+from recamlabel.evaluation.seeds import BestThreshold, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
 from recamlabel.masks.rescue import KEPT_IDS
@@ -37,6 +40,7 @@ STAGE_OF: dict[str, str] = {
     "segmenter": "segmentation",
 }
 WITH_TRUTH = "chosen with ground truth"
+SCORES_FILE = "scores.h5"
 
 
 def made_key(run: RunFolder, what: str) -> str:
@@ -52,34 +56,40 @@ def current_key(run: RunFolder, what: str) -> str | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Pixel counts, and the background level they are for."""
+    """Pixel counts, the background level they are for, and the counts of images drawn anew (masks alone)."""
 
     counts: ClassCounts
     threshold: float | None
     origin: str
     curve: tuple[tuple[float, float], ...] = ()
+    resampling: Resampling | None = None
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Iterates over image ids with their true masks, and shows the progress."""
+    """Iterates over image ids with their true masks, shows the progress, and lets ``order`` look at each."""
 
     truth: TruthFolder
     matched: dict[str, Path]
     shapes: Mapping[str, tuple[int, int]]
     what: str
+    order: IdOrder | None = None
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
         with track(f"evaluate {self.what}", len(self.matched)) as advance:
             for image_id, path in self.matched.items():
-                yield image_id, self.truth.read(path, self.shapes[image_id])
+                truth = self.truth.read(path, self.shapes[image_id])
+                if self.order is not None:
+                    self.order.update(image_id, truth)
+                yield image_id, truth
                 advance()
 
 
 def score_masks(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """The masks as they are."""
     threshold, origin = _mask_threshold(run)
-    return Outcome(_stored_masks([run.path / "masks.h5"], catalog, pairs, "recamlabel masks"), threshold, origin)
+    counts, resampling = _stored_masks([run.path / "masks.h5"], catalog, pairs, "recamlabel masks")
+    return Outcome(counts, threshold, origin, resampling=resampling)
 
 
 def score_reviewed(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
@@ -87,44 +97,80 @@ def score_reviewed(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     path = run.path / MASKS_FILE
     if not path.is_file():
         raise StoreError(f"{path}: not there yet; review the masks with `recamlabel review`, or evaluate --what masks")
-    counts = _stored_masks([path, run.path / "masks.h5"], catalog, pairs, "recamlabel review")
-    return Outcome(counts, None, "as reviewed")
+    counts, resampling = _stored_masks([path, run.path / "masks.h5"], catalog, pairs, "recamlabel review")
+    return Outcome(counts, None, "as reviewed", resampling=resampling)
 
 
 def score_segmenter(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """The segmenter's own masks, which know nothing of the images' labels."""
-    return Outcome(_stored_masks([run.path / "segmenter.h5"], catalog, pairs, "recamlabel fit"), None, "no threshold")
+    counts, resampling = _stored_masks([run.path / "segmenter.h5"], catalog, pairs, "recamlabel fit")
+    return Outcome(counts, None, "no threshold", resampling=resampling)
 
 
 def score_complete(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """The masks before any pixel was withheld."""
     table = catalog.dataset.classes
     threshold, origin = _mask_threshold(run)
-    background = bool(run.state.config.get("data", {}).get("background", True))
     confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
-    with open_store(run.path / "scores.h5") as file, open_store(run.path / "masks.h5") as masks:
+    resampling = Resampling(len(pairs.matched), len(table) + 1)
+    with complete_masks(run, table) as complete:
         for image_id, truth in pairs:
+            resampling.update(confusion.update(truth, complete(image_id, (truth.shape[0], truth.shape[1]))))
+    return Outcome(confusion.counts(), threshold, origin, resampling=resampling)
+
+
+@contextmanager
+def complete_masks(run: RunFolder, table: ClassTable) -> Iterator[Callable[[str, tuple[int, int]], NDArray[Any]]]:
+    """Gives the mask ``(H, W)`` of an image id and a shape as it was before any pixel was withheld.
+
+    Raises:
+        StoreError: The scores are missing or damaged.
+    """
+    threshold, _ = _mask_threshold(run)
+    background = bool(run.state.config.get("data", {}).get("background", True))
+    with open_store(run.path / SCORES_FILE) as file, open_store(run.path / "masks.h5") as masks:
+
+        def mask(image_id: str, shape: tuple[int, int]) -> NDArray[Any]:
             item, left = stored(file, f"scores/{image_id}"), stored(masks, image_id)
-            shape = (truth.shape[0], truth.shape[1])
-            mask = render_mask(item[()], class_ids(item), shape, threshold, table, background)
-            kept = np.isin(left[()], left.attrs.get(KEPT_IDS, ()))
-            confusion.update(truth, np.where(kept, left[()], mask))
-    return Outcome(confusion.counts(), threshold, origin)
+            complete = render_mask(item[()], class_ids(item), shape, threshold, table, background)
+            # What was kept at a level of its own is in the masks alone.
+            own = np.isin(left[()], left.attrs.get(KEPT_IDS, ()))
+            return np.where(own, left[()], complete) if own.any() else complete
+
+        yield mask
+
+
+def has_complete_masks(run: RunFolder) -> bool:
+    """Whether the scores are there that a run's masks were made from."""
+    return (run.path / SCORES_FILE).is_file() and "refine" in run.state.stages and "masks" in run.state.stages
 
 
 def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """Maps or refined scores at the best of 101 background levels, which is chosen with the true masks."""
-    table = catalog.dataset.classes
-    sweep = SeedSweep(len(table) + 1, table.ignore_id)
     refined = pairs.what == "scores"
     group = "scores" if refined else pairs.what.removesuffix("-seeds")
-    with open_store(run.path / ("scores.h5" if refined else "maps.h5")) as file:
+    path = run.path / (SCORES_FILE if refined else "maps.h5")
+    best = best_level(path, group, catalog, pairs)
+    return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
+
+
+def best_level(path: Path, group: str, catalog: Catalog, pairs: Pairs) -> BestThreshold:
+    """The background level of maps or scores that the true masks like best.
+
+    Args:
+        path: ``maps.h5``, ``scores.h5`` or any other file of maps of a run.
+        group: Group of the images' maps in it: float in [0, 1], or uint8 as the refined scores are stored.
+        catalog: The run's images.
+        pairs: Images with their true masks.
+    """
+    table = catalog.dataset.classes
+    sweep = SeedSweep(len(table) + 1, table.ignore_id)
+    with open_store(path) as file:
         for image_id, truth in pairs:
             item = stored(file, f"{group}/{image_id}")
-            soft = from_uint8(item[()]) if refined else item[()]
+            soft = from_uint8(item[()]) if item.dtype == np.uint8 else item[()]
             sweep.update(truth, resize_maps(soft, *truth.shape), class_ids(item))
-    best = sweep.best()
-    return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
+    return sweep.best()
 
 
 SCORERS: dict[str, Callable[[RunFolder, Catalog, Pairs], Outcome]] = {
@@ -148,10 +194,11 @@ def stored(file: h5py.File, path: str) -> h5py.Dataset:
     return item
 
 
-def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy: str) -> ClassCounts:
+def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy: str) -> tuple[ClassCounts, Resampling]:
     """Counts of the masks in files, of which the first that holds an image counts."""
     table = catalog.dataset.classes
     confusion = ConfusionMatrix(len(table) + 1, table.ignore_id)
+    resampling = Resampling(len(pairs.matched), len(table) + 1)
     with ExitStack() as stack:
         files = [stack.enter_context(open_store(path)) for path in paths]
         for image_id, truth in pairs:
@@ -163,8 +210,8 @@ def _stored_masks(paths: Sequence[Path], catalog: Catalog, pairs: Pairs, remedy:
                     f"{item.file.filename}: mask of {image_id!r} has shape {mask.shape}, its image {truth.shape}; "
                     f"run `{remedy}` again"
                 )
-            confusion.update(truth, mask)
-    return confusion.counts()
+            resampling.update(confusion.update(truth, mask))
+    return confusion.counts(), resampling
 
 
 def _mask_threshold(run: RunFolder) -> tuple[float, str]:

@@ -6,7 +6,7 @@ Nothing else in recamlabel opens a true mask, so that none can reach the making 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class TruthFolder:
         self.folder, self.classes = folder, classes
         self.notes: list[str] = []
         self._files = _index(folder)
+        self._own_names: dict[int, str] = {}
         self._own_ids = None if names_file is None else self._translation(names_file)
 
     def match(self, ids: Iterable[str]) -> dict[str, Path]:
@@ -99,6 +100,18 @@ class TruthFolder:
         translated: NDArray[np.uint16] = self._lookup[mask].astype(np.uint16)
         return translated
 
+    def value_of(self, class_id: int) -> int:
+        """The mask value that stands for a class of the run."""
+        if self._own_ids is None:
+            return class_id
+        return next(value for value, own in self._own_ids.items() if own == class_id)
+
+    def names_in(self, meant: Mapping[int, int]) -> list[str]:
+        """Names for ``--truth-classes``, id 1 first, if ``class id -> class id`` is what the masks mean by them."""
+        own = self._own_names or dict(enumerate(self.classes.names, start=1))
+        ids = {name: self.classes.id_of(name) for name in self.classes.names}
+        return [self.classes.name_of(meant[ids[name]]) if name in ids else name for name in own.values()]
+
     @cached_property
     def _lookup(self) -> NDArray[np.int32]:
         """Mask value -> id of the run; -1 for values that mean nothing."""
@@ -126,6 +139,7 @@ class TruthFolder:
         if extra:
             self.notes.append(f"true classes that the run does not have count as background: {', '.join(extra)}")
         ids = {name: self.classes.id_of(name) for name in self.classes.names}
+        self._own_names = {value: name for value, name in enumerate(names, start=first) if value}
         return {BACKGROUND_ID: BACKGROUND_ID} | {
             value: ids.get(name, BACKGROUND_ID) for value, name in enumerate(names, start=first)
         }

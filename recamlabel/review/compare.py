@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from recamlabel.classes import ClassTable
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
-from recamlabel.errors import DatasetError, StoreError
-from recamlabel.evaluation.confusion import ConfusionMatrix, Scores
+from recamlabel.errors import DatasetError
 from recamlabel.evaluation.scoring import stored
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.progress import track
+from recamlabel.review.compare_truth import TruthScores, TruthTally, image_count
 from recamlabel.review.page import flat
 from recamlabel.storage.hdf5 import open_store
 from recamlabel.workspace import STAGES, RunFolder
@@ -51,16 +51,6 @@ class ImageChange:
     id: str
     changed: float
     miou: float
-
-
-@dataclass(frozen=True)
-class TruthScores:
-    """Both runs against the same true masks: ``images`` of them, one :class:`Scores` a run."""
-
-    images: int
-    first: Scores
-    second: Scores
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,7 @@ class Comparison:
             (self.other_content, "with another file content in the two runs"),
             (self.other_size, "left out, because their masks have another size in the two runs"),
         )
-        notes = [f"{_images(len(ids))} {kind}: {_named(ids)}" for ids, kind in kinds if ids]
+        notes = [f"{image_count(len(ids))} {kind}: {_named(ids)}" for ids, kind in kinds if ids]
         return notes + list(self.scores.notes if self.scores else ())
 
 
@@ -147,9 +137,12 @@ def compare_runs(
             f"{first.path} and {second.path} have no image in common: {_named(list(one.shapes))} against "
             f"{_named(list(two.shapes))}; compare runs on the same images"
         )
-    truth = None if truth_dir is None else TruthFolder(truth_dir, table, truth_classes)
-    tally = _Tally(table, truth, one, {} if truth is None else truth.match(common))
-    with track("compare", len(common)) as advance:
+    with ExitStack() as stack, track("compare", len(common)) as advance:
+        truth = None
+        if truth_dir is not None:
+            folder = TruthFolder(truth_dir, table, truth_classes)
+            truth = stack.enter_context(TruthTally.of_runs(folder, (first, second), (one, two), common))
+        tally = _Tally(table, truth)
         for image_id, *masks in mask_pairs(first, second, common):
             tally.add(image_id, masks[0], masks[1])
             advance()
@@ -171,7 +164,7 @@ def compare_runs(
         other_size=tuple(tally.other_size),
         pixels_first=tally.pixels[0],
         pixels_second=tally.pixels[1],
-        scores=tally.scores(),
+        scores=None if truth is None else truth.scores(len(tally.images)),
     )
 
 
@@ -202,13 +195,11 @@ def mask_change(image_id: str, first: Mask, second: Mask) -> ImageChange:
 class _Tally:
     """Collects what the masks tell, image by image."""
 
-    def __init__(self, table: ClassTable, truth: TruthFolder | None, catalog: Catalog, matched: dict[str, Path]):
-        self.table, self.truth, self.catalog, self.matched = table, truth, catalog, matched
+    def __init__(self, table: ClassTable, truth: TruthTally | None) -> None:
+        self.table, self.truth = table, truth
         self.images: list[ImageChange] = []
         self.other_size: list[str] = []
         self.pixels = [np.zeros(len(table) + 2, dtype=np.int64) for _ in range(2)]
-        self.confusions = [ConfusionMatrix(len(table) + 1, table.ignore_id) for _ in range(2)]
-        self.scored = 0
 
     def add(self, image_id: str, first: Mask, second: Mask) -> None:
         if first.shape != second.shape:
@@ -218,25 +209,8 @@ class _Tally:
         for pixels, mask in zip(self.pixels, (first, second), strict=True):
             counts = np.bincount(mask.ravel(), minlength=self.table.ignore_id + 1)
             pixels += [*counts[: len(self.table) + 1], counts[self.table.ignore_id]]
-        if self.truth is not None and image_id in self.matched:
-            true = self.truth.read(self.matched[image_id], self.catalog.shapes[image_id])
-            if true.shape != first.shape:
-                raise StoreError(
-                    f"mask of {image_id!r} has shape {first.shape} in both runs, its image {true.shape}; "
-                    "run `recamlabel masks` again"
-                )
-            for confusion, mask in zip(self.confusions, (first, second), strict=True):
-                confusion.update(true, mask)
-            self.scored += 1
-
-    def scores(self) -> TruthScores | None:
-        if self.truth is None:
-            return None
-        notes = list(self.truth.notes)
-        if self.scored < len(self.images):
-            notes.append(f"{self.truth.folder} has no mask for {_images(len(self.images) - self.scored)}: not scored")
-        first, second = (confusion.scores() for confusion in self.confusions)
-        return TruthScores(self.scored, first, second, tuple(notes))
+        if self.truth is not None:
+            self.truth.add(image_id, first, second)
 
 
 def _same_classes(first: RunFolder, second: RunFolder, one: Catalog, two: Catalog) -> ClassTable:
@@ -268,10 +242,6 @@ def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Dif
     for name in [*one, *(name for name in two if name not in one)]:
         if one.get(name) != two.get(name):
             yield Difference(name, one.get(name), two.get(name))
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> str:

@@ -87,7 +87,8 @@ def share_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """One row a class, background first and "ignore" last where there is some: pixel shares and IoU in percent.
 
     Keys: ``name``, ``first``, ``second`` (share of the pixels, percent), ``iou_first``,
-    ``iou_second`` (percent, None without true masks or where there was nothing to measure).
+    ``iou_second`` (percent, as :meth:`TruthScores.iou` has it; None without true masks or where there was nothing to
+    measure).
     """
     table, scores = comparison.classes, comparison.scores
     sides = (comparison.pixels_first, comparison.pixels_second)
@@ -96,7 +97,7 @@ def share_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
         ignored = row == len(table) + 1
         if ignored and not any(pixels[row] for pixels in sides):
             continue
-        found = [] if scores is None or ignored else [scores.first.iou[row], scores.second.iou[row]]
+        found = [] if scores is None or ignored else [side[row] for side in scores.iou()]
         iou = [None if value != value else 100 * float(value) for value in found] or [None, None]
         yield {
             "id": row,

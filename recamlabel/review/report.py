@@ -25,7 +25,16 @@ from recamlabel.review.level import read_level, truth_warnings
 from recamlabel.review.page import flat, number, short, static_file, template
 from recamlabel.review.pictures import class_colours
 from recamlabel.review.rounds_pages import COMPARISONS
-from recamlabel.review.scores import NAMES, class_rows, read_quality_scores, review_rows, round_rows, score_rows, scored
+from recamlabel.review.scores import (
+    NAMES,
+    class_rows,
+    headline,
+    read_quality_scores,
+    review_rows,
+    round_rows,
+    score_rows,
+    scored,
+)
 from recamlabel.storage.atomic import write_text
 from recamlabel.workspace import RunFolder
 
@@ -169,7 +178,7 @@ class _Pages:
             "round_pages": {name: (run.path / name).is_file() for name in COMPARISONS},
             "warnings": truth_warnings(level, scores),
             "changes": read_changes(run, self.gallery.photographs),
-            "headline": next((row for row in scores if row["key"] == "masks"), None),
+            "headline": headline(scores),
             "classes": list(class_rows(run, names, positives, self.gallery.quality)),
             "class_columns": [NAMES[what] for what in scored(run)],
             "charts": charts(run.events()),

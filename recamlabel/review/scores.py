@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,37 @@ def score_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
 def _outdated(run: RunFolder, entry: Mapping[str, Any]) -> bool:
     """Whether what was measured is no longer what the run holds."""
     return bool(entry["stage_key"] != current_key(run, entry["what"]))
+
+
+def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the page says first of the masks: complete, what remains and coverage, together.
+
+    One of them alone would reward withholding less, or more.
+
+    Args:
+        rows: What :func:`score_rows` gives.
+
+    Returns:
+        ``lines`` (name, value and interval in percent), ``images``, ``with_truth``, ``warning``; None where the masks
+        were not scored.
+    """
+    known = {row["key"]: row for row in rows}
+    left = known.get("masks")
+    if left is None:
+        return None
+    whole = known.get("complete-masks")
+    kinds = [("mIoU of the complete masks", "miou", whole)] if whole else []
+    kinds += [("mIoU of what remains", "miou_covered", left), ("coverage", "coverage", left)]
+    lines = [
+        {
+            "name": name,
+            "value": row[field],
+            "interval": row.get("intervals", {}).get(field),
+            "outdated": row["outdated"],
+        }
+        for name, field, row in kinds
+    ]
+    return {**{name: left.get(name) for name in ("images", "with_truth", "warning")}, "lines": lines}
 
 
 def scored(run: RunFolder) -> list[str]:

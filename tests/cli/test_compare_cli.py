@@ -47,8 +47,11 @@ def test_tables(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[s
         ["background", "25.0", "25.0", "0.0", "66.7", "66.7"],
         ["[red]", "fox", "25.0", "12.5", "−12.5", "100.0", "50.0"],
         ["dog", "50.0", "62.5", "+12.5", "75.0", "60.0"],
-        ["mean", "IoU", "80.6", "58.9"],
+        ["mIoU", "of", "what", "remains", "80.6", "58.9"],
+        ["coverage", "100.0", "100.0"],
     ]
+    assert "A → B over 2 images, in percent: mIoU of what remains 80.6 → 58.9 (−21.7, 95 % interval " in captured.out
+    assert "; coverage 100.0 → 100.0 (0.0, 95 % interval 0.0 to 0.0)" in captured.out
     assert "2 images compared, 1 with equal masks; 12.5 % of the pixels differ in the mean" in captured.out
     assert captured.out.rstrip().endswith(f"page: {page}") and page.stat().st_size > 1000
 

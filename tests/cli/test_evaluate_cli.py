@@ -53,7 +53,8 @@ def test_table(run: RunFolder, truth: Path, capsys: pytest.CaptureFixture[str]) 
         ["mean", "IoU", "70.0"],
     ]
     assert "threshold 0.5 (as the masks were made, without ground truth); pixel accuracy 75.0 %" in out
-    assert "87.5 % of the true pixels have a label, the others count as missed (mIoU without them: 75.0)" in out
+    assert "87.5 % of the true pixels have a label, the others count as missed (mIoU without them: 75.0, " in out
+    assert "; mIoU 70.0, 95 % interval 58.3 to 75.0" in out
 
 
 def test_json_alone_on_stdout_and_in_metrics(run: RunFolder, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:

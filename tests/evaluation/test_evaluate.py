@@ -60,6 +60,9 @@ def truth(tmp_path: Path) -> Path:
 def test_masks_full_result(run: RunFolder, truth: Path) -> None:
     result = evaluate_run(run, truth, "masks").to_json()
     assert result.pop("curve") == []
+    assert {name: low < result[name] < high for name, (low, high) in result.pop("intervals").items()} == {
+        "miou": True, "miou_covered": True, "coverage": True,
+    }  # fmt: skip
     assert result == {
         "what": "masks",
         "split": None,
@@ -89,6 +92,7 @@ def test_masks_full_result(run: RunFolder, truth: Path) -> None:
         "stage_key": "masks-key",
         "truth": str(truth),
         "notes": [],
+        "warning": "",
     }
 
 

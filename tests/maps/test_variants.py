@@ -94,17 +94,17 @@ class TestContract:
         assert all(torch.equal(value, weights[key]) for key, value in heads.items())
         assert not any(parameter.grad is not None for parameter in backbone.parameters())
 
-    def test_the_end_to_end_run_trains_on_its_maps(self, name, tiny_csv, tmp_path):
+    def test_the_end_to_end_run_trains_on_its_maps(self, name, copy_run, tiny_csv, tmp_path):
         settings = [*TINY, f"maps.variant={name}", "maps.advcam_steps=1", "refine.method=none"]
         if name == "precomputed":
-            first = fit(tiny_csv, tmp_path / "first", load_config(assignments=[*TINY, "refine.method=none"]))
+            _, first = copy_run(tmp_path / "copied", *TINY, "refine.method=none", until="maps")
             settings.append(f"maps.file={first.path / 'maps.h5'}")
-        run = fit(tiny_csv, tmp_path / "run", load_config(assignments=settings))
+        run = fit(tiny_csv, tmp_path / "run", load_config(assignments=settings), until="maps")
         assert ("cams" in run.state.stages) == (name != "cam")
         with h5py.File(run.path / "maps.h5") as file:
             assert file.attrs["variant"] == name and set(file) >= {"cam", "recam"}
             if name == "precomputed":
-                with h5py.File(tmp_path / "first/maps.h5") as first:
+                with h5py.File(first.path / "maps.h5") as first:
                     given = first["cam/images/2"][()].astype(float)
                     given /= given.max(axis=(1, 2), keepdims=True) + 1e-5
                     assert np.allclose(file["cam/images/2"][()], given, atol=2e-3)
