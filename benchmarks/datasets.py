@@ -9,10 +9,12 @@ evaluation alone. Steps that are not there yet are shown as ``-``.
 
 - *guessing loss*: what a classifier has that knows nothing but how often each class is labelled, the mean over the
   classes of the entropy H(p) of their shares among the training images; *reached loss*: where the stage ended.
-- *average precision*: mean over the classes that have one; the gate's is held out, on pretrained features.
+- *average precision*: mean over the classes that have one, on images outside the training splits where there are 30;
+  the gate's is that of a linear model on the pretrained features, the classifier's that of the trained network.
 - A level *with masks* is the best of 101, chosen with the true masks; the *automatic* one is what `fit` chose.
 - *complete masks*: nothing withheld; *what remains*: withheld pixels take no part.
-- *objects without a pixel*: pairs of an image and a class that its label names and its mask does not hold.
+- *objects without a pixel*: pairs of an image and a class that its label names and its mask does not hold; *at a
+  level of their own*: those of the others whose best region was kept although no pixel was above the level.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from recamlabel.errors import RecamlabelError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.scoring import Pairs, best_level, score_complete
 from recamlabel.evaluation.truth import TruthFolder
+from recamlabel.masks.quality import read_quality
 from recamlabel.pipeline import fit
 from recamlabel.progress import say
 from recamlabel.storage.hdf5 import StoredArrays
@@ -101,15 +104,16 @@ class Measured:
     def classifier(self) -> Iterator[Row]:
         """Losses and average precisions."""
         record = self.record("classifier")
-        guess = float(record.get("guess_loss", self.guessing_loss()))
+        guess = float(record.get("guess", self.guessing_loss()))
         yield "classifier: guessing loss", Figure(guess, 3)
         steps = [event for event in self.run.events() if (event.get("stage"), event.get("event")) == CLASSIFIER_STEP]
-        reached = record.get("loss", steps[-1].get("loss") if steps else None)
+        reached = record.get("reached", record.get("loss", steps[-1].get("loss") if steps else None))
         note = "" if record else f"(not finished, step {steps[-1]['step']})" if steps else ""
         yield "classifier: reached loss", NOTHING if reached is None else Figure(float(reached), 3, note)
         yield "classifier: restarts", number(record.get("restarts"), 0)
-        yield "gate: average precision, held out", number(record.get("gate_ap", self.gate_precision()), 3)
-        yield "classifier: average precision", number(record.get("ap"), 3)
+        note = f"({record['ap_on']})" if "ap_on" in record else "(training images, out of fold)"
+        yield "gate: average precision", number(record.get("gate_ap", self.gate_precision()), 3, note)
+        yield "classifier: average precision on the same", number(record.get("ap"), 3)
 
     def guessing_loss(self) -> float:
         """Mean over the classes of the entropy of their shares among the training images, as the loss is."""
@@ -166,13 +170,14 @@ class Measured:
             yield from ((kind, NOTHING) for kind in kinds)
             return
         table, read = self.catalog.dataset.classes, StoredArrays(self.run.path / "masks.h5")
-        found = []
+        found, quality = [], read_quality(self.run.path)
         for image in self.catalog.images:
             if image.present:
                 there = set(np.unique(read(image.id)).tolist())
                 found += [(name, table.id_of(name) not in there) for name in image.present]
         for kind, chosen in zip(kinds, (found, [pair for pair in found if pair[0] in trusted]), strict=True):
             yield kind, Figure(sum(missing for _, missing in chosen), 0, f"of {len(chosen)}") if chosen else NOTHING
+        yield "objects at a level of their own", Figure(sum(len(one.kept) for one in quality.values()), 0)
 
     def segmenter(self) -> Figure:
         """MIoU of the segmenter on the split ``val``, which it was not trained on."""
@@ -184,9 +189,9 @@ class Measured:
 CLASSIFIER_STEP = ("classifier", "step")
 
 
-def number(value: Any, digits: int) -> Figure:
+def number(value: Any, digits: int, note: str = "") -> Figure:
     """A figure of a value that may not be there."""
-    return NOTHING if value is None else Figure(float(value), digits)
+    return NOTHING if value is None else Figure(float(value), digits, note)
 
 
 def one_run(folder: Path, out: Path, seed: int, arguments: argparse.Namespace) -> tuple[dict[str, Figure], str]:

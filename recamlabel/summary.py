@@ -65,6 +65,8 @@ def _masks(run: RunFolder) -> str:
     # Runs of earlier versions did not look for them: then nothing is claimed.
     if isinstance(missing := tree.get("missing"), dict):
         parts.insert(0, _missing(missing))
+    if isinstance(kept := tree.get("kept"), dict) and any(kept.values()):
+        parts.insert(1, f"{_count(sum(map(len, kept.values())), 'object')} at a level of their own")
     return "; ".join(parts)
 
 
@@ -76,6 +78,9 @@ def _missing(missing: Mapping[str, list[str]]) -> str:
 
 
 def _classes(run: RunFolder) -> str:
+    useless = [name for name, record in run.state.stages.items() if record.get("useless")]
+    if useless:
+        return f"none is to be trusted: the training of {', '.join(useless)} learnt nothing (--force)"
     tree = _read(run, "gate", GATE_FILE)
     if isinstance(tree, str):
         return f"not judged: {tree}"

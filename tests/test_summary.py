@@ -63,6 +63,11 @@ SCORES = "2 of 4 masks with a score below 0.5"
 FINDINGS: list[tuple[str, dict[str, Any], str]] = [
     ("quality", {"missing": {}}, f"doubtful: no labelled object without a pixel; {SCORES}"),
     ("quality", {"missing": {"d": ["cat"]}}, f"doubtful: 1 labelled object without a pixel in 1 image; {SCORES}"),
+    (
+        "quality",
+        {"missing": {}, "kept": {"a": ["cat"], "b": ["cat", "dog"]}},
+        f"doubtful: no labelled object without a pixel; 3 objects at a level of their own; {SCORES}",
+    ),
     ("gate", {"note": "random features"}, "classes:  random features"),
     ("gate", {"classes": [{"name": "cat", "verdict": "ok"}]}, "classes:  none that is not to be trusted"),
     (

@@ -158,6 +158,9 @@ def run_quality(context: StageContext) -> Mapping[str, Any]:
     if context.config.segmenter.enabled:
         with open_store(path) as file:
             known = {name: quality.with_support(*stored_support(file, name)) for name, quality in known.items()}
+    if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
+        # Gone on with because of --force: nothing that such a network says is worth a score.
+        known = {name: replace(quality, score=0.0) for name, quality in known.items()}
     order = review_order({image.id: known[image.id] for image in context.catalog.images})
     images = {name: known[name].to_json(table) for name in order}
     lists = {kind: {name: one[kind] for name, one in images.items() if one[kind]} for kind in ("missing", "kept")}
