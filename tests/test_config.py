@@ -31,7 +31,7 @@ def test_a_value_that_is_not_toml_is_text():
         ("masks.threshold=high", "masks.threshold: Input should be a valid number"),
         ("masks.threshold", "expected section.key=value"),
         ("classifier.min_steps=0", "classifier.min_steps"),
-        ("classifier.max_steps=1", "min_steps (300) is above max_steps (1)"),
+        ("classifier.max_steps=1", "min_steps (150) is above max_steps (1)"),
         ("augment.resize_min=9999", "resize_min (9999) is above resize_max"),
         ("maps.scales=[]", "maps.scales"),
         ("maps.scales=[0.0]", "scales must lie in (0, 8]"),

@@ -140,13 +140,13 @@ def test_nothing_outdated_is_shown_as_current(run, data, capsys):
     truth = str(data.parent / "truth")
     for what in ("masks", "segmenter"):
         assert command(["evaluate", str(run.path), "--truth", truth, "--what", what]) == 0
-    whole = RunFolder.open(run.path)
-    assert {row["key"]: row["outdated"] for row in score_rows(whole)} == {"masks": False, "segmenter": False}
-    assert scored(whole) == ["masks", "segmenter"] and read_quality_scores(whole) is not None
+    whole, scores = RunFolder.open(run.path), ["masks", "complete-masks", "segmenter"]
+    assert {row["key"]: row["outdated"] for row in score_rows(whole)} == dict.fromkeys(scores, False)
+    assert scored(whole) == scores and read_quality_scores(whole) is not None
     assert ">Segmenter<" in (page := write_report(whole).read_text()) and "(outdated)" not in page
     render(run.path, 0.9)
     other = RunFolder.open(run.path)
-    assert {row["key"]: row["outdated"] for row in score_rows(other)} == {"masks": True, "segmenter": True}
+    assert {row["key"]: row["outdated"] for row in score_rows(other)} == dict.fromkeys(scores, True)
     assert scored(other) == [] and read_quality_scores(other) is None
     page = write_report(other).read_text()
     assert "Segmenter (outdated)" in page and ">Segmenter<" not in page

@@ -22,6 +22,7 @@ from recamlabel.config import load_config
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError, WeightsError
 from recamlabel.masks.pngs import check_pngs
+from recamlabel.masks.quality import read_quality
 from recamlabel.pipeline import fit, render
 from recamlabel.workspace import RunFolder
 
@@ -130,7 +131,11 @@ def test_render_changes_the_masks_alone(copied):
     run = copied[1]
     kept = {name: (run.path / name).read_bytes() for name in ("maps.h5", "scores.h5")}
     render(run.path, 1.0)
-    assert {int(np.array(Image.open(path)).max()) for path in (run.path / "masks").rglob("*.png")} <= {0, 255}
+    # No pixel is above that level: what is left are the labelled classes' best regions.
+    table, qualities = load_catalog(run.path / "dataset.json").dataset.classes, read_quality(run.path)
+    for image in load_catalog(run.path / "dataset.json").images:
+        mask, own = np.array(Image.open(run.path / f"masks/{image.id}.png")), table.ids_of(image.present)
+        assert list(qualities[image.id].kept) == own and set(np.unique(mask)) - {0, 255} == set(own)
     assert {name: (run.path / name).read_bytes() for name in kept} == kept
     assert RunFolder.open(run.path).state.config["masks"]["threshold"] == 1.0
     render(run.path, 0.0)
@@ -292,8 +297,8 @@ def test_offline_imagenet_weights_fail_at_once(tiny_csv, tmp_path, monkeypatch):
 def test_warnings_of_check_are_said_by_fit(tmp_path, capsys):
     for number in range(3):
         draw(tmp_path / "data" / "red" / f"{number}.png", ["red"], number, size=(40, 40))
-    fit(tmp_path / "data", tmp_path / "run", config())
-    assert "every training image has: red" in capsys.readouterr().err
+    fit(tmp_path / "data", tmp_path / "run", config("runtime.force=true"))
+    assert "the 3 training images have 'red', and none is known to be without it" in capsys.readouterr().err
 
 
 def test_a_run_is_not_put_among_class_folders(tmp_path):

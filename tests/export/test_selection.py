@@ -225,6 +225,7 @@ def test_the_segmenters_mask_is_not_the_one_that_was_rejected(run: RunFolder, tm
     with h5py.File(run.path / "segmenter.h5", "w") as file:
         for name in IMAGES:
             file[name] = np.array(CAT, np.uint8)
+    run.finish("segmentation", "key", 0.0, ["segmenter.h5"])
     assert export_run(run, "labelstudio", tmp_path / "out", what="segmenter").images == len(IMAGES)
 
 

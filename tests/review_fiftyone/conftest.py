@@ -36,6 +36,8 @@ def other_masks() -> Callable[[Review], dict[str, np.ndarray]]:
                 writer.add(name, {name: (mask, {})})
             writer.finish()
         review.run.finish("masks", "other-masks-key", 1.0, ["masks.h5"], threshold=0.7)
+        for stage, file in (("segmentation", "segmenter.h5"), ("quality", "quality.json")):
+            review.run.finish(stage, f"other-{stage}-key", 1.0, [file])
         review.masks = masks
         return masks
 
