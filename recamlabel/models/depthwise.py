@@ -65,8 +65,9 @@ def quicken_depthwise(net: nn.Module) -> int:
 
 
 def _is_quick(module: nn.Conv2d) -> bool:
+    if isinstance(module.padding, str) or module.bias is not None or module.padding_mode != "zeros":
+        return False
     depthwise = module.groups == module.in_channels == module.out_channels > 1
-    sides = zip(module.dilation, module.kernel_size, module.padding, strict=False)
-    fits = not isinstance(module.padding, str) and all(pad <= spread * (side - 1) for spread, side, pad in sides)
-    plain = module.bias is None and module.padding_mode == "zeros"
-    return depthwise and fits and plain and tuple(module.stride) == (1, 1)
+    sides = zip(module.dilation, module.kernel_size, module.padding, strict=True)
+    fits = all(pad <= spread * (side - 1) for spread, side, pad in sides)
+    return depthwise and fits and tuple(module.stride) == (1, 1)

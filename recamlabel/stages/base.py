@@ -128,12 +128,15 @@ class Verdict:
     """What a stage's own check found after a training.
 
     Args:
-        failure: Why the network is of no use; empty where it is.
+        failure: Why the network is not what it should be; empty where it is.
         facts: What was measured, for the stage's record.
+        dead: Whether a failure means that nothing was learnt; otherwise the network is worse than it should be, and
+            after a second start gone on with.
     """
 
     failure: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    dead: bool = True
 
 
 def run_training(
@@ -186,11 +189,14 @@ def run_training(
         if not verdict.failure:
             return facts
         seen.append(verdict.failure)
-        settings.checkpoint.unlink(missing_ok=True)
         if restarts + 1 < len(RATES):
-            say(
-                f"{objective.name}: {verdict.failure.rstrip(',')}: nothing was learnt; again with a quarter of the rate"
-            )
+            settings.checkpoint.unlink(missing_ok=True)
+            lost = "nothing was learnt" if verdict.dead else "it should not be worse"
+            say(f"{objective.name}: {verdict.failure}: {lost}; again with a quarter of the rate")
+    if not verdict.dead:
+        say(f"warning: {objective.name}: {verdict.failure}, after two trainings; going on with the second")
+        return facts
+    settings.checkpoint.unlink(missing_ok=True)
     return _give_up(context, objective.name, seen, facts)
 
 

@@ -121,21 +121,24 @@ def compare_with_gate(context: StageContext, net: ClassifierNet) -> Verdict:
     if not gate:
         return Verdict()
     logits, labels = image_logits(context, net, images), catalog.dataset.labels(images)
-    pairs = []
+    rows = []
     for number, name in enumerate(catalog.dataset.classes.names):
-        one = average_precision(labels[:, number], logits[:, number]) if (labels[:, number] == 0).any() else None
+        own = labels[:, number]
+        one = average_precision(own, logits[:, number]) if (own == 0).any() else None
         other = gate.get(name, {}).get(figure)
-        pairs += [] if one is None or other is None else [(one, other)]
-    if not pairs:
+        rows += [] if one is None or other is None else [(one, other, float((own == 1).sum() / (own >= 0).sum()))]
+    if not rows:
         return Verdict()
-    ap, limit = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+    ap, limit, chance = (float(np.mean(column)) for column in zip(*rows, strict=True))
     where = f"{len(images)} {'held-out' if figure == 'ap_held_out' else 'training'} images"
     failure = ""
     if ap < limit - TOLERANCE:
         failure = (
             f"its average precision on {where} is {ap:.2f} where a linear model before any training has {limit:.2f}"
         )
-    return Verdict(failure, {"ap": round(ap, 4), "gate_ap": round(limit, 4), "ap_on": where})
+    # Nearer to guessing than to what was there at the start: dead, not merely overfitted.
+    dead = ap - chance < (limit - chance) / 2
+    return Verdict(failure, {"ap": round(ap, 4), "gate_ap": round(limit, 4), "ap_on": where}, dead)
 
 
 def image_logits(context: StageContext, net: ClassifierNet, images: Sequence[LabelledImage]) -> NDArray[np.float64]:

@@ -144,6 +144,14 @@ def test_a_stage_own_check_counts_as_well(context):
     assert facts["ap"] == 0.9 and facts["restarts"] == 1
 
 
+def test_a_network_that_is_worse_but_not_dead_is_gone_on_with_after_the_second_start(context, capsys):
+    objective, batches = dead(context, 0.1, 0.1)
+    worse = Verdict("its average precision is 0.61 where 0.68 was", {"ap": 0.61}, dead=False)
+    facts = run_training(context, objective, batches, context.config.classifier, 0.69, check=lambda: worse)
+    assert facts["ap"] == 0.61 and facts["restarts"] == 1 and "useless" not in facts
+    assert "after two trainings; going on with the second" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_starts_again(context):
     objective, batches = dead(context, float("nan"), 0.1)
     facts = run_training(context, objective, batches, context.config.classifier, 0.69)
