@@ -33,6 +33,7 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
     """
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.evaluation.calibration import calibrate_with_truth
+    from recamlabel.outdated import say_if_outdated
     from recamlabel.pipeline import render
 
     folder = RunFolder.open(run)
@@ -48,5 +49,6 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
     if dry_run:
         return
     folder = render(run, found.threshold, known=found.to_json())
+    say_if_outdated(folder, "segmenter")
     click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'}; keep it in later fits with")
     click.echo(f"  --set masks.threshold={found.threshold:g}")
