@@ -162,7 +162,7 @@ def render_one(
     Every class of the image's label has a pixel in it where anything is known of the class.
     """
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
-    scores, maps, _, ids, probe = stored
+    scores, maps, cams, ids, probe = stored
     mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
     found = job.evidence(stored)
     classes = found.class_scores()
@@ -172,7 +172,9 @@ def render_one(
         margins = resize_maps(found.margins[None], *shape)[0]
         spared = withhold(mask, margins, limit, table.ignore_id, ids)
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
-    sources = [from_uint8(scores), *(np.asarray(planes, np.float32) for planes in (maps, probe) if planes is not None)]
+    # Plain CAM last: the maps of a re-activation that was cut short may be 0 everywhere.
+    known = [planes for planes in (maps, probe, cams) if planes is not None]
+    sources = [from_uint8(scores), *(np.asarray(planes, np.float32) for planes in known)]
     kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
     lost |= dict.fromkeys(kept, 1.0)
     withheld = float((mask == table.ignore_id).mean())

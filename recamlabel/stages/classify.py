@@ -16,6 +16,7 @@ from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.maps.stored import MapStore
 from recamlabel.masks.crossval import average_precision, canonical_order
 from recamlabel.masks.head_start import logistic_head
+from recamlabel.masks.verdicts import lucky_precision
 from recamlabel.progress import say, track
 from recamlabel.stages.base import (
     CLASSIFIER_WEIGHTS,
@@ -43,6 +44,8 @@ ENOUGH_HELD_OUT = 30
 TOLERANCE = 0.05
 # With guessing at 0 and perfection at 1: a mean below the first with no class above the second is noise.
 NOTHING, SOME = 0.05, 0.3
+# With fewer images of either kind a random ranking is often good.
+ENOUGH_TO_TELL = 10
 
 
 def run_classifier(context: StageContext) -> Mapping[str, Any]:
@@ -90,9 +93,9 @@ def refuse_noise(context: StageContext) -> None:
         TrainingFailedError: The gate's average precision of all classes is that of guessing.
     """
     judged = [one for one in read_gate(context).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
-    gains = [(one["ap"] - one["chance"]) / (1 - one["chance"]) for one in judged]
-    if not gains or max(gains) >= SOME or np.mean(gains) >= NOTHING:
+    if not judged or not _noise(judged):
         return
+    gains = [_gain(one) for one in judged]
     best = judged[int(np.argmax(gains))]
     text = (
         "classifier: the labels look as if drawn at random: on held-out images a linear model recognises no class "
@@ -103,6 +106,21 @@ def refuse_noise(context: StageContext) -> None:
     if not context.config.runtime.force:
         raise TrainingFailedError(f"{text}. --force trains all the same")
     say(f"warning: {text}")
+
+
+def _gain(one: Mapping[str, Any]) -> float:
+    """Average precision of a class with guessing at 0 and perfection at 1."""
+    return float((one["ap"] - one["chance"]) / (1 - one["chance"]))
+
+
+def _noise(judged: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no class is better than a lucky random ranking; of few images, whether all are near guessing."""
+    sizes = [(one, one["positives"], one["negatives"]) for one in judged if "positives" in one]
+    enough = [(one["ap"], lucky_precision(*counts)) for one, *counts in sizes if min(counts) >= ENOUGH_TO_TELL]
+    if enough and any(luck for _, luck in enough):
+        return all(ap <= luck for ap, luck in enough)
+    gains = [_gain(one) for one in judged]
+    return max(gains) < SOME and float(np.mean(gains)) < NOTHING
 
 
 def compare_with_gate(context: StageContext, net: ClassifierNet) -> Verdict:

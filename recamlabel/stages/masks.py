@@ -173,4 +173,11 @@ def run_quality(context: StageContext) -> Mapping[str, Any]:
             f"quality: {counts['missing']} labelled objects in {len(lists['missing'])} images have no pixel in the "
             "mask; they are first in the review, and certainly wrong"
         )
+    labelled = sum(len(image.present) for image in context.catalog.images)
+    if counts["kept"] + counts["missing"] > labelled / 2:
+        say(
+            f"warning: {counts['kept'] + counts['missing']} of {labelled} labelled objects have no pixel above the "
+            "background level: the class maps say little here. Longer schedules (recam.min_steps, "
+            "classifier.min_steps), or `recamlabel masks RUN --threshold` at a lower level, may help"
+        )
     return {"mean": round(float(np.mean(scores)), 4), **counts}

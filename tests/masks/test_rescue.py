@@ -68,7 +68,7 @@ def test_withholding_leaves_the_surest_half_of_a_class():
     assert mask.tolist() == [[255, 255, 2, 2, 1]]
 
 
-def render(tmp_path: Path, scores: np.ndarray, maps: np.ndarray, ids: list[int], limit: float = -np.inf):
+def render(tmp_path: Path, scores: np.ndarray, maps: np.ndarray, ids: list[int], cams: np.ndarray | None = None):
     """The mask and quality of one image, its label as ``ids`` say."""
     names = frozenset(TABLE.name_of(number) for number in ids)
     image = LabelledImage("a", Path("a.png"), names, frozenset(TABLE.names) - names)
@@ -77,9 +77,9 @@ def render(tmp_path: Path, scores: np.ndarray, maps: np.ndarray, ids: list[int],
     with h5py.File(tmp_path / "s.h5", "w") as file, h5py.File(tmp_path / "m.h5", "w") as stored:
         file["scores/a"] = to_uint8(scores)
         file["scores/a"].attrs["class_ids"] = np.array(ids)
-        stored["recam/a"], stored["cam/a"] = maps, maps
+        stored["recam/a"], stored["cam/a"] = maps, maps if cams is None else cams
         job = RenderJob(catalog, file, stored, "recam", 0.5, 0.5)
-        return render_one(job, image, job.stored(image), limit)
+        return render_one(job, image, job.stored(image), -np.inf)
 
 
 def test_a_labelled_class_below_the_level_is_in_the_mask_and_doubtful(tmp_path):
@@ -87,6 +87,12 @@ def test_a_labelled_class_below_the_level_is_in_the_mask_and_doubtful(tmp_path):
     assert mask.tolist() == [[1, 0, 0, 0]]
     assert quality.kept == (1,) and quality.missing == () and quality.withheld_classes[1] == 1.0
     assert quality.classes[1] == 0.0 and quality.score < 0.5
+
+
+def test_plain_cam_is_asked_where_the_reactivated_map_is_empty(tmp_path):
+    nothing = planes([0.0, 0.0, 0.0, 0.0])
+    mask, quality = render(tmp_path, nothing, nothing, [1], cams=planes([0.0, 0.0, 0.3, 0.9]))
+    assert mask.tolist() == [[0, 0, 0, 1]] and quality.kept == (1,)
 
 
 def test_a_labelled_class_that_nothing_knows_has_score_0_and_comes_first(tmp_path):

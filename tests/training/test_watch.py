@@ -201,6 +201,17 @@ def test_labels_drawn_at_random_stop_before_training(context):
         refuse_noise(context)
 
 
+def test_a_lucky_ranking_of_few_images_is_no_reason_to_train(context):
+    # 15 of 60: one random ranking in a hundred has an average precision of about 0.5.
+    tree = [{"name": "a", "ap": 0.46, "chance": 0.25, "positives": 15, "negatives": 45}]
+    (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
+    with pytest.raises(TrainingFailedError, match="as if drawn at random"):
+        refuse_noise(context)
+    tree[0]["ap"] = 0.7
+    (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
+    refuse_noise(context)
+
+
 def test_one_class_that_can_be_told_is_enough_to_train(context):
     gate_json(context.run.path, (0.9, 0.2), (0.3, 0.3), (0.3, 0.3))
     refuse_noise(context)
