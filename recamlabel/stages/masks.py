@@ -168,16 +168,22 @@ def run_quality(context: StageContext) -> Mapping[str, Any]:
     write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
     scores = [quality.score for quality in known.values()]
     counts = {kind: sum(map(len, names.values())) for kind, names in lists.items()}
-    if counts["missing"]:
-        say(
-            f"quality: {counts['missing']} labelled objects in {len(lists['missing'])} images have no pixel in the "
-            "mask; they are first in the review, and certainly wrong"
-        )
-    labelled = sum(len(image.present) for image in context.catalog.images)
-    if counts["kept"] + counts["missing"] > labelled / 2:
-        say(
-            f"warning: {counts['kept'] + counts['missing']} of {labelled} labelled objects have no pixel above the "
-            "background level: the class maps say little here. Longer schedules (recam.min_steps, "
-            "classifier.min_steps), or `recamlabel masks RUN --threshold` at a lower level, may help"
-        )
+    _tell_objects(counts, len(lists["missing"]), sum(len(image.present) for image in context.catalog.images))
     return {"mean": round(float(np.mean(scores)), 4), **counts}
+
+
+def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None:
+    """Say how many labelled objects have no pixel, and where the maps say little of most of them."""
+    missing, kept = counts["missing"], counts["kept"]
+    if missing:
+        objects, have = ("object", "has") if missing == 1 else ("objects", "have")
+        say(
+            f"quality: {missing} labelled {objects} in {images} {'image' if images == 1 else 'images'} {have} no pixel in "
+            "the mask: certainly wrong, and first in the review"
+        )
+    if kept + missing > labelled / 2:
+        say(
+            f"warning: {kept + missing} of {labelled} labelled objects have no pixel above the background level: the "
+            "class maps say little here. Longer schedules (recam.min_steps, classifier.min_steps), or "
+            "`recamlabel masks RUN --threshold` at a lower level, may help"
+        )
