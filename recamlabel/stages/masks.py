@@ -178,8 +178,8 @@ def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None
     if missing:
         objects, have = ("object", "has") if missing == 1 else ("objects", "have")
         say(
-            f"quality: {missing} labelled {objects} in {images} {'image' if images == 1 else 'images'} {have} no pixel in "
-            "the mask: certainly wrong, and first in the review"
+            f"quality: {missing} labelled {objects} in {images} {'image' if images == 1 else 'images'} {have} no pixel "
+            "in the mask: certainly wrong, and first in the review"
         )
     if kept + missing > labelled / 2:
         say(
