@@ -196,6 +196,9 @@ def masks_stage(config: Config, refine: str, calibration: str, reviewed: str = "
 def _segmenter_stages(config: Config, learner: list[Any], inputs: dict[str, str], everything: str) -> list[Stage]:
     """The segmenter and its masks, then the quality scores, which need it where there is one."""
     settings = config.segmenter.model_dump(exclude={"predict", "relabel_weight"})
+    if config.segmenter.enabled and config.segmenter.encoder_weights not in {"classifier", "backbone"}:
+        # A file is what is in it, not what it is called.
+        settings["encoder_weights"] = weights_identity(config.segmenter.encoder_weights)
     segmenter = stage_key("segmenter", 1, [learner, settings], inputs)
     crf = smoothing(config.segmenter.predict) if config.segmenter.enabled else None
     asked: list[Any] = [config.segmenter.predict.model_dump(exclude={"smooth", "crf"}), crf and crf.model_dump()]

@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from recamlabel.adapters import load_dataset
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
+from recamlabel.data.catalog import Catalog
 from recamlabel.errors import DatasetError, MissingExtraError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.inference import export_segmenter, predict
 from recamlabel.pipeline import fit
+from recamlabel.plan import plan
 from recamlabel.refine.crf import crf_available
 from recamlabel.stages.segment import encoder_source
 from recamlabel.storage.png import write_mask
@@ -214,3 +217,15 @@ def test_what_the_encoder_starts_from():
     assert start("backbone.weights=none") == "classifier"
     assert start("segmenter.encoder_weights=classifier") == "classifier"
     assert start("segmenter.encoder_weights=none") == "none"
+
+
+def test_another_content_of_the_encoders_weights_file_is_another_segmenter(tiny_csv, tmp_path):
+    dataset, weights = load_dataset(tiny_csv), tmp_path / "encoder.safetensors"
+    catalog = Catalog(dataset, {}, {image.id: image.id for image in dataset.images})
+    settings = load_config(assignments=[*TINY_SEGMENTER, f"segmenter.encoder_weights={weights}"])
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        weights.write_bytes(content)
+        keys.append({stage.name: stage.key for stage in plan(catalog, settings)})
+    assert keys[0] == keys[2]
+    assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"segmenter", "segmentation", "quality"}
