@@ -91,5 +91,5 @@ def test_seeds_beside_each_other_and_a_run_that_is_not_there(
     assert script.main([*common, *chosen, "--until", "gate"]) == 0
     assert script.main([*common, "--seeds", "0", "1", "--only-evaluate"]) == 1
     output = capsys.readouterr().out
-    assert "| seed 0 | seed 1 |" in output.replace("  ", " ").replace("  ", " ")
+    assert "| seed 0 | seed 1 |" in " ".join(output.split())
     assert "stopped: " in output and "data-seed1: no run" in output
