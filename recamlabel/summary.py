@@ -41,15 +41,21 @@ def summary_lines(run: RunFolder) -> list[str]:
     ]
 
 
+def _rendered(run: RunFolder) -> bool:
+    """Whether the present masks are there; PNG files that somebody removed are made from ``masks.h5`` again."""
+    state = run.stage_state("masks")
+    return state == FINISHED or (state == "incomplete" and (run.path / "masks.h5").is_file())
+
+
 def _level(run: RunFolder) -> str:
-    if run.stage_state("masks") != FINISHED:
+    if not _rendered(run):
         return "no masks yet"
     level, origin = (run.state.stages["masks"].get(name) for name in ("threshold", "threshold_origin"))
     return ("not recorded" if level is None else f"{level:.2f}") + (f" ({origin})" if origin else "")
 
 
 def _withheld(run: RunFolder) -> str:
-    if run.stage_state("masks") != FINISHED:
+    if not _rendered(run):
         return "no masks yet"
     pixels: Mapping[str, int] = run.state.stages["masks"].get("pixels", {})
     return f"{100 * pixels.get('ignored', 0) / max(1, sum(pixels.values())):.1f} % of the pixels"
@@ -94,6 +100,8 @@ def _classes(run: RunFolder) -> str:
 def next_step(run: RunFolder) -> str:
     """The command, or the page, that comes next."""
     again = f"recamlabel fit {run.path}"
+    if _rendered(run) and run.stage_state("masks") != FINISHED:
+        return f"recamlabel masks {run.path}  (writes the mask PNGs again)"
     if run.stage_state("masks") != FINISHED:
         return f"{again}  (continues)"
     for stage in ("segmenter", "segmentation", "quality", "rounds"):

@@ -121,6 +121,8 @@ def fit(
             "as SOURCE"
         )
     if out is None:
+        if not source.exists() and ":" not in str(source):
+            raise click.UsageError(f"{source}: no such file or folder; and --out is missing, the folder for the run")
         raise click.UsageError("Missing option '--out'. (Without it SOURCE is an earlier run, and this is none.)")
     config = load_config(preset, config_file, assignments, given)
     # Imported late: torch takes seconds, and a wrong option should not.

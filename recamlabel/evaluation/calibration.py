@@ -186,7 +186,7 @@ def check_order(
     warning = order.warning(truth)
     if warning and not stated:
         raise StoreError(
-            f"{warning}\nNothing was changed. Are the ids right as they are (and the labels wrong), then give their "
+            f"{warning}\nNothing was changed. If the ids are right as they are (and the labels wrong), give their "
             "names in their own order with --truth-classes"
         )
     if warning:

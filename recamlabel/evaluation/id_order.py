@@ -123,9 +123,9 @@ class IdOrder:
         names = "\n".join(f"  {name}" for name in truth.names_in(found.classes))
         return (
             f"{truth.folder}: the ids of these masks seem to stand for other classes than the run's. "
-            f"{'; '.join(lines)}{more}. In these classes {found.agree_before} of {found.images} images agree with "
-            f"their labels, with the ids in the order below {found.agree_after}. Write it into a text file, a name a "
-            f"line, and give it with --truth-classes:\n{names}"
+            f"For example, {'; '.join(lines)}{more}. In these classes {found.agree_before} of {found.images} images "
+            f"agree with their labels; with the ids in the order below, {found.agree_after} do. Write it into a text "
+            f"file, a name a line, and give it with --truth-classes:\n{names}"
         )
 
 

@@ -74,7 +74,9 @@ class MaskQuality:
             >>> MaskQuality.of_evidence({0: 1.0, 3: 0.0}, 0.0, {}, missing=(3,)).score
             0.0
         """
-        parts = [classes, {number: 1 - withheld_classes.get(number, 0.0) for number in classes}]
+        # What is kept at a level of its own is withheld from training, if not from the mask.
+        left = {number: 0.0 if number in kept else 1 - withheld_classes.get(number, 0.0) for number in classes}
+        parts = [classes, left]
         whole = [float(np.mean(list(classes.values()))), 1 - withheld]
         if expected:
             parts.append(expected)

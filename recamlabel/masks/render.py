@@ -176,7 +176,6 @@ def render_one(
     known = [planes for planes in (maps, probe, cams) if planes is not None]
     sources = [from_uint8(scores), *(np.asarray(planes, np.float32) for planes in known)]
     kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
-    lost |= dict.fromkeys(kept, 1.0)
     withheld = float((mask == table.ignore_id).mean())
     expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}
     missing = tuple(number for number in ids if not (mask == number).any())

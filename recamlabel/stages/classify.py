@@ -99,7 +99,7 @@ def refuse_noise(context: StageContext) -> None:
     best = judged[int(np.argmax(gains))]
     text = (
         "classifier: the labels look as if drawn at random: on held-out images a linear model recognises no class "
-        f"better than guessing (best: {best['name']!r}, average precision {best['ap']:.2f}, guessing has "
+        f"better than a lucky guess (best: {best['name']!r}, average precision {best['ap']:.2f}, guessing has "
         f"{best['chance']:.2f}). Check that the rows of the label file belong to their images; objects of a few "
         "pixels may need larger inputs (--set maps.max_side=1280)"
     )

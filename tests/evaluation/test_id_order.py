@@ -61,7 +61,7 @@ def test_another_order_is_named_with_the_list_to_give(tmp_path: Path) -> None:
     found = evaluate_run(run, truth)
     assert found.miou < 50
     assert "of the images labelled 'dent', 2 hold id 1, which is to mean it, and 8 hold id 3" in found.warning
-    assert "2 of 16 images agree with their labels, with the ids in the order below 16" in found.warning
+    assert "2 of 16 images agree with their labels; with the ids in the order below, 16 do" in found.warning
     names = [line.strip() for line in found.warning.splitlines()[1:]]
     assert names == list(OTHER) and found.to_json()["warning"] == found.warning
     (tmp_path / "names.txt").write_text("\n".join(names))
