@@ -174,31 +174,15 @@ class ReviewedMasks:
 
     Args:
         run: The run folder's path.
-        pseudo: File of pseudo masks below it.
+        pseudo: Reads the pseudo mask of an image id; None: from the run's ``masks.h5``.
     """
 
     run: Path
-    pseudo: str = "masks.h5"
+    pseudo: Callable[[str], np.ndarray] | None = None
 
     def __call__(self, image_id: str) -> np.ndarray:
         """The image's mask ``(H, W)``."""
         settled = ReviewFolder(self.run).mask(image_id)
-        return StoredArrays(self.run / self.pseudo)(image_id) if settled is None else settled
-
-
-@dataclass(frozen=True)
-class TaughtReview:
-    """Masks that a segmenter is taught: the reviewer's where there is one, else what another reader gives.
-
-    Args:
-        run: The run folder's path.
-        pseudo: Reads the pseudo mask of an image id.
-    """
-
-    run: Path
-    pseudo: Callable[[str], np.ndarray]
-
-    def __call__(self, image_id: str) -> np.ndarray:
-        """The image's mask ``(H, W)``."""
-        settled = ReviewFolder(self.run).mask(image_id)
-        return self.pseudo(image_id) if settled is None else settled
+        if settled is not None:
+            return settled
+        return (self.pseudo or StoredArrays(self.run / "masks.h5"))(image_id)

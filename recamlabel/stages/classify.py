@@ -30,7 +30,6 @@ from recamlabel.stages.base import (
     save_trained,
 )
 from recamlabel.stages.features import make_features, pooled, read_features
-from recamlabel.training.allocator import freed_memory_kept
 from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
 from recamlabel.training.objectives.recam import RecamNet, RecamObjective
 from recamlabel.training.watch import TrainingFailedError, label_entropy
@@ -164,7 +163,7 @@ def image_logits(context: StageContext, net: ClassifierNet, images: Sequence[Lab
     net.eval()
     found: dict[str, NDArray[np.float32]] = {}
     groups = batches_by_shape(context.catalog, list(images), context.batch_pixels)
-    with freed_memory_kept(context.device), track("classifier: check", len(images)) as advance:
+    with track("classifier: check", len(images)) as advance:
         for group, pixels in read_ahead(groups, 2):
             for image, row in zip(group, pooled(context, net.backbone, pixels), strict=True):
                 found[image.id] = row

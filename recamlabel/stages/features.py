@@ -18,7 +18,6 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.progress import track
 from recamlabel.stages.base import StageContext
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-from recamlabel.training.allocator import freed_memory_kept
 from recamlabel.training.loop import to_device
 from recamlabel.training.weights import load_backbone_weights, weights_identity
 from recamlabel.workspace import stage_key
@@ -52,7 +51,7 @@ def make_features(context: StageContext) -> None:
     with ShardedWriter(path, key, {**context.provenance(), "stage_key": key}) as writer:
         todo = [image for image in context.catalog.images if image.id not in writer.done]
         groups = batches_by_shape(context.catalog, todo, context.batch_pixels)
-        with freed_memory_kept(context.device), track("gate features", len(images), start=len(writer.done)) as advance:
+        with track("gate features", len(images), start=len(writer.done)) as advance:
             for group, pixels in read_ahead(groups, 2):
                 for image, row in zip(group, pooled(context, backbone, pixels), strict=True):
                     writer.add(image.id, {image.id: (row, {})})

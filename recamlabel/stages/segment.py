@@ -19,7 +19,7 @@ from recamlabel.maps.build import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
 from recamlabel.masks.quality import read_scores
 from recamlabel.masks.rescue import TaughtMasks
-from recamlabel.masks.reviewed import TaughtReview
+from recamlabel.masks.reviewed import ReviewedMasks
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.pool import map_in_order
@@ -60,7 +60,7 @@ def run_segmenter(context: StageContext) -> Mapping[str, Any]:
     if context.config.review.use:
         from recamlabel.stages.reviewed import review_weights
 
-        masks = TaughtReview(run.path, masks)
+        masks = ReviewedMasks(run.path, masks)
         weights = review_weights(context, names, np.ones(len(names), np.float32) if weights is None else weights)
     batches = make_batches(context, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches))

@@ -63,7 +63,9 @@ class Watch:
         """
         self.recent.append(figures[self.figure])
         early = max(2 * WINDOW, math.ceil(steps / 3))
-        if self.guess and early <= done < steps and self.reached > HOPELESS * self.guess:
+        # A resumed training has to fill its window first: a few losses say nothing.
+        full = len(self.recent) == WINDOW
+        if self.guess and full and early <= done < steps and self.reached > HOPELESS * self.guess:
             raise TrainingFailedError(f"{self._seen()} after {done} of {steps} steps")
 
     def failure(self, steps: int) -> str:

@@ -61,6 +61,14 @@ def test_a_loss_above_guessing_is_given_up_after_a_third():
     assert len(watch.recent) == 30
 
 
+def test_a_resumed_training_is_not_given_up_for_its_first_losses():
+    watch = Watch("classifier", guess=0.45)
+    for done in range(101, 130):
+        watch.see(done, 300, {"loss": 0.9})
+    with pytest.raises(TrainingFailedError, match="after 130 of 300 steps"):
+        watch.see(130, 300, {"loss": 0.9})
+
+
 def test_nothing_to_guess_and_few_steps_are_not_judged():
     for guess, steps in ((None, 300), (0.0, 300), (0.45, 39)):
         watch = Watch("classifier", guess)
