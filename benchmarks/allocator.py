@@ -21,8 +21,8 @@ def measure(kept: bool) -> tuple[float, float, float]:
     """Seconds of a step, seconds of it in the kernel (over all threads), and peak memory in GB."""
     import torch
 
+    from recamlabel.core.allocator import freed_memory_kept
     from recamlabel.models.backbones import Backbone
-    from recamlabel.training.allocator import freed_memory_kept
 
     backbone = Backbone("tf_efficientnet_lite0").to(memory_format=torch.channels_last)
     images = torch.randn(16, 3, 224, 224).contiguous(memory_format=torch.channels_last)

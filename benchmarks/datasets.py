@@ -31,16 +31,16 @@ from typing import Any
 import numpy as np
 
 from recamlabel.config import load_config
+from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.scoring import Pairs, best_level, score_complete
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_quality
-from recamlabel.pipeline import fit
-from recamlabel.progress import say
+from recamlabel.run.fit import fit
 from recamlabel.storage.hdf5 import StoredArrays
-from recamlabel.workspace import STAGES, RunFolder
+from recamlabel.storage.run_folder import STAGES, RunFolder
 
 MISSING = "-"
 

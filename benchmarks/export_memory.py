@@ -22,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.data.catalog import Catalog, save_catalog
 from recamlabel.data.changed import file_hash
 from recamlabel.export import FORMATS, export_run
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 SHAPE = (48, 64)
 CLASSES = tuple(f"class {number}" for number in range(20))

@@ -18,8 +18,8 @@ import numpy as np
 
 from recamlabel.config import load_config
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
-from recamlabel.masks.gate import Gate, assess
-from recamlabel.pipeline import fit
+from recamlabel.gate.gate import Gate, assess
+from recamlabel.run.fit import fit
 
 
 def altered(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

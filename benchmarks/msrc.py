@@ -19,8 +19,8 @@ import numpy as np
 from recamlabel.config import load_config
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.scoring import STAGE_OF, WHAT
-from recamlabel.pipeline import fit
-from recamlabel.workspace import RunFolder
+from recamlabel.run.fit import fit
+from recamlabel.storage.run_folder import RunFolder
 
 
 def score(folder: Path, out: Path, seed: int, assignments: list[str]) -> dict[str, float]:

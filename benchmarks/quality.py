@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from recamlabel.classes import BACKGROUND_ID
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_scores
 from recamlabel.storage.hdf5 import StoredArrays
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 def image_iou(truth: np.ndarray, mask: np.ndarray, ignore_id: int, *, claimed: bool = True) -> float:

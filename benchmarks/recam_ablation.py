@@ -28,17 +28,18 @@ from recamlabel.cli.demo import DEMO_SETTINGS
 from recamlabel.config import Config, load_config
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.demo.scenes import SceneSettings, make_scenes
 from recamlabel.evaluation.seeds import SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.maps.multiscale import scaled_inputs, stored_size, working_size
+from recamlabel.maps.multiscale import stored_size
 from recamlabel.models.combine import combine_weights, contrast
+from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.reactivation import ClassVectors, class_vectors, label_masks
 from recamlabel.models.recam import Competing, HeadInit, ReCamHead, vector_losses
-from recamlabel.pipeline import fit
+from recamlabel.run.fit import fit
 from recamlabel.stages.base import CPU_MAP_PIXELS, StageContext, load_classifier
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
 TRAINING_SCALES = 3  # the first ones, each with its mirror image

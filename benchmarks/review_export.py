@@ -27,14 +27,14 @@ from typing import Any
 import h5py
 import numpy as np
 
+from recamlabel.core.memory import peak_megabytes, reset_peak
 from recamlabel.data.catalog import load_catalog
 from recamlabel.masks.reviewed import ReviewFolder
-from recamlabel.memory import peak_megabytes, reset_peak
-from recamlabel.review.fiftyone_export import export_review
-from recamlabel.review.fiftyone_pull import pull
-from recamlabel.review.fiftyone_session import connect
+from recamlabel.review.fiftyone.export import export_review
+from recamlabel.review.fiftyone.pull import pull
+from recamlabel.review.fiftyone.session import connect
 from recamlabel.storage.hdf5 import leaf_paths
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 NAME = "recamlabel-benchmark"
 EDITED = 50

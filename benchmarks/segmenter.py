@@ -18,15 +18,15 @@ from pathlib import Path
 import h5py
 
 from recamlabel.config import config_from_tree
+from recamlabel.core.devices import pick_device
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
-from recamlabel.data.decode import read_image
-from recamlabel.devices import pick_device
 from recamlabel.evaluation.confusion import ConfusionMatrix
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.segment.masks import smoothed_mask, smoothing
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.segment import load_predictor, run_segmenter
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.decode import read_image
+from recamlabel.storage.run_folder import RunFolder
 
 
 def copy_run(source: Path, target: Path) -> RunFolder:

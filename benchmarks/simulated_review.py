@@ -23,9 +23,9 @@ from recamlabel.evaluation.confusion import ConfusionMatrix, Scores
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.next_round import fit_with_review
+from recamlabel.run.review_round import fit_with_review
 from recamlabel.storage.hdf5 import StoredArrays
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 DRAWS = 10
 

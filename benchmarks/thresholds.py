@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from recamlabel.arrays import from_uint8, map_histogram, resize_maps
 from recamlabel.cli.demo import demo_config
 from recamlabel.config import amend
+from recamlabel.core.arrays import from_uint8, map_histogram, resize_maps
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.demo.scenes import SceneFolder, SceneSettings, make_scenes
 from recamlabel.evaluation.calibration import calibrate_with_truth
 from recamlabel.evaluation.seeds import THRESHOLDS, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import LevelEvidence, best_level, calibrate, otsu_level
-from recamlabel.pipeline import fit
+from recamlabel.run.fit import fit
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 SCENES = {
     "drawn scenes": SceneSettings(),

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from recamlabel.config import Config, config_from_tree, load_config
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
-from recamlabel.data.decode import read_image
 from recamlabel.errors import StoreError
+from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def fit(
         >>> import recamlabel
         >>> run = recamlabel.fit("photos/labels.csv", "runs/one")  # doctest: +SKIP
     """
-    from recamlabel.pipeline import fit as run_stages
+    from recamlabel.run.fit import fit as run_stages
 
     if not isinstance(config, Config):
         config = load_config(preset, Path(config) if config is not None else None, overrides=settings)

@@ -15,22 +15,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from recamlabel.adapters.config import DataConfig
+from recamlabel.core.section import RuntimeConfig, ScheduleConfig, Section
+from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError
-from recamlabel.sections import (
-    AffinityConfig,
-    AugmentConfig,
-    BackboneConfig,
-    ClassifierConfig,
-    DataConfig,
-    GateConfig,
-    MapsConfig,
-    ProbeConfig,
-    RecamConfig,
-    RuntimeConfig,
-    ScheduleConfig,
-    Section,
-)
-from recamlabel.sections_masks import CrfConfig, MasksConfig, PredictConfig, RefineConfig, ReviewConfig, SegmenterConfig
+from recamlabel.gate.config import GateConfig
+from recamlabel.maps.config import MapsConfig, ProbeConfig
+from recamlabel.masks.config import MasksConfig, ReviewConfig
+from recamlabel.models.config import BackboneConfig
+from recamlabel.refine.config import AffinityConfig, CrfConfig, RefineConfig
+from recamlabel.segment.config import PredictConfig, SegmenterConfig
+from recamlabel.training.config import ClassifierConfig, RecamConfig
 
 __all__ = [
     "PRESETS",

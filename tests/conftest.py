@@ -43,8 +43,8 @@ def copy_run(tmp_path_factory: pytest.TempPathFactory) -> CopyRun:
 
     def copy(folder: Path, *settings: str, until: str | None = None) -> tuple[Path, Any]:
         from recamlabel.config import load_config
-        from recamlabel.pipeline import fit
-        from recamlabel.workspace import RunFolder
+        from recamlabel.run.fit import fit
+        from recamlabel.storage.run_folder import RunFolder
 
         key = (*settings, until or "")
         if key not in made:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from run_by_hand import TinyImage, make_run
 
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "dog, big", '🙂 "q\'s"')
 IDS = ("images/a", "images/b c", "images/é,ü", "images/🙂", "b/images/a", "images__a")

@@ -12,11 +12,11 @@ from export_by_hand import scattered_mask
 from PIL import Image
 from run_by_hand import TinyImage, make_run, with_present_images
 
-from recamlabel.review.fiftyone_export import ExportResult, export_review
-from recamlabel.review.fiftyone_pull import PullResult, pull
-from recamlabel.review.fiftyone_session import Link
+from recamlabel.review.fiftyone.export import ExportResult, export_review
+from recamlabel.review.fiftyone.pull import PullResult, pull
+from recamlabel.review.fiftyone.session import Link
 from recamlabel.storage.hdf5 import ShardedWriter
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "<b onmouseover=alert(1)>dog</b>", '🙂 "q\'s"')
 SHAPES = {

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.data.catalog import Catalog, load_catalog, save_catalog
 from recamlabel.data.changed import file_hash
 from recamlabel.storage.hdf5 import ShardedWriter
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @dataclass

@@ -13,14 +13,18 @@ from PIL import Image
 
 import recamlabel.training.loop as loop
 from recamlabel.adapters import load_dataset
-from recamlabel.config import AffinityConfig, AugmentConfig, MapsConfig, load_config
+from recamlabel.config import load_config
 from recamlabel.data.batches import Batch, Normalisation, TrainingBatches, random_crop, resize
+from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError, MissingExtraError, RecamlabelError
+from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
-from recamlabel.pipeline import fit
+from recamlabel.models.networks import AffinityFeatures
+from recamlabel.refine.config import AffinityConfig
 from recamlabel.refine.edges import EdgeWalk, boundary_maps
 from recamlabel.refine.seeds import SeedRule, SeedTask, level_seeds, make_seeds
-from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityObjective
+from recamlabel.run.fit import fit
+from recamlabel.training.objectives.affinity import AffinityObjective
 
 FEW = ["affinity.batch_size=4", "affinity.min_steps=3", "affinity.max_steps=3"]
 FAST_CRF = ["refine.levels=[0.3, 0.6]", "refine.crf.iterations=2", "refine.smooth=0"]

@@ -15,7 +15,7 @@ from helpers import TINY
 from recamlabel.demo.scenes import SceneSettings, make_scenes
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.storage.png import read_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CLASSES = ("starfish", "fish")
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "datasets.py"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from recamlabel.config import PRESETS, Config, ScheduleConfig, load_config, setting_keys
+from recamlabel.config import PRESETS, Config, load_config, setting_keys
+from recamlabel.core.section import ScheduleConfig
 from recamlabel.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recamlabel.errors import ConfigError
-from recamlabel.pipeline import fit
+from recamlabel.run.fit import fit
 from recamlabel.stages.fine import looks_again
 from tests.helpers import TINY, arrays, stop_after
 from tests.test_probe_stage import config

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recamlabel import next_round, pipeline
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import RecamlabelError, StoreError
-from recamlabel.execute import run_stage
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.next_round import fit_with_review
-from recamlabel.pipeline import Hooks, fit, render
-from recamlabel.workspace import RunFolder
+from recamlabel.run import fit as pipeline
+from recamlabel.run import review_round as next_round
+from recamlabel.run.engine import run_stage
+from recamlabel.run.fit import Hooks, fit, render
+from recamlabel.run.review_round import fit_with_review
+from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY_SEGMENTER, draw, make_tiny_csv
 
 LINES = [*TINY_SEGMENTER, "probe.enabled=false"]

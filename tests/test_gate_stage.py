@@ -16,9 +16,9 @@ import recamlabel.stages.features as features
 import recamlabel.stages.gate as stage
 from recamlabel.config import Config, load_config
 from recamlabel.errors import StoreError
-from recamlabel.pipeline import fit
-from recamlabel.review.report import write_report
-from recamlabel.workspace import RunFolder
+from recamlabel.review.page.report import write_report
+from recamlabel.run.fit import fit
+from recamlabel.storage.run_folder import RunFolder
 
 CopyRun = Callable[..., tuple[Path, Any]]
 

@@ -12,10 +12,10 @@ from recamlabel.cli.main import run as command
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.calibration import KnownLevel, calibrate_with_truth, known_level
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.next_round import fit_with_review
+from recamlabel.run.review_round import fit_with_review
 from recamlabel.stages import reviewed
 from recamlabel.storage.png import read_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY, TINY_SEGMENTER
 
 LEVELS = [0.2, 0.4, 0.6]

@@ -9,16 +9,16 @@ import h5py
 import numpy as np
 import pytest
 
-from recamlabel import execute
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
-from recamlabel.execute import run_stage
-from recamlabel.outdated import why_outdated
-from recamlabel.pipeline import fit, render
-from recamlabel.review.compare import compare_runs
-from recamlabel.review.report import write_report
-from recamlabel.review.scores import read_quality_scores, review_rows, score_rows, scored
-from recamlabel.workspace import RunFolder
+from recamlabel.review.compare.runs import compare_runs
+from recamlabel.review.page.report import write_report
+from recamlabel.review.page.tables import read_quality_scores, review_rows, score_rows, scored
+from recamlabel.run import engine as execute
+from recamlabel.run.engine import run_stage
+from recamlabel.run.fit import fit, render
+from recamlabel.storage.outdated import why_outdated
+from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY_SEGMENTER, make_tiny_csv
 
 AFTER = ["segmenter", "segmentation", "quality"]
@@ -95,7 +95,7 @@ def test_fit_at_the_new_level_trains_again_and_a_stopped_one_never_passes_for_fi
         return run_stage(context, stage)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("recamlabel.pipeline.run_stage", stop)
+        patch.setattr("recamlabel.run.fit.run_stage", stop)
         fit(data, run.path, config("masks.threshold=0.9"))
     assert states(run) == {"masks": "finished", **dict.fromkeys(AFTER, "not run")}
     # The files of the segmenter before are still there; nothing may take them for this run's.
@@ -185,7 +185,7 @@ def test_other_settings_of_the_segmenter_leave_no_old_one(run, data, monkeypatch
     def stop(context, stage):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.pipeline.run_stage", stop)
+    monkeypatch.setattr("recamlabel.run.fit.run_stage", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(data, run.path, config("segmenter.lr=0.5"))
     assert states(run) == dict.fromkeys(("masks", *AFTER), "not run")

@@ -23,8 +23,8 @@ from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError, WeightsError
 from recamlabel.masks.pngs import check_pngs
 from recamlabel.masks.quality import read_quality
-from recamlabel.pipeline import fit, render
-from recamlabel.workspace import RunFolder
+from recamlabel.run.fit import fit, render
+from recamlabel.storage.run_folder import RunFolder
 
 STAGES = ["gate", "classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
@@ -286,7 +286,7 @@ def test_offline_imagenet_weights_fail_at_once(tiny_csv, tmp_path, monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("recamlabel.training.weights.PROXY_VARIABLES", ())
+    monkeypatch.setattr("recamlabel.models.weights.PROXY_VARIABLES", ())
     monkeypatch.setattr("socket.create_connection", unreachable)
     began = time.monotonic()
     with pytest.raises(WeightsError, match=r"no route to host\); use --weights FILE.*--preset quick"):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from recamlabel.core.pool import map_in_order
 from recamlabel.errors import RecamlabelError
-from recamlabel.pool import map_in_order
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from recamlabel.pool import map_in_order
+from recamlabel.core.pool import map_in_order
 
 def work(folder):
     Path(folder, str(os.getpid())).touch()

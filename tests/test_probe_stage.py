@@ -10,7 +10,7 @@ import pytest
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import load_config
-from recamlabel.pipeline import fit
+from recamlabel.run.fit import fit
 from recamlabel.stages.probe import choose, deal
 from tests.helpers import TINY, arrays, make_tiny_csv, stop_after
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from run_by_hand import TinyImage, make_run
 
-from recamlabel.classes import voc_palette
 from recamlabel.cli.main import run as run_cli
 from recamlabel.config import load_config
+from recamlabel.core.classes import voc_palette
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.evaluate import evaluate_run
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

@@ -8,12 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
-from recamlabel import rounds
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import ConfigError
-from recamlabel.pipeline import fit
-from recamlabel.workspace import RunFolder
+from recamlabel.run import rounds
+from recamlabel.run.fit import fit
+from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY_SEGMENTER, make_tiny_csv
 
 ROUND = ["relabel", "refine", "calibration", "masks", "segmenter", "segmentation", "quality"]

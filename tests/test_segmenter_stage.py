@@ -16,10 +16,10 @@ from recamlabel.config import load_config
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import DatasetError, MissingExtraError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
-from recamlabel.inference import export_segmenter, predict
-from recamlabel.pipeline import fit
-from recamlabel.plan import plan
 from recamlabel.refine.crf import crf_available
+from recamlabel.run.fit import fit
+from recamlabel.run.plan import plan
+from recamlabel.run.predict import export_segmenter, predict
 from recamlabel.stages.segment import encoder_source
 from recamlabel.storage.png import write_mask
 from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv

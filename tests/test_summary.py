@@ -13,8 +13,8 @@ import pytest
 from run_by_hand import TinyImage, make_run
 
 from recamlabel.cli.main import run as command
-from recamlabel.summary import summary_lines
-from recamlabel.workspace import RunFolder
+from recamlabel.run.summary import summary_lines
+from recamlabel.storage.run_folder import RunFolder
 
 ORIGIN = "chosen without ground truth"
 

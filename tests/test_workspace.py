@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from recamlabel.errors import StoreError
-from recamlabel.workspace import RunFolder, stage_key
+from recamlabel.storage.run_folder import RunFolder, stage_key
 
 
 def test_key_depends_on_everything():
@@ -65,7 +65,7 @@ def test_damaged_and_foreign_run_files(tmp_path):
 def test_second_process_is_refused_at_once(tmp_path):
     run = RunFolder.create(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from recamlabel.workspace import RunFolder\n"
+        "import sys; from pathlib import Path; from recamlabel.storage.run_folder import RunFolder\n"
         "with RunFolder.open(Path(sys.argv[1])).lock(): pass"
     )
     with run.lock():

@@ -11,27 +11,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recamlabel.adapters.base import (
-    IMAGE_SUFFIXES,
-    Adapter,
-    AdapterOptions,
-    Dataset,
-    LabelledImage,
-    Problem,
-)
+from recamlabel.adapters.base import IMAGE_SUFFIXES, Adapter, Dataset, LabelledImage, Problem
 from recamlabel.adapters.class_folders import ClassFoldersAdapter
-from recamlabel.adapters.coco import CocoAdapter
-from recamlabel.adapters.csv_file import CsvAdapter, has_labels_file
-from recamlabel.adapters.fiftyone_dataset import FiftyOneAdapter
-from recamlabel.adapters.huggingface import HuggingFaceAdapter
+from recamlabel.adapters.coco.read import CocoAdapter
+from recamlabel.adapters.config import AdapterOptions, DataConfig
+from recamlabel.adapters.csv.read import CsvAdapter, has_labels_file
+from recamlabel.adapters.fiftyone.read import FiftyOneAdapter
+from recamlabel.adapters.files.listing import is_there
+from recamlabel.adapters.huggingface.read import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
-from recamlabel.adapters.listing import is_there
 from recamlabel.adapters.nearby import did_you_mean, explain, find_data_sets
-from recamlabel.adapters.openimages import OpenImagesAdapter
+from recamlabel.adapters.openimages.read import OpenImagesAdapter
 from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
-from recamlabel.adapters.voc import VocAdapter
+from recamlabel.adapters.voc.read import VocAdapter
 from recamlabel.adapters.yolo import YoloAdapter
-from recamlabel.config import DataConfig
 from recamlabel.errors import DatasetError
 
 __all__ = [

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
+from recamlabel.adapters.base import Dataset, LabelledImage, Problem
 from recamlabel.adapters.class_names import LabelSets, known_classes, make_table, unknown_class
+from recamlabel.adapters.config import AdapterOptions
 from recamlabel.adapters.entries import Entry
+from recamlabel.adapters.files.listing import FolderListing
 from recamlabel.adapters.ids import NearFiles, assign_ids, find_clashes
-from recamlabel.adapters.listing import FolderListing
 from recamlabel.adapters.negatives import TURN_OFF, negatives_of, read_negatives
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError
 
 # Entry belongs to the makers of adapters as much as Draft does.

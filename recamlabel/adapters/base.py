@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from recamlabel.classes import ClassTable
+from recamlabel.adapters.config import AdapterOptions
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
@@ -120,38 +121,6 @@ class Adapter(Protocol):
             DatasetError: Nothing at all can be read (no such file, no header, wrong columns).
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterOptions:
-    """What a user may tell an adapter. None (or an empty tuple) means: find out.
-
-    Args:
-        classes: Class names in id order; a label outside them is then a problem.
-        image_column, labels_column, split_column: Column names; ``labels_column`` is also the
-            field (or ``"tags"``) of a FiftyOne data set.
-        label_separator: One of ``" "``, ``","``, ``";"``, ``"|"``.
-        image_root: Folder that the image paths of a label file are relative to.
-        coco_exhaustive: Whether a COCO class without an annotation is absent, or else unknown.
-        voc_difficult: State of a VOC class with difficult objects only.
-        split_lists: VOC list files, one image name a line; a file's stem is the split's name.
-        image_cache: Folder for images that a data set holds inside its own files.
-        negative_labels: Labels that say that nothing is there; None: the usual names, such as ``ok``.
-        train_splits: Splits to train on, where they are set; None: not set.
-    """
-
-    classes: tuple[str, ...] = ()
-    image_column: str | None = None
-    labels_column: str | None = None
-    split_column: str | None = None
-    label_separator: str | None = None
-    image_root: Path | None = None
-    coco_exhaustive: bool | None = None
-    voc_difficult: str = "unknown"
-    split_lists: tuple[Path, ...] = ()
-    image_cache: Path | None = None
-    negative_labels: tuple[str, ...] | None = None
-    train_splits: tuple[str, ...] | None = None
 
 
 def check_image_id(image_id: str) -> None:

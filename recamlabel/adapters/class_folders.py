@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.assemble import Draft, settle_classes
-from recamlabel.adapters.base import AdapterOptions, Dataset, LabelledImage, Problem
+from recamlabel.adapters.base import Dataset, LabelledImage, Problem
 from recamlabel.adapters.class_names import LabelSets, is_background, known_classes, unknown_class
+from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
 from recamlabel.adapters.entries import Entry
-from recamlabel.adapters.folder_scan import Found, recognise, scan_folders, scan_problems
+from recamlabel.adapters.files.folder_scan import Found, recognise, scan_folders, scan_problems
 from recamlabel.adapters.ids import absolute_source, assign_ids, find_clashes
-from recamlabel.adapters.settings import refuse_foreign_settings
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError
 
 

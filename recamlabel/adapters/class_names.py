@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recamlabel.adapters.base import AdapterOptions, Problem
-from recamlabel.adapters.text import read_text
-from recamlabel.classes import BACKGROUND_NAME, ClassTable, class_table
+from recamlabel.adapters.base import Problem
+from recamlabel.adapters.config import AdapterOptions
+from recamlabel.adapters.files.text import read_text
+from recamlabel.core.classes import BACKGROUND_NAME, ClassTable, class_table
 from recamlabel.errors import DatasetError
 
 CLASSES_FILE = "classes.txt"

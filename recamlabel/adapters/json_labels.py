@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from recamlabel.adapters.assemble import Draft, Entry, assemble
-from recamlabel.adapters.base import AdapterOptions, Dataset, Problem
+from recamlabel.adapters.base import Dataset, Problem
 from recamlabel.adapters.class_names import is_background
+from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
+from recamlabel.adapters.files.json_file import find_json_files, has_key, peek_json, read_json
+from recamlabel.adapters.files.listing import FolderListing, find_image_folder
 from recamlabel.adapters.ids import absolute_source, relative_path
-from recamlabel.adapters.json_file import find_json_files, has_key, peek_json, read_json
-from recamlabel.adapters.listing import FolderListing, find_image_folder
-from recamlabel.adapters.settings import refuse_foreign_settings
 from recamlabel.errors import DatasetError
 
 _EXPECTED = "mmpretrain's 'metainfo' and 'data_list', or FiftyOne's 'labels'"

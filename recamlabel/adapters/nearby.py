@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recamlabel.adapters.base import Adapter
-from recamlabel.adapters.csv_file import has_labels_file
-from recamlabel.adapters.folder_scan import IMAGE_FOLDERS, MASK_FOLDERS, is_mvtec
-from recamlabel.adapters.listing import is_image_name
+from recamlabel.adapters.csv.read import has_labels_file
+from recamlabel.adapters.files.folder_scan import IMAGE_FOLDERS, MASK_FOLDERS, is_mvtec
+from recamlabel.adapters.files.listing import is_image_name
 
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 _TABLES = (".csv", ".tsv")

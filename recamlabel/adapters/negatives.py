@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from recamlabel.adapters.base import AdapterOptions, Problem
+from recamlabel.adapters.base import Problem
+from recamlabel.adapters.config import AdapterOptions
 from recamlabel.adapters.entries import Entry
 from recamlabel.adapters.ids import assign_ids
 

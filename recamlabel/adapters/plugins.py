@@ -10,7 +10,8 @@ from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from recamlabel.adapters.base import Adapter, AdapterOptions, Dataset
+from recamlabel.adapters.base import Adapter, Dataset
+from recamlabel.adapters.config import AdapterOptions
 from recamlabel.errors import DatasetError, RecamlabelError
 
 GROUP = "recamlabel.adapters"

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from recamlabel.adapters.assemble import Draft, Entry, assemble, some
-from recamlabel.adapters.base import AdapterOptions, Dataset, Problem
+from recamlabel.adapters.base import Dataset, Problem
 from recamlabel.adapters.class_names import is_background
+from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
+from recamlabel.adapters.files.listing import FolderListing, is_file, is_image_name, is_there
+from recamlabel.adapters.files.text import read_text
 from recamlabel.adapters.ids import absolute_source, relative_path
-from recamlabel.adapters.listing import FolderListing, is_file, is_image_name, is_there
-from recamlabel.adapters.settings import refuse_foreign_settings
-from recamlabel.adapters.text import read_text
 from recamlabel.errors import DatasetError
 
 _SUFFIXES = {".yaml", ".yml"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
-from recamlabel.progress import say
-from recamlabel.workspace import RunFolder
+from recamlabel.core.progress import say
+from recamlabel.storage.run_folder import RunFolder
 
 
 @click.command()
@@ -33,8 +33,8 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
     """
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.evaluation.calibration import calibrate_with_truth
-    from recamlabel.outdated import say_if_outdated
-    from recamlabel.pipeline import render
+    from recamlabel.run.fit import render
+    from recamlabel.storage.outdated import say_if_outdated
 
     folder = RunFolder.open(run)
     before = folder.state.stages.get("masks", {}).get("threshold")

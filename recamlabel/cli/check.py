@@ -18,6 +18,7 @@ from recamlabel.adapters import load_dataset, options_from
 from recamlabel.adapters.base import Dataset
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
 from recamlabel.config import Config
+from recamlabel.core.progress import track
 from recamlabel.data.inspect import (
     inspect_images,
     refusal_reasons,
@@ -33,7 +34,6 @@ from recamlabel.data.learnable import (
 )
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import Spread, Summary, summarise
-from recamlabel.progress import track
 
 _MAX_ROWS = 100
 # Names of label files that say nothing of the data set.

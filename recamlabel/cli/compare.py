@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from recamlabel.cli.options import truth_classes_option, truth_option
-from recamlabel.progress import say
-from recamlabel.review.compare import Comparison, compare_runs
-from recamlabel.review.compare_page import MAX_IMAGES, check_page, share_rows, write_comparison
-from recamlabel.review.page import change, percent, short
-from recamlabel.workspace import RunFolder
+from recamlabel.core.progress import say
+from recamlabel.review.compare.page import MAX_IMAGES, check_page, share_rows, write_comparison
+from recamlabel.review.compare.runs import Comparison, compare_runs
+from recamlabel.review.page.html import change, percent, short
+from recamlabel.storage.run_folder import RunFolder
 
 
 @click.command()

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from recamlabel.adapters import load_dataset, options_from
+from recamlabel.adapters.write import WRITERS, write_labels
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
-from recamlabel.export.labels_write import WRITERS, write_labels
-from recamlabel.intake import refuse_place
+from recamlabel.run.intake import refuse_place
 
 _SHOWN = 10
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recamlabel.config import Config, load_config
+from recamlabel.core.progress import say
 from recamlabel.demo.scenes import SceneFolder, SceneSettings, make_scenes
 from recamlabel.errors import StoreError
-from recamlabel.progress import say
 from recamlabel.storage.atomic import write_text
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from recamlabel.evaluation.evaluate import EvaluationResult
@@ -69,8 +69,8 @@ def demo(out: Path, seed: int, images: int, device: str) -> None:
     # Imported late: torch takes seconds, and a wrong option should not.
     from recamlabel.evaluation.evaluate import evaluate_run, record
     from recamlabel.evaluation.scoring import STAGE_OF, WHAT
-    from recamlabel.pipeline import fit
-    from recamlabel.review.report import write_report
+    from recamlabel.review.page.report import write_report
+    from recamlabel.run.fit import fit
 
     run = fit(scenes.labels, out / "run", demo_config(seed, device))
     with run.lock():

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recamlabel import __version__
-from recamlabel.adapters.fiftyone_service import check_fiftyone
+from recamlabel.adapters.fiftyone.service import check_fiftyone
 from recamlabel.errors import RecamlabelError
 from recamlabel.refine.crf import crf_available
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.core.progress import say
 from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
 from recamlabel.evaluation.scoring import WHAT, What, has_complete_masks
-from recamlabel.progress import say
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @click.command()

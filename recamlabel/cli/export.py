@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.core.progress import say
 from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, ON_CHANGED, ONLY, SOURCES, ExportOptions, export_run
 from recamlabel.export.base import ImageMode, Instances
 from recamlabel.export.selection import OnChanged, Only
-from recamlabel.progress import say
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 _LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {format_.description}" for name, format_ in FORMATS.items())])
 

@@ -39,7 +39,7 @@ def export_model(run: Path, kind: Any, out: Path | None, size: tuple[int, int]) 
     Example:
       recamlabel export-model runs/one --format onnx --size 320x480
     """
-    from recamlabel.inference import export_segmenter
+    from recamlabel.run.predict import export_segmenter
 
     target = out or run / f"segmenter.{'onnx' if kind == 'onnx' else 'pt'}"
     difference = export_segmenter(run, target, kind, size)

@@ -13,12 +13,12 @@ import click
 
 from recamlabel.cli.options import coco_option, settings_options
 from recamlabel.config import load_config
-from recamlabel.summary import summary_lines
-from recamlabel.workspace import RUN_FILE, RunFolder
+from recamlabel.run.summary import summary_lines
+from recamlabel.storage.run_folder import RUN_FILE, RunFolder
 
 if TYPE_CHECKING:
-    from recamlabel.pipeline import Hooks
-    from recamlabel.redo import Redo
+    from recamlabel.run.fit import Hooks
+    from recamlabel.run.redo import Redo
 
 
 @click.command()
@@ -126,12 +126,12 @@ def fit(
         raise click.UsageError("Missing option '--out'. (Without it SOURCE is an earlier run, and this is none.)")
     config = load_config(preset, config_file, assignments, given)
     # Imported late: torch takes seconds, and a wrong option should not.
-    from recamlabel import pipeline
+    from recamlabel.run import fit as engine
 
     if dry_run:
-        _show(pipeline.preview(source, out, config))
+        _show(engine.preview(source, out, config))
     else:
-        _finish(pipeline.fit(source, out, config, hooks=hooks()))
+        _finish(engine.fit(source, out, config, hooks=hooks()))
 
 
 def _refuse_beside_own_settings(out: Path | None) -> None:
@@ -155,22 +155,23 @@ def _go_on(
     hooks: Callable[[], Hooks] | None,
 ) -> None:
     """A run with its own settings; without hooks nothing but what would be done is said."""
-    from recamlabel import next_round, pipeline
+    from recamlabel.run import fit as engine
+    from recamlabel.run import review_round
 
     if hooks is None:
         review = {"review.use": True} if with_review else {}
-        source, config = next_round.own_settings(path, assignments, {**changes, **review})
-        _show(pipeline.preview(source, path, config))
+        source, config = review_round.own_settings(path, assignments, {**changes, **review})
+        _show(engine.preview(source, path, config))
     elif with_review:
         # What is decided is to be used: that much is no surprise, other settings are said.
-        _finish(next_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
+        _finish(review_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
     else:
-        _finish(next_round.fit_again(path, assignments, changes, hooks()))
+        _finish(review_round.fit_again(path, assignments, changes, hooks()))
 
 
 def _hooks(yes: bool) -> Hooks:
-    from recamlabel.pipeline import Hooks
-    from recamlabel.review.report import write_report
+    from recamlabel.review.page.report import write_report
+    from recamlabel.run.fit import Hooks
 
     def masks_made(run: RunFolder) -> None:
         click.echo(f"a first look: {write_report(run)}")
@@ -191,8 +192,8 @@ def _show(redo: Redo) -> None:
 
 
 def _finish(run: RunFolder) -> None:
-    from recamlabel.review.report import write_report
-    from recamlabel.review.rounds_pages import write_round_pages
+    from recamlabel.review.page.report import write_report
+    from recamlabel.review.page.rounds_pages import write_round_pages
 
     write_round_pages(run)
     page = write_report(run)

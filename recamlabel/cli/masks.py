@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.outdated import say_if_outdated
+from recamlabel.storage.outdated import say_if_outdated
 
 
 class NumberOr(click.ParamType[float | str | None]):
@@ -65,8 +65,8 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
       recamlabel masks runs/one --threshold 0.5 --ignore none
     """
     from recamlabel.masks.pngs import mend_pngs
-    from recamlabel.pipeline import render
-    from recamlabel.workspace import RunFolder
+    from recamlabel.run.fit import render
+    from recamlabel.storage.run_folder import RunFolder
 
     if threshold is None and ignore is None:
         folder = RunFolder.open(run)

@@ -34,7 +34,7 @@ def predict(run: Path, images: Path, out: Path, crf: bool | None, probabilities:
       recamlabel predict runs/one new-photos --out new-masks
     """
     # Imported late: torch takes seconds, and a wrong option should not.
-    from recamlabel.inference import predict as run_predict
+    from recamlabel.run.predict import predict as run_predict
 
     count = run_predict(run, images, out, crf=crf, keep_probabilities=probabilities, device=device)
     click.echo(f"masks: {count} in {out / 'masks'} and {out / 'masks.h5'}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
-from recamlabel.review.report import PAGE_IMAGES, write_report
-from recamlabel.workspace import RunFolder
+from recamlabel.review.page.report import PAGE_IMAGES, write_report
+from recamlabel.storage.run_folder import RunFolder
 
 
 class CountOrAll(click.ParamType[int | None]):

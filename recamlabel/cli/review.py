@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.core.progress import say
 from recamlabel.errors import ConfigError
-from recamlabel.progress import say
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @click.command()
@@ -82,7 +82,7 @@ def review(
 
 
 def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> None:
-    from recamlabel.review.page_decisions import import_decisions
+    from recamlabel.review.decisions.take_in import import_decisions
 
     with folder.lock():
         result = import_decisions(folder, files, take=take)
@@ -93,8 +93,8 @@ def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> Non
 
 
 def _pull(folder: RunFolder, name: str | None) -> None:
-    from recamlabel.review.fiftyone_pull import pull
-    from recamlabel.review.fiftyone_session import connect
+    from recamlabel.review.fiftyone.pull import pull
+    from recamlabel.review.fiftyone.session import connect
 
     link = connect(folder, name)
     with folder.lock():
@@ -115,13 +115,13 @@ def _show(
     browser: bool,
     export_only: bool,
 ) -> None:
-    from recamlabel.review.fiftyone_session import check_port, connect, open_app
+    from recamlabel.review.fiftyone.session import check_port, connect, open_app
 
     folder.key_of("masks")
     if not export_only:
         check_port(*place)
     link = connect(folder, name)
-    from recamlabel.review.fiftyone_export import export_review
+    from recamlabel.review.fiftyone.export import export_review
 
     with folder.lock():
         result = export_review(folder, link, truth, truth_classes, device)

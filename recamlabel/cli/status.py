@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.outdated import why_outdated
-from recamlabel.summary import summary_lines
-from recamlabel.workspace import OPTIONAL_STAGES, STAGES, RunFolder
+from recamlabel.run.summary import summary_lines
+from recamlabel.storage.outdated import why_outdated
+from recamlabel.storage.run_folder import OPTIONAL_STAGES, STAGES, RunFolder
 
 WIDTH = 80
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.config import AugmentConfig
-from recamlabel.data.decode import read_image
+from recamlabel.data.config import AugmentConfig
+from recamlabel.storage.decode import read_image
 
 SeedReader = Callable[[str], np.ndarray]
 """``image id -> (H, W)`` integer seeds, of any size with the image's aspect."""

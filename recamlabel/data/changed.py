@@ -10,8 +10,8 @@ from typing import Literal
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.catalog import Catalog, FileState
-from recamlabel.data.decode import image_size
 from recamlabel.errors import DatasetError, StoreError
+from recamlabel.storage.decode import image_size
 
 NAMED = 5
 Kind = Literal["gone", "size", "content"]

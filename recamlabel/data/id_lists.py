@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES
-from recamlabel.adapters.text import read_text
+from recamlabel.adapters.files.text import read_text
 from recamlabel.errors import DatasetError
 
 AMBIGUOUS = ""

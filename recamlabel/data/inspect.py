@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import Dataset, LabelledImage, Problem
 from recamlabel.data.catalog import FileState
 from recamlabel.data.changed import content_hash, file_state
-from recamlabel.data.decode import decode_image, read_bytes
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.errors import DatasetError
+from recamlabel.storage.decode import decode_image, read_bytes
 
 _SHOWN = 10
 # So few that 60,000 images are never all in the queue, so many that no worker waits.
@@ -68,7 +68,7 @@ def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int]
         progress: Called with the number of images that are finished since its last call.
 
     Example:
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> from pathlib import Path
         >>> inspect_images(Dataset(Path("."), "csv", ClassTable(("cat",)), ())).problems
         ()
@@ -152,7 +152,7 @@ def refusal_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
     splits (where there are splits), and without any label among the training images.
 
     Example:
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> from pathlib import Path
         >>> refusal_reasons(Dataset(Path("."), "csv", ClassTable(("cat",)), ()), ["train"])
         ['no image in the data set; expected at least one']

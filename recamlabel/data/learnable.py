@@ -31,7 +31,7 @@ def untellable_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[st
     Example:
         >>> from pathlib import Path
         >>> from recamlabel.adapters.base import LabelledImage
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> image = LabelledImage("a", Path("a.jpg"), frozenset({"cat"}), frozenset())
         >>> untellable_reasons(Dataset(Path("."), "csv", ClassTable(("cat",)), (image,)), ["train"])[0][:66]
         "the 1 training image has 'cat', and none is known to be without it"
@@ -106,7 +106,7 @@ def probable_slips(dataset: Dataset) -> Iterator[str]:
     Example:
         >>> from pathlib import Path
         >>> from recamlabel.adapters.base import LabelledImage
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> names = ["dent"] * 9 + ["dnet"]
         >>> images = [LabelledImage(str(i), Path("a"), frozenset({n}), frozenset()) for i, n in enumerate(names)]
         >>> list(probable_slips(Dataset(Path("."), "csv", ClassTable(("dent", "dnet")), tuple(images))))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recamlabel.adapters.base import Problem
-from recamlabel.adapters.listing import is_image_name
+from recamlabel.adapters.files.listing import is_image_name
 
 # Up to three of a kind are more useful one by one.
 _APART = 3

@@ -79,7 +79,7 @@ def summarise(dataset: Dataset, shapes: Mapping[str, tuple[int, int]]) -> Summar
     Example:
         >>> from pathlib import Path
         >>> from recamlabel.adapters.base import LabelledImage
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> image = LabelledImage("a", Path("a.jpg"), frozenset({"cat"}), frozenset())
         >>> summarise(Dataset(Path("."), "csv", ClassTable(("cat",)), (image,)), {"a": (2, 3)}).classes[0]
         ClassRow(name='cat', present=1, absent=0, unknown=0, alone=1)

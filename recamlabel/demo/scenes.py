@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from recamlabel.core.progress import track
 from recamlabel.demo.compose import Look, Scene, draw_scene
 from recamlabel.demo.shapes import SHAPES
 from recamlabel.demo.textures import TEXTURES
 from recamlabel.errors import ConfigError
-from recamlabel.progress import track
 from recamlabel.storage.atomic import replacing, write_text
 from recamlabel.storage.png import write_mask
 

@@ -11,16 +11,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.core.arrays import from_uint8, resize_maps
+from recamlabel.core.progress import say, track
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.id_order import IdOrder
 from recamlabel.evaluation.seeds import THRESHOLDS, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import best_level
-from recamlabel.progress import say, track
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 RESAMPLES = 200
 LOOKED_AT = 200

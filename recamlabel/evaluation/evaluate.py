@@ -17,8 +17,8 @@ from recamlabel.evaluation.id_order import IdOrder
 from recamlabel.evaluation.resampling import Interval, Resampling
 from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What, made_key
 from recamlabel.evaluation.truth import TruthFolder
-from recamlabel.outdated import outdated_note
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.outdated import outdated_note
+from recamlabel.storage.run_folder import RunFolder
 
 METRICS_SECTION = "evaluation"
 

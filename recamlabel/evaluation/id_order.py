@@ -53,7 +53,7 @@ class IdOrder:
 
     Example:
         >>> from recamlabel.adapters.base import Dataset, LabelledImage
-        >>> from recamlabel.classes import ClassTable
+        >>> from recamlabel.core.classes import ClassTable
         >>> from pathlib import Path
         >>> both = frozenset({"dent", "hole"})
         >>> sets = [("dent", 2), ("hole", 1)] * 3

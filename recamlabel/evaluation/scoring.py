@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import from_uint8, resize_maps
-from recamlabel.classes import ClassTable
+from recamlabel.core.arrays import from_uint8, resize_maps
+from recamlabel.core.classes import ClassTable
+from recamlabel.core.progress import track
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.confusion import ClassCounts, ConfusionMatrix
@@ -24,9 +25,8 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.render import render_mask
 from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
-from recamlabel.progress import track
 from recamlabel.storage.hdf5 import class_ids, first_dataset, open_store
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "reviewed", "segmenter"]
 WHAT: tuple[What, ...] = get_args(What)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.classes import BACKGROUND_ID, BACKGROUND_NAME, ClassTable
+from recamlabel.core.classes import BACKGROUND_ID, BACKGROUND_NAME, ClassTable
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.storage.png import read_mask
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from recamlabel.errors import ConfigError
 from recamlabel.export.base import IMAGE_MODES, INSTANCES, ExportOptions, Format, ImageMode
-from recamlabel.export.coco import CocoFormat
-from recamlabel.export.cvat import CvatFormat
-from recamlabel.export.hdf5 import Hdf5Format
-from recamlabel.export.huggingface import HuggingFaceFormat
-from recamlabel.export.labelstudio import LabelStudioFormat
-from recamlabel.export.mmseg import MmsegFormat
-from recamlabel.export.run import ExportResult, export_with
+from recamlabel.export.engine import ExportResult, export_with
+from recamlabel.export.formats.coco import CocoFormat
+from recamlabel.export.formats.cvat import CvatFormat
+from recamlabel.export.formats.hdf5 import Hdf5Format
+from recamlabel.export.formats.huggingface import HuggingFaceFormat
+from recamlabel.export.formats.labelstudio import LabelStudioFormat
+from recamlabel.export.formats.mmseg import MmsegFormat
+from recamlabel.export.formats.voc import VocFormat
+from recamlabel.export.formats.yolo import YoloFormat
+from recamlabel.export.mask_sources import SOURCES
 from recamlabel.export.selection import ON_CHANGED, ONLY, OnChanged, Only, Wanted
-from recamlabel.export.source import SOURCES
-from recamlabel.export.voc import VocFormat
-from recamlabel.export.yolo import YoloFormat
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 __all__ = [
     "FORMATS",

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.classes import BACKGROUND_ID, BACKGROUND_NAME, ClassTable
+from recamlabel.core.classes import BACKGROUND_ID, BACKGROUND_NAME, ClassTable
 
 Mask = NDArray[np.unsignedinteger[Any]]
 ImageMode = Literal["link", "copy", "none"]

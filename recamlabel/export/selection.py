@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.progress import track
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.export.base import Format, Item, Kind, Mask, Plan
-from recamlabel.export.source import MaskFiles, read_mask
+from recamlabel.export.mask_sources import MaskFiles, read_mask
 from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.progress import track
 
 Only = Literal["all", "reviewed", "accepted"]
 ONLY: tuple[Only, ...] = get_args(Only)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recamlabel.core.progress import track
 from recamlabel.errors import RecamlabelError, StoreError
 from recamlabel.export.base import Format, Item, Plan, Reading
-from recamlabel.export.pngs import check_size
-from recamlabel.export.source import MaskFiles, read_mask
-from recamlabel.progress import track
+from recamlabel.export.encode.pngs import check_size
+from recamlabel.export.mask_sources import MaskFiles, read_mask
 
 CHECKED_IMAGES = 100
 

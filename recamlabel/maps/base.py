@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.classes import ClassTable
-from recamlabel.config import MapsConfig
+from recamlabel.core.classes import ClassTable
+from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 
 Sample = tuple[np.ndarray, list[int]]

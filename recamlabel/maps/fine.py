@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.config import MapsConfig
-from recamlabel.maps.multiscale import MapNet, class_maps, working_size
+from recamlabel.maps.config import MapsConfig
+from recamlabel.maps.multiscale import MapNet, class_maps
 from recamlabel.models.cam import PEAK_EPS
+from recamlabel.models.inputs import working_size
 
 LARGEST_SCALE = 3.0
 

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from recamlabel.devices import autocast
+from recamlabel.core.devices import autocast
 from recamlabel.maps.base import MapRequest
-from recamlabel.maps.multiscale import MapNet, NetworkMaps, NetworkVariant, scaled_inputs, working_size
+from recamlabel.maps.multiscale import MapNet, NetworkMaps, NetworkVariant
 from recamlabel.models.cam import class_activation
+from recamlabel.models.inputs import scaled_inputs, working_size
 
 CLUSTERS = 12  # K of the paper on VOC
 SURE = 0.9  # mu_f of the paper

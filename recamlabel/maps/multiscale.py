@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.config import MapsConfig
-from recamlabel.data.batches import Normalisation, resize
-from recamlabel.devices import autocast
+from recamlabel.core.devices import autocast
+from recamlabel.data.batches import Normalisation
+from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import normalise_by_max
+from recamlabel.models.inputs import scaled_inputs, working_size
 
 
 class NetworkVariant(ABC):
@@ -84,17 +85,6 @@ class NetworkMaps:
         return class_maps(pixels, classes, self.net, self.config, self.amp)
 
 
-def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
-    """Image size with its long side brought down to ``max_side`` where it is above.
-
-    Example:
-        >>> working_size(3000, 4000, 640), working_size(10, 20, 640)
-        ((480, 640), (10, 20))
-    """
-    scale = min(1.0, max_side / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def stored_size(height: int, width: int, config: MapsConfig) -> tuple[int, int]:
     """Size of the stored map of an image of ``height x width`` pixels."""
     height, width = working_size(height, width, config.max_side)
@@ -149,9 +139,3 @@ def _maps_at(
     with autocast(net.device, amp):
         maps = net.variant.raw_maps(net, inputs.contiguous(memory_format=torch.channels_last), classes).float()
     return maps[: len(images)] + maps[len(images) :].flip(-1) if flip else maps
-
-
-def scaled_inputs(images: list[np.ndarray], height: int, width: int, normalisation: Normalisation) -> Tensor:
-    """Network input ``(B, 3, height, width) float32`` from B images ``(H, W, 3) uint8``."""
-    arrays = [normalisation.apply(resize(image, height, width)) for image in images]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)

@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import resize_maps
-from recamlabel.classes import ClassTable
-from recamlabel.config import MapsConfig
+from recamlabel.core.arrays import resize_maps
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.maps.base import MapRequest
+from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
 from recamlabel.models.cam import PEAK_EPS
 from recamlabel.storage.hdf5 import class_ids, open_store

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import ProbeConfig
+from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.maps.config import ProbeConfig
 from recamlabel.models.backbones import Backbone
 
 # Depths below the last whose features join: texture and edges, which the last features have lost.

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import BINS
+from recamlabel.core.arrays import BINS
 from recamlabel.storage.atomic import replacing
 from recamlabel.storage.hdf5 import open_store
 
@@ -191,7 +191,7 @@ def otsu_level(histograms: Sequence[NDArray[np.integer]]) -> float:
     """Otsu's threshold of many images' maps, each image weighted alike; 0.45 where they are all equal.
 
     Args:
-        histograms: As :func:`recamlabel.arrays.map_histogram` gives them, one an image.
+        histograms: As :func:`recamlabel.core.arrays.map_histogram` gives them, one an image.
     """
     rows = [histogram / histogram.sum() for histogram in histograms if histogram.sum() > 0]
     total = np.sum(rows, axis=0) if rows else np.zeros(BINS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.core.arrays import from_uint8, resize_maps
 
 # A mask that changes little when the level moves this far is stable.
 LEVEL_STEP = 0.1

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recamlabel.core.progress import say
 from recamlabel.data.catalog import FileState
 from recamlabel.data.changed import file_hash, file_state
-from recamlabel.progress import say
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import leaf_paths, open_store
 from recamlabel.storage.png import save_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 RECORD_FILE = "masks.json"
 FOLDER, MASKS_FILE = "masks", "masks.h5"

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recamlabel.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.classes import BACKGROUND_ID, ClassTable
 from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.storage.hdf5 import leaf_paths, open_store
 

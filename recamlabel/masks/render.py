@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8, nearest, paint_strongest, resize_maps
-from recamlabel.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.arrays import from_uint8, nearest, paint_strongest, resize_maps
+from recamlabel.core.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
 from recamlabel.maps.probe import PROBE_GROUP
 from recamlabel.masks.evidence import (
@@ -31,7 +32,6 @@ from recamlabel.masks.evidence import (
 from recamlabel.masks.pngs import PngMark, png_mark, save_record
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.masks.rescue import keep_labelled
-from recamlabel.progress import Advance
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 from recamlabel.storage.png import save_mask

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from recamlabel.arrays import nearest
+from recamlabel.core.arrays import nearest
 from recamlabel.storage.hdf5 import open_store
 
 KEPT_IDS = "kept_ids"

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from recamlabel.classes import BACKGROUND_ID
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import ConfigError, RecamlabelError
 
 Offset = tuple[int, int]

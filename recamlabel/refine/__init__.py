@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.config import CrfConfig, RefineConfig
 from recamlabel.errors import ConfigError, MissingExtraError
+from recamlabel.refine.config import CrfConfig, RefineConfig
 from recamlabel.refine.crf import crf_available
 from recamlabel.refine.levels import crf_scores
 

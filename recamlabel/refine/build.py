@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from recamlabel.arrays import resize_maps, to_uint8
-from recamlabel.config import RefineConfig
+from recamlabel.core.arrays import resize_maps, to_uint8
+from recamlabel.core.pool import map_in_order
+from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
-from recamlabel.data.decode import read_image
-from recamlabel.pool import map_in_order
-from recamlabel.progress import Advance
 from recamlabel.refine import REFINERS, keep_maps
+from recamlabel.refine.config import RefineConfig
+from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 
 Walk = Callable[[str, NDArray[np.float16]], NDArray[np.float16]]

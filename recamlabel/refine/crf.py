@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import CrfConfig
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import MissingExtraError, RecamlabelError
+from recamlabel.refine.config import CrfConfig
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]

@@ -10,16 +10,18 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from recamlabel.config import AffinityConfig, MapsConfig
+from recamlabel.core.devices import autocast
+from recamlabel.core.progress import Advance
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.catalog import Catalog
-from recamlabel.devices import autocast
-from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.maps.multiscale import scaled_inputs, stored_size, working_size
-from recamlabel.progress import Advance
+from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.maps.config import MapsConfig
+from recamlabel.maps.multiscale import stored_size
+from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.networks import AffinityFeatures
+from recamlabel.refine.config import AffinityConfig
 from recamlabel.refine.random_walk import random_walk
 from recamlabel.storage.hdf5 import ShardedWriter
-from recamlabel.training.objectives.affinity import AffinityFeatures
 
 SCALE_EPS = 1e-5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.config import RefineConfig
+from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.crf import CrfInference
 
 

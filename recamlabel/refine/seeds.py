@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import resize_maps
-from recamlabel.classes import BACKGROUND_ID, ClassTable
-from recamlabel.config import CrfConfig
-from recamlabel.data.decode import read_image
-from recamlabel.pool import map_in_order
-from recamlabel.progress import Advance
+from recamlabel.core.arrays import resize_maps
+from recamlabel.core.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.pool import map_in_order
+from recamlabel.core.progress import Advance
 from recamlabel.refine.build import shrink
+from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import confident_seeds
+from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES, LabelledImage, image_id
-from recamlabel.classes import ClassTable
-from recamlabel.config import CrfConfig
+from recamlabel.core.classes import ClassTable
+from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
-from recamlabel.data.decode import image_size, read_image
 from recamlabel.errors import DatasetError, StoreError
-from recamlabel.progress import Advance
+from recamlabel.refine.config import CrfConfig
 from recamlabel.segment.masks import smoothed_mask
 from recamlabel.segment.predict import Predictor
 from recamlabel.storage.atomic import placing
+from recamlabel.storage.decode import image_size, read_image
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import save_mask
 

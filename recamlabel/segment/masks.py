@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import CrfConfig, PredictConfig
-from recamlabel.data.decode import read_image
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import MissingExtraError
 from recamlabel.refine.build import smooth as gaussian
+from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import CrfInference, crf_available
+from recamlabel.segment.config import PredictConfig
 from recamlabel.segment.predict import decide
+from recamlabel.storage.decode import read_image
 
 # A class that is less probable than this everywhere is left out: the CRF's time grows with the classes.
 SMALLEST = 0.01

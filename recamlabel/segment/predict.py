@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recamlabel.arrays import paint_strongest
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import PredictConfig
+from recamlabel.core.arrays import paint_strongest
+from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation
-from recamlabel.devices import autocast
 from recamlabel.errors import RecamlabelError
-from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.segmenter import Segmenter
+from recamlabel.segment.config import PredictConfig
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
+from recamlabel.core.devices import to_device
+from recamlabel.core.progress import say, track
 from recamlabel.models.backbones import Backbone
-from recamlabel.progress import say, track
+from recamlabel.models.networks import AffinityFeatures
+from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights
 from recamlabel.refine import seed_crf
 from recamlabel.refine.edges import build_edges
 from recamlabel.refine.seeds import SeedRule, build_seeds
 from recamlabel.stages.base import StageContext, make_batches, run_training, save_trained
 from recamlabel.storage.hdf5 import ShardedWriter, StoredArrays, open_store
-from recamlabel.training.loop import to_device
-from recamlabel.training.objectives.affinity import AffinityFeatures, AffinityObjective
-from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
-from recamlabel.workspace import stage_key
+from recamlabel.storage.run_folder import stage_key
+from recamlabel.training.objectives.affinity import AffinityObjective
 
 AFFINITY_WEIGHTS = "weights/affinity.safetensors"
 MEAN_BATCHES = 25

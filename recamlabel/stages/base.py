@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from recamlabel import __version__
-from recamlabel.config import Config, ScheduleConfig
+from recamlabel.config import Config
+from recamlabel.core.progress import say
+from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import MapReader, Normalisation, SeedReader, TrainingBatches
 from recamlabel.data.catalog import Catalog
 from recamlabel.models.backbones import Backbone
-from recamlabel.progress import say
+from recamlabel.models.networks import ClassifierNet, RecamNet
+from recamlabel.models.weights import load_strict, read_weights, save_weights
+from recamlabel.storage.run_folder import RunFolder
 from recamlabel.training.loop import LoopSettings, Objective, checkpoint_key, train
-from recamlabel.training.objectives.classifier import ClassifierNet
-from recamlabel.training.objectives.recam import RecamNet
 from recamlabel.training.watch import TrainingFailedError, Watch
-from recamlabel.training.weights import load_strict, read_weights, save_weights
-from recamlabel.workspace import RunFolder
 
 CLASSIFIER_WEIGHTS = "weights/classifier.safetensors"
 RECAM_WEIGHTS = "weights/recam.safetensors"

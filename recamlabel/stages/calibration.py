@@ -10,19 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8, resize_maps
+from recamlabel.core.arrays import from_uint8, resize_maps
+from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.progress import track
 from recamlabel.data.batches import Normalisation, resize
-from recamlabel.data.decode import read_image
-from recamlabel.devices import autocast
-from recamlabel.maps.multiscale import scaled_inputs, working_size
 from recamlabel.masks.calibrate import LevelEvidence
 from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, separation
-from recamlabel.progress import track
+from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import needs_crf
 from recamlabel.stages.base import StageContext, load_classifier
+from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.training.loop import to_device
-from recamlabel.training.objectives.classifier import ClassifierNet
 
 LEVELS_FILE = "levels.h5"
 # Images whose separation is measured, and those that the classifier is asked about: means over so many

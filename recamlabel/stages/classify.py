@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.core.progress import say, track
+from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.gate.crossval import average_precision, canonical_order
+from recamlabel.gate.head_start import logistic_head
+from recamlabel.gate.verdicts import lucky_precision
 from recamlabel.maps.stored import MapStore
-from recamlabel.masks.crossval import average_precision, canonical_order
-from recamlabel.masks.head_start import logistic_head
-from recamlabel.masks.verdicts import lucky_precision
-from recamlabel.progress import say, track
+from recamlabel.models.networks import ClassifierNet, RecamNet
+from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.base import (
     CLASSIFIER_WEIGHTS,
     RECAM_WEIGHTS,
@@ -30,10 +32,9 @@ from recamlabel.stages.base import (
     save_trained,
 )
 from recamlabel.stages.features import make_features, pooled, read_features
-from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
-from recamlabel.training.objectives.recam import RecamNet, RecamObjective
+from recamlabel.training.objectives.classifier import ClassifierObjective
+from recamlabel.training.objectives.recam import RecamObjective
 from recamlabel.training.watch import TrainingFailedError, label_entropy
-from recamlabel.training.weights import load_backbone_weights
 
 # Images that the trained classifier is asked about; a class's average precision is steady by then.
 ASKED = 200

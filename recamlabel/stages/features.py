@@ -10,17 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.config import Config
+from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.progress import track
 from recamlabel.data.batches import Normalisation
-from recamlabel.devices import autocast
-from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.models.backbones import Backbone
-from recamlabel.progress import track
+from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.weights import load_backbone_weights, weights_identity
 from recamlabel.stages.base import StageContext
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-from recamlabel.training.loop import to_device
-from recamlabel.training.weights import load_backbone_weights, weights_identity
-from recamlabel.workspace import stage_key
+from recamlabel.storage.run_folder import stage_key
 
 FEATURES_FILE = "features.h5"
 

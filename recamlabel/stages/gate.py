@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recamlabel.masks.gate import assess
-from recamlabel.progress import say
+from recamlabel.core.progress import say
+from recamlabel.gate.gate import assess
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.features import make_features, read_features
 from recamlabel.storage.atomic import write_text

@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from recamlabel.data.decode import read_image
+from recamlabel.core.devices import to_device
+from recamlabel.core.progress import track
 from recamlabel.maps import get_variant
 from recamlabel.maps.base import MapRequest, MapSource, Sample
 from recamlabel.maps.build import build_maps
-from recamlabel.maps.multiscale import working_size
 from recamlabel.maps.precomputed import PrecomputedMaps
 from recamlabel.models.backbones import Backbone
-from recamlabel.progress import track
+from recamlabel.models.inputs import working_size
 from recamlabel.stages.base import StageContext, load_classifier, load_recam
+from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter
-from recamlabel.training.loop import to_device
 
 SAMPLES_PER_CLASS = 30
 

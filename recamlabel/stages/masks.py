@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from recamlabel.arrays import map_histogram
+from recamlabel.core.arrays import map_histogram
+from recamlabel.core.progress import say, track
 from recamlabel.masks.calibrate import Calibration, LevelEvidence, calibrate, otsu_level
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
-from recamlabel.progress import say, track
 from recamlabel.refine import walks
 from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk

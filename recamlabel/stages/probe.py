@@ -13,23 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8, fuse, resize_maps
 from recamlabel.config import Config
+from recamlabel.core.arrays import from_uint8, fuse, resize_maps
+from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.pool import map_in_order
+from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
-from recamlabel.devices import autocast
-from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.maps.multiscale import scaled_inputs, working_size
+from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
-from recamlabel.masks.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
-from recamlabel.pool import map_in_order
-from recamlabel.progress import say, track
+from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.base import FINE_FILE, FUSED_FILE, MAPS_FILE, StageContext, load_classifier
 from recamlabel.stages.fine import looks_again
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
-from recamlabel.training.loop import to_device
 
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from recamlabel.arrays import fuse
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.maps.build import batches_by_shape, read_ahead
-from recamlabel.progress import track
+from recamlabel.core.arrays import fuse
+from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.core.progress import track
+from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.segment.predict import restrict
 from recamlabel.stages.base import StageContext
 from recamlabel.stages.segment import load_predictor

@@ -11,27 +11,28 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.arrays import from_uint8
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import BackboneConfig, Config
+from recamlabel.config import Config
+from recamlabel.core.arrays import from_uint8
+from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.core.devices import to_device
+from recamlabel.core.pool import map_in_order
+from recamlabel.core.progress import track
 from recamlabel.data.batches import SeedReader
-from recamlabel.maps.build import batches_by_shape, read_ahead
+from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
 from recamlabel.masks.quality import read_scores
 from recamlabel.masks.rescue import TaughtMasks
 from recamlabel.masks.reviewed import ReviewedMasks
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.config import BackboneConfig
 from recamlabel.models.segmenter import Segmenter
-from recamlabel.pool import map_in_order
-from recamlabel.progress import track
+from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
 from recamlabel.segment.predict import Predictor, decide, restrict
 from recamlabel.stages.base import StageContext, load_classifier, make_batches, run_training, save_trained
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-from recamlabel.training.loop import to_device
 from recamlabel.training.objectives.segmenter import SegmenterObjective
 from recamlabel.training.watch import entropy
-from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights
 
 SEGMENTER_WEIGHTS = "weights/segmenter.safetensors"
 # Its own stream of chance, as the affinity net has.

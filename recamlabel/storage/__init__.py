@@ -1,1 +1,1 @@
-"""Arrays and masks on disk, always written whole or not at all."""
+"""How things lie on disk: image files, HDF5, PNG, and the run folder."""

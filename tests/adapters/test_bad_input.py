@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recamlabel.adapters import AdapterOptions, Dataset, detect, load_dataset
-from recamlabel.adapters.json_file import split_of
+from recamlabel.adapters.files.json_file import split_of
 from recamlabel.errors import ConfigError, DatasetError, RecamlabelError
 
 ODD = ("a b.jpg", "c,d.jpg", "žluť é.jpg", "🐎.jpg", "sub folder/100%.jpg")

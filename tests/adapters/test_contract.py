@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from recamlabel.adapters import ADAPTERS, IMAGE_SUFFIXES, Adapter, AdapterOptions, detect, get_adapter, load_dataset
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError
 
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from recamlabel.adapters import AdapterOptions, Dataset, load_dataset
-from recamlabel.adapters.huggingface_rows import plain_labels
-from recamlabel.adapters.image_cache import store_image
+from recamlabel.adapters.files.image_cache import store_image
+from recamlabel.adapters.huggingface.rows import plain_labels
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError
 
 NEEDS_DATASETS = pytest.mark.skipif(find_spec("datasets") is None, reason="datasets is not installed")
@@ -40,7 +40,7 @@ def no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(tmp_path / "none.json"))
     spec = types.SimpleNamespace(origin="__init__.py", submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr("recamlabel.adapters.fiftyone_service.find_spec", lambda name: spec)
+    monkeypatch.setattr("recamlabel.adapters.fiftyone.service.find_spec", lambda name: spec)
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def refused(error: type[Exception]) -> str:
 
 
 def test_without_fiftyone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recamlabel.adapters.fiftyone_service.find_spec", lambda name: None)
+    monkeypatch.setattr("recamlabel.adapters.fiftyone.service.find_spec", lambda name: None)
     assert refused(MissingExtraError) == "FiftyOne is not installed: pip install 'recamlabel[review]'"
 
 
@@ -83,7 +83,7 @@ def test_with_a_mongodb_that_does_not_run(no_database: Path) -> None:
 def test_with_a_mongodb_that_hangs_or_is_old(
     no_database: Path, monkeypatch: pytest.MonkeyPatch, script: str, trouble: str
 ) -> None:
-    monkeypatch.setattr("recamlabel.adapters.fiftyone_service._VERSION_TIMEOUT", 0.4)
+    monkeypatch.setattr("recamlabel.adapters.fiftyone.service._VERSION_TIMEOUT", 0.4)
     server = no_database / "db/bin/mongod"
     server.parent.mkdir(parents=True)
     server.write_text(f"#!/bin/sh\nexec {script}\n")
@@ -92,7 +92,7 @@ def test_with_a_mongodb_that_hangs_or_is_old(
 
 
 def test_with_an_old_fiftyone(no_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recamlabel.adapters.fiftyone_service.version", lambda name: "1.9.0")
+    monkeypatch.setattr("recamlabel.adapters.fiftyone.service.version", lambda name: "1.9.0")
     assert refused(MissingExtraError).startswith("FiftyOne 1.9.0 is too old, 1.22.1 or newer is needed: pip install")
 
 
@@ -188,7 +188,7 @@ def save(root: Path, labels: list[object], feature: object, images: list[object]
 
 def test_folders_with_the_names_of_packages_are_no_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec = types.SimpleNamespace(origin=None, submodule_search_locations=[str(tmp_path)])
-    for module in ("huggingface_arrow", "fiftyone_service"):
+    for module in ("huggingface.arrow", "fiftyone.service"):
         monkeypatch.setattr(f"recamlabel.adapters.{module}.find_spec", lambda name: spec)
     for source in ("huggingface:beans", "fiftyone:photos"):
         with pytest.raises(MissingExtraError):
@@ -196,7 +196,7 @@ def test_folders_with_the_names_of_packages_are_no_packages(monkeypatch: pytest.
 
 
 def test_without_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("recamlabel.adapters.huggingface_arrow.find_spec", lambda name: None)
+    monkeypatch.setattr("recamlabel.adapters.huggingface.arrow.find_spec", lambda name: None)
     (tmp_path / "dataset_dict.json").write_text("{}")
     for source in (str(tmp_path), "huggingface:beans"):
         with pytest.raises(MissingExtraError, match=r"pip install 'recamlabel\[huggingface\]'"):

@@ -17,7 +17,8 @@ EXAMPLE = '''
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.assemble import Draft, Entry, assemble
-from recamlabel.adapters.base import AdapterOptions, Dataset
+from recamlabel.adapters.base import Dataset
+from recamlabel.adapters.config import AdapterOptions
 
 
 class ListAdapter:

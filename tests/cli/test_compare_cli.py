@@ -10,7 +10,7 @@ from run_by_hand import TinyImage, make_run
 
 from recamlabel.cli.main import run as run_cli
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 NAMES = ("[red] fox", "dog")
 

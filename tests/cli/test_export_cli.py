@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from recamlabel.cli.main import run as run_cli
 from recamlabel.export import FORMATS
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_full_disk_is_explained(monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("recamlabel.workspace.RunFolder.open", full)
+    monkeypatch.setattr("recamlabel.storage.run_folder.RunFolder.open", full)
     assert run(["status", "anything"]) == 1
     assert "no space left on the disk" in capsys.readouterr().err
 
@@ -102,6 +102,6 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.workspace.RunFolder.open", stop)
+    monkeypatch.setattr("recamlabel.storage.run_folder.RunFolder.open", stop)
     assert run(["status", "anything"]) == 130
     assert "the same command again continues" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from run_by_hand import TinyImage, make_run
 from recamlabel.cli.main import run as run_cli
 from recamlabel.masks.pngs import png_mark, save_record
 from recamlabel.storage.png import save_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from recamlabel.cli.main import run as run_cli
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import ConfigError
 from recamlabel.masks.reviewed import ReviewFolder
-from recamlabel.review.fiftyone_session import app_url, check_port, data_set_name, record_name
-from recamlabel.review.identity import identity_of
-from recamlabel.workspace import RunFolder
+from recamlabel.review.decisions.identity import identity_of
+from recamlabel.review.fiftyone.session import app_url, check_port, data_set_name, record_name
+from recamlabel.storage.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def no_fiftyone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recamlabel.adapters.fiftyone_service.find_spec", lambda name: None)
+    monkeypatch.setattr("recamlabel.adapters.fiftyone.service.find_spec", lambda name: None)
 
 
 @pytest.mark.usefixtures("no_fiftyone")
@@ -103,7 +103,7 @@ def test_address_of_the_queue() -> None:
 
 
 def test_importing_the_command_imports_no_fiftyone() -> None:
-    modules = ["cli.review", "cli.doctor", "review.fiftyone_export", "review.fiftyone_pull", "review.fiftyone_layout"]
+    modules = ["cli.review", "cli.doctor", "review.fiftyone.export", "review.fiftyone.pull", "review.fiftyone.layout"]
     code = f"import sys, importlib; [importlib.import_module('recamlabel.' + m) for m in {modules}]"
     check = f"{code}; print([m for m in ('fiftyone', 'pymongo') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "[]"

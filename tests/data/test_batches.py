@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recamlabel.adapters import load_dataset
-from recamlabel.config import AugmentConfig
 from recamlabel.data.batches import Normalisation, TrainingBatches, draw_geometry, random_crop, resize
+from recamlabel.data.config import AugmentConfig
 
 PLAIN = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.data import changed
 from recamlabel.data.catalog import Catalog, load_catalog, save_catalog
 from recamlabel.data.changed import changed_images, refuse_changed

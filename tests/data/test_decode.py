@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from recamlabel.data.decode import image_size, read_image
 from recamlabel.errors import DatasetError
+from recamlabel.storage.decode import image_size, read_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

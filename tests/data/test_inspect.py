@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage, Problem
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.data import inspect
 from recamlabel.data.inspect import (
     Inspection,

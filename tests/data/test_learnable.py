@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.classes import ClassTable
 from recamlabel.config import Config, load_config
+from recamlabel.core.classes import ClassTable
 from recamlabel.data.inspect import inspect_images
 from recamlabel.data.learnable import (
     few_images,
@@ -21,7 +21,7 @@ from recamlabel.data.learnable import (
     untellable_reasons,
 )
 from recamlabel.errors import DatasetError
-from recamlabel.intake import take_in
+from recamlabel.run.intake import take_in
 
 
 def build(rows: list[list[int]], names: str = "cat dog cow", split: str | None = None) -> Dataset:

@@ -14,7 +14,7 @@ from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run, record
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "dog")
 

@@ -14,7 +14,7 @@ from recamlabel.evaluation.calibration import calibrate_with_truth
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CLASSES = ("dent", "hole", "scratch")
 SETS = [("dent",), ("hole",), ("scratch",), ("dent", "hole"), (), ("scratch", "dent"), ("hole",), ("dent",)] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recamlabel.arrays import resize_maps
+from recamlabel.core.arrays import resize_maps
 from recamlabel.evaluation.confusion import ConfusionMatrix
 from recamlabel.evaluation.seeds import THRESHOLDS, SeedSweep, seed_mask
 

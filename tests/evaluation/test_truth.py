@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError, RecamlabelError, StoreError
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.storage.png import write_mask

@@ -19,9 +19,9 @@ from PIL import Image
 from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export import FORMATS, ExportOptions, export_run, get_format
 from recamlabel.export.base import Format, Item, Mask, Plan, Reading
-from recamlabel.export.brush_rle import decode
-from recamlabel.export.run import export_with
-from recamlabel.workspace import RunFolder
+from recamlabel.export.encode.brush_rle import decode
+from recamlabel.export.engine import export_with
+from recamlabel.storage.run_folder import RunFolder
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
 
@@ -141,7 +141,7 @@ class FormatContract(ABC):
         def stop(*args: Any) -> Mask:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("recamlabel.export.run.read_mask", stop)
+        monkeypatch.setattr("recamlabel.export.engine.read_mask", stop)
         with pytest.raises(KeyboardInterrupt):
             export_run(made[0], self.name, tmp_path / "out")
         assert snapshot(tmp_path) == before

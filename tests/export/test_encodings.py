@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from export_by_hand import scattered_mask
 
-from recamlabel.classes import ClassTable
-from recamlabel.export.brush_rle import decode, encode
-from recamlabel.export.json_rows import json_rows, read_rows
-from recamlabel.export.pngs import PALETTE, ids_of_colours
-from recamlabel.export.rle import coco_rle, segments
+from recamlabel.core.classes import ClassTable
+from recamlabel.export.encode.brush_rle import decode, encode
+from recamlabel.export.encode.pngs import PALETTE, ids_of_colours
+from recamlabel.export.encode.rle import coco_rle, segments
+from recamlabel.export.formats.json_rows import json_rows, read_rows
 
 TABLE = ClassTable(("cat", "dog", "cow"))
 
@@ -74,7 +74,7 @@ def test_components_have_eight_neighbours_and_one_class() -> None:
 
 
 def iou(mask: np.ndarray) -> float:
-    from recamlabel.export.polygons import fill, polygons
+    from recamlabel.export.encode.polygons import fill, polygons
 
     drawn = fill(list(polygons(mask, TABLE)), mask.shape, mask.dtype)
     valid = mask != 255
@@ -96,7 +96,7 @@ def test_polygons_keep_holes_and_single_pixels() -> None:
 
 def test_polygon_rows_have_three_points_and_a_box_with_an_area() -> None:
     pytest.importorskip("cv2")
-    from recamlabel.export.polygons import polygons
+    from recamlabel.export.encode.polygons import polygons
 
     for seed in range(8):
         mask = scattered_mask(seed)

@@ -12,11 +12,11 @@ from PIL import Image
 
 from recamlabel.adapters import AdapterOptions, Dataset, load_dataset
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.adapters.write import WRITERS, write_labels
+from recamlabel.adapters.write_common import Written
 from recamlabel.cli.convert import convert
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import ConfigError, DatasetError, StoreError
-from recamlabel.export.labels_common import Written
-from recamlabel.export.labels_write import WRITERS, write_labels
 
 ODD = ("traffic light", "a,b", "žluťoučký 🐎", 'say "hi"', "semi;colon|pipe", "zebra", "image", "split", "x.jpg")
 

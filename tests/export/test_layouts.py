@@ -18,8 +18,8 @@ from run_by_hand import TinyImage, make_run
 
 from recamlabel.errors import DatasetError
 from recamlabel.export import ExportOptions, export_run
-from recamlabel.export.brush_rle import decode
-from recamlabel.workspace import RunFolder
+from recamlabel.export.encode.brush_rle import decode
+from recamlabel.storage.run_folder import RunFolder
 
 A = [[1, 0, 1, 1], [255, 0, 0, 1]]
 B = [[0, 0, 2, 2], [1, 1, 0, 0]]

@@ -15,10 +15,10 @@ from run_by_hand import with_present_images
 
 from recamlabel.errors import ConfigError, MissingExtraError, StoreError
 from recamlabel.export import FORMATS, SOURCES, export_run
-from recamlabel.export.names import UniqueNames, flat_name, folder_name
-from recamlabel.export.run import RECORD
+from recamlabel.export.engine import RECORD
+from recamlabel.export.safe_names import UniqueNames, flat_name, folder_name
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from run_by_hand import TinyImage, make_run, with_present_images
 
 from recamlabel.errors import StoreError
 from recamlabel.export import ExportOptions, export_run
-from recamlabel.export.readers import installed
-from recamlabel.workspace import RunFolder
+from recamlabel.export.foreign_readers import installed
+from recamlabel.storage.run_folder import RunFolder
 
 Made = tuple[RunFolder, dict[str, np.ndarray]]
 
@@ -69,7 +69,7 @@ def test_coco_api(made: Made, tmp_path: Path, instances: str, package: str) -> N
 def test_large_coco_files_are_read_by_lines(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pycocotools")
     for module in ("json_rows", "coco"):
-        monkeypatch.setattr(f"recamlabel.export.{module}.WHOLE_BYTES", 10)
+        monkeypatch.setattr(f"recamlabel.export.formats.{module}.WHOLE_BYTES", 10)
     for number, name in enumerate(("coco", "labelstudio")):
         assert export_run(made[0], name, tmp_path / str(number), images="none").checks
 
@@ -172,7 +172,7 @@ def test_ultralytics_that_does_not_run_is_no_traceback(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cv2", reason="needs the extra export")
-    monkeypatch.setattr("recamlabel.export.yolo.installed", lambda package: f"{package} 0")
+    monkeypatch.setattr("recamlabel.export.formats.yolo.installed", lambda package: f"{package} 0")
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(StoreError, match=r"does not read back \(LookupError: Ultralytics: no message\)"):
         export_run(made[0], "yolo", tmp_path / "out")
@@ -265,7 +265,7 @@ def test_a_folder_is_no_installed_package(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_reader_that_fails_is_no_traceback(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recamlabel.export.labelstudio.decode", lambda data, shape: np.zeros(1)[3])
-    monkeypatch.setattr("recamlabel.export.labelstudio.installed", lambda package: None)
+    monkeypatch.setattr("recamlabel.export.formats.labelstudio.decode", lambda data, shape: np.zeros(1)[3])
+    monkeypatch.setattr("recamlabel.export.formats.labelstudio.installed", lambda package: None)
     with pytest.raises(StoreError, match=r"does not read back \(IndexError: .*--no-verify keeps the export"):
         export_run(made[0], "labelstudio", tmp_path / "out")

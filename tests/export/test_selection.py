@@ -18,9 +18,9 @@ from recamlabel.cli.main import run as run_cli
 from recamlabel.data.catalog import load_catalog, save_catalog
 from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export import FORMATS, ExportResult, export_run, get_format
-from recamlabel.export.run import export_with
+from recamlabel.export.engine import export_with
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 CAT = [[1, 1, 0, 0], [0, 0, 0, 0]]
 # Image, labels, mask: what becomes of each is the subject of this file.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recamlabel.config import MapsConfig
 from recamlabel.maps.cam import Cam
+from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.fine import fine_config, sharpened
 from recamlabel.maps.multiscale import MapNet, class_maps
 from recamlabel.models.backbones import Backbone

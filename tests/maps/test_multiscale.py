@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recamlabel.config import MapsConfig
 from recamlabel.data.batches import resize
-from recamlabel.maps.build import batches_by_shape
+from recamlabel.data.passes import batches_by_shape
 from recamlabel.maps.cam import Cam
-from recamlabel.maps.multiscale import MapNet, class_maps, stored_size, working_size
+from recamlabel.maps.config import MapsConfig
+from recamlabel.maps.multiscale import MapNet, class_maps, stored_size
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.inputs import working_size
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recamlabel.config import ProbeConfig
+from recamlabel.maps.config import ProbeConfig
 from recamlabel.maps.probe import PixelSample, fit_probe, pixel_features, restricted, sure_pixels
 from recamlabel.models.backbones import Backbone
 

@@ -11,20 +11,21 @@ import torch
 import torch.nn.functional as F
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.classes import ClassTable
-from recamlabel.config import MapsConfig, load_config
+from recamlabel.config import load_config
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.maps import VARIANTS, get_variant
 from recamlabel.maps.advcam import AdvCam
 from recamlabel.maps.base import MapRequest
 from recamlabel.maps.cam import Cam
+from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.gradcam_pp import GradCamPlusPlus
 from recamlabel.maps.layercam import LayerCam
 from recamlabel.maps.lpcam import LpCam, Prototypes, class_prototypes
 from recamlabel.maps.multiscale import MapNet
 from recamlabel.maps.precomputed import PrecomputedMaps, file_identity
 from recamlabel.models.backbones import Backbone
-from recamlabel.pipeline import fit
+from recamlabel.run.fit import fit
 from tests.helpers import TINY
 
 TABLE = ClassTable(("a", "b", "c"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recamlabel.arrays import map_histogram
+from recamlabel.core.arrays import map_histogram
 from recamlabel.errors import StoreError
 from recamlabel.masks.calibrate import FALLBACK, LevelEvidence, between_variance, calibrate, otsu, otsu_level
 

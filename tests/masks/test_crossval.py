@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recamlabel.masks.crossval import average_precision, bounded_rows, canonical_order, out_of_fold
+from recamlabel.gate.crossval import average_precision, bounded_rows, canonical_order, out_of_fold
 
 
 def blobs(count: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.masks.evidence import (
     expected_iou,

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from recamlabel.config import GateConfig
-from recamlabel.masks.gate import Gate, assess
-from recamlabel.masks.verdicts import Pair, co_occurrence, lucky_precision
+from recamlabel.gate.config import GateConfig
+from recamlabel.gate.gate import Gate, assess
+from recamlabel.gate.verdicts import Pair, co_occurrence, lucky_precision
 
 APART = ": images with only one of them, boxes or about 20 masks would help"
 NAMES = ("cat", "dog", "rail")

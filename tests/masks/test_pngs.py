@@ -16,7 +16,7 @@ from recamlabel.data.catalog import load_catalog
 from recamlabel.masks import pngs
 from recamlabel.masks.pngs import check_pngs, mend_pngs
 from recamlabel.masks.render import RenderJob, render_masks
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 NAMES = ("a", "b/c", "d")
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from recamlabel.arrays import from_uint8, resize_maps, to_uint8
-from recamlabel.classes import ClassTable
+from recamlabel.core.arrays import from_uint8, resize_maps, to_uint8
+from recamlabel.core.classes import ClassTable
 from recamlabel.masks.render import render_mask
 
 TABLE = ClassTable(("a", "b", "c"))

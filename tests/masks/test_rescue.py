@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.arrays import to_uint8
-from recamlabel.classes import ClassTable
+from recamlabel.core.arrays import to_uint8
+from recamlabel.core.classes import ClassTable
 from recamlabel.data.catalog import Catalog
 from recamlabel.masks.evidence import gather_evidence
 from recamlabel.masks.quality import MaskQuality, review_order

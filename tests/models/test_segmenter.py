@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from recamlabel.config import PredictConfig, SegmenterConfig
 from recamlabel.data.batches import Batch
 from recamlabel.errors import ConfigError, WeightsError
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.segmenter import SEGMENTERS, Segmenter, check_segmenter, copy_encoder
+from recamlabel.segment.config import PredictConfig, SegmenterConfig
 from recamlabel.segment.predict import Predictor, decide
 from recamlabel.training.objectives.segmenter import SegmenterObjective
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recamlabel.config import CrfConfig, PredictConfig
 from recamlabel.errors import MissingExtraError
+from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import crf_available
+from recamlabel.segment.config import PredictConfig
 from recamlabel.segment.masks import MaskTask, make_mask, smooth, smoothing
 
 needs_crf = pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")

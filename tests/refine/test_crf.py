@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recamlabel.config import CrfConfig
 from recamlabel.errors import MissingExtraError, RecamlabelError
+from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import CrfInference, confident_seeds, crf_available, crf_from_labels, labels_to_unary
 
 needs_crf = pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recamlabel.arrays import from_uint8, to_uint8
-from recamlabel.config import CrfConfig, RefineConfig
+from recamlabel.core.arrays import from_uint8, to_uint8
 from recamlabel.refine.build import RefineTask, refine_image, smooth
+from recamlabel.refine.config import CrfConfig, RefineConfig
 from recamlabel.refine.levels import crf_scores, step_scores
 
 pytest.importorskip("pydensecrf.densecrf")

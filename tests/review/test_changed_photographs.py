@@ -15,11 +15,11 @@ from review_by_hand import run_to_review
 
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import StoreError
-from recamlabel.review.fiftyone_export import _check_images
-from recamlabel.review.identity import identity_of, mask_digest
-from recamlabel.review.page_decisions import import_decisions
-from recamlabel.review.report import write_report
-from recamlabel.workspace import RunFolder
+from recamlabel.review.decisions.identity import identity_of, mask_digest
+from recamlabel.review.decisions.take_in import import_decisions
+from recamlabel.review.fiftyone.export import _check_images
+from recamlabel.review.page.report import write_report
+from recamlabel.storage.run_folder import RunFolder
 
 
 def finished(folder: Path) -> RunFolder:

@@ -14,12 +14,12 @@ from run_by_hand import TinyImage, make_run
 
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, DatasetError, StoreError
-from recamlabel.review.compare import Difference, ImageChange, compare_runs, mask_change
-from recamlabel.review.compare_page import share_rows, write_comparison
-from recamlabel.review.page import change
-from recamlabel.review.pictures import DIFFERENCE, difference_overlay
+from recamlabel.review.compare.page import share_rows, write_comparison
+from recamlabel.review.compare.runs import Difference, ImageChange, compare_runs, mask_change
+from recamlabel.review.page.html import change
+from recamlabel.review.page.thumbnails import DIFFERENCE, difference_overlay
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 EVIL = "<script>alert('x')</script>"
 CLASSES = (EVIL, "dog")

@@ -9,11 +9,11 @@ import pytest
 from run_by_hand import TinyImage, make_run
 
 from recamlabel.cli.main import run as command
-from recamlabel.review.compare import compare_runs
-from recamlabel.review.compare_page import write_comparison
+from recamlabel.review.compare.page import write_comparison
+from recamlabel.review.compare.runs import compare_runs
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 TRUTH = [[1, 1, 1, 1, 0, 0, 0, 0, 0, 0]]
 # A is right with 60 % of the pixels; B answers all, and is wrong with one more.

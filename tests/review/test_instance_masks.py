@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from export_by_hand import scattered_mask
 
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import DatasetError
-from recamlabel.review.instance_masks import Region, covered, digest, merge, paint, regions_of, without_ignored
+from recamlabel.review.decisions.regions import Region, covered, digest, merge, paint, regions_of, without_ignored
 
 TABLE = ClassTable(("cat", "dog", "eel"))
 

@@ -14,9 +14,9 @@ from run_by_hand import TinyImage, make_run
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.masks.reviewed import Decision, ReviewedMasks, ReviewFolder
-from recamlabel.review.identity import identity_of, mask_digest
-from recamlabel.review.page_decisions import import_decisions
-from recamlabel.workspace import RunFolder
+from recamlabel.review.decisions.identity import identity_of, mask_digest
+from recamlabel.review.decisions.take_in import import_decisions
+from recamlabel.storage.run_folder import RunFolder
 
 MASKS = {name: np.full((4, 4), value, np.uint8) for name, value in {"i/a": 1, "i/b": 0, "i/c": 255}.items()}
 EARLY, LATE = "2026-11-22T20:00:00.000Z", "2026-11-22T21:00:00.000Z"

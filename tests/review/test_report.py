@@ -17,17 +17,17 @@ from PIL import Image
 from run_by_hand import TinyImage, make_run
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.classes import ClassTable
+from recamlabel.core.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run, record
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.review.curves import charts, training_steps
-from recamlabel.review.gallery import choose_images
-from recamlabel.review.layers import map_layer, mask_layer
-from recamlabel.review.pictures import class_colours, mask_overlay, thumbnail
-from recamlabel.review.report import write_report
+from recamlabel.review.page.charts import charts, training_steps
+from recamlabel.review.page.gallery import choose_images
+from recamlabel.review.page.layers import map_layer, mask_layer
+from recamlabel.review.page.report import write_report
+from recamlabel.review.page.thumbnails import class_colours, mask_overlay, thumbnail
 from recamlabel.storage.png import write_mask
-from recamlabel.workspace import RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 EVIL = "<script>alert('x')</script>"
 CLASSES = (EVIL, "dog & cat")

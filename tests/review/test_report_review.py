@@ -14,11 +14,11 @@ from run_by_hand import TinyImage, make_run
 from recamlabel.cli.report import report
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.review import report as report_module
-from recamlabel.review.identity import mask_digest
-from recamlabel.review.level import read_level, truth_warnings
-from recamlabel.review.report import write_report
-from recamlabel.workspace import RunFolder
+from recamlabel.review.decisions.identity import mask_digest
+from recamlabel.review.page import report as report_module
+from recamlabel.review.page.level_chart import read_level, truth_warnings
+from recamlabel.review.page.report import write_report
+from recamlabel.storage.run_folder import RunFolder
 
 NAMES = tuple(f"i/{letter}" for letter in "abcde")
 

@@ -20,10 +20,10 @@ from PIL import Image
 from run_by_hand import TinyImage, make_run
 
 from recamlabel.masks.reviewed import Decision, ReviewedMasks, ReviewFolder
-from recamlabel.review import report as report_module
-from recamlabel.review.page_decisions import import_decisions
-from recamlabel.review.report import write_report
-from recamlabel.workspace import RunFolder
+from recamlabel.review.decisions.take_in import import_decisions
+from recamlabel.review.page import report as report_module
+from recamlabel.review.page.report import write_report
+from recamlabel.storage.run_folder import RunFolder
 
 CHROMIUM = os.environ.get("RECAMLABEL_CHROMIUM") or shutil.which("chromium")
 FLAGS = [

@@ -11,7 +11,7 @@ import pytest
 from export_by_hand import scattered_mask
 from review_by_hand import SHAPES, Review, run_to_review
 
-from recamlabel.review.fiftyone_session import connect
+from recamlabel.review.fiftyone.session import connect
 from recamlabel.storage.hdf5 import ShardedWriter
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from review_by_hand import CLASSES, Review, run_to_review
 
 from recamlabel.masks.reviewed import ReviewFolder
-from recamlabel.review.fiftyone_session import app_url, connect
+from recamlabel.review.fiftyone.session import app_url, connect
 
 pytestmark = [pytest.mark.review, pytest.mark.slow]
 FLAGS = (

@@ -14,7 +14,7 @@ from review_by_hand import CLASSES, SHAPES, Review
 from recamlabel.cli.main import run as run_cli
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.review.fiftyone_session import connect
+from recamlabel.review.fiftyone.session import connect
 from recamlabel.storage.png import read_mask
 
 pytestmark = pytest.mark.review
@@ -241,7 +241,7 @@ def test_images_that_the_run_no_longer_has(review: Review) -> None:
 
 
 def test_a_run_that_was_moved_keeps_its_data_set(review: Review, tmp_path: Path) -> None:
-    from recamlabel.workspace import RunFolder
+    from recamlabel.storage.run_folder import RunFolder
 
     review.export()
     decide(review, d="accepted")

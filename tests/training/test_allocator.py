@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from recamlabel.training.allocator import freed_memory_kept
+from recamlabel.core.allocator import freed_memory_kept
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 # Page faults of touching a block of 80 MB ten times, and what stays resident afterwards. The first few blocks (up to
@@ -18,7 +18,7 @@ SCRIPT = """
 import resource, sys, torch
 from pathlib import Path
 from contextlib import nullcontext
-from recamlabel.training.allocator import freed_memory_kept
+from recamlabel.core.allocator import freed_memory_kept
 
 def touch():
     torch.ones(20_000_000)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recamlabel.config import SegmenterConfig
 from recamlabel.data.batches import Batch
+from recamlabel.segment.config import SegmenterConfig
 from recamlabel.training import objectives
 from recamlabel.training.cutmix import draw_boxes, paste
 from recamlabel.training.objectives.segmenter import SegmenterObjective

@@ -6,14 +6,16 @@ from torch import nn
 
 import recamlabel.training.loop as loop
 from recamlabel.adapters import load_dataset
-from recamlabel.config import AugmentConfig, ClassifierConfig, RecamConfig
 from recamlabel.data.batches import Normalisation, TrainingBatches
+from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.networks import ClassifierNet, RecamNet
+from recamlabel.models.weights import load_backbone_weights
+from recamlabel.training.config import ClassifierConfig, RecamConfig
 from recamlabel.training.loop import LoopSettings, poly_factor, train
-from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
-from recamlabel.training.objectives.recam import RecamNet, RecamObjective
-from recamlabel.training.weights import load_backbone_weights
+from recamlabel.training.objectives.classifier import ClassifierObjective
+from recamlabel.training.objectives.recam import RecamObjective
 
 CONFIG = ClassifierConfig(lr=0.01, batch_size=2, min_steps=6, max_steps=6)
 

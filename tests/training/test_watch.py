@@ -14,14 +14,15 @@ from recamlabel.adapters import load_dataset
 from recamlabel.config import load_config
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
-from recamlabel.masks.head_start import logistic_head
+from recamlabel.gate.head_start import logistic_head
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
+from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages.base import StageContext, Verdict, make_batches, run_training
 from recamlabel.stages.classify import refuse_noise
-from recamlabel.training.objectives.classifier import ClassifierNet, ClassifierObjective
+from recamlabel.storage.run_folder import RunFolder
+from recamlabel.training.objectives.classifier import ClassifierObjective
 from recamlabel.training.watch import TrainingFailedError, Watch, entropy, label_entropy
-from recamlabel.workspace import RunFolder
 
 STEPS = ["classifier.batch_size=2", "classifier.min_steps=45", "classifier.max_steps=45"]
 SMALL = ["augment.crop_size=16", "augment.resize_min=16", "augment.resize_max=20", "runtime.device=cpu"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from recamlabel.errors import ConfigError, WeightsError
+from recamlabel.models import weights
 from recamlabel.models.backbones import Backbone
-from recamlabel.training import weights
-from recamlabel.training.weights import load_backbone_weights, load_strict, read_weights, save_weights
+from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights, save_weights
 
 
 def test_embedded_weights_are_imagenet_weights():

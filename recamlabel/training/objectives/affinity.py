@@ -5,40 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recamlabel.config import AffinityConfig
 from recamlabel.data.batches import Batch
 from recamlabel.errors import RecamlabelError
-from recamlabel.models.affinity import DISPLACEMENT_CHANNELS, AffinityNet, affinity_losses
+from recamlabel.models.affinity import affinity_losses
 from recamlabel.models.affinity_pairs import pair_paths
-from recamlabel.models.backbones import Backbone
-
-PROBE_SIDE = 64
-
-
-class AffinityFeatures:
-    """A frozen backbone in eval mode and an affinity net for its deepest depths, at most 5.
-
-    Args:
-        backbone: With its ImageNet weights; never trained here.
-
-    Attributes:
-        head: The affinity net, which is trained and saved.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone.eval().requires_grad_(False)
-        device = next(backbone.parameters()).device
-        probed = self.features(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, device=device))
-        self.head = AffinityNet([f.shape[1] for f in probed], [PROBE_SIDE // f.shape[2] for f in probed])
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Depths ``(B, D_i, h_i, w_i)``, shallow to deep, of normalised images ``(B, 3, H, W)``."""
-        return self.backbone.pyramid(images)[-len(DISPLACEMENT_CHANNELS) :]
+from recamlabel.models.networks import AffinityFeatures
+from recamlabel.refine.config import AffinityConfig
 
 
 class AffinityObjective:

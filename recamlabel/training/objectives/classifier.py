@@ -6,32 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recamlabel.config import ClassifierConfig
 from recamlabel.data.batches import Batch
-from recamlabel.models.backbones import Backbone
-from recamlabel.models.cam import CamHead
 from recamlabel.models.losses import masked_multilabel_loss
-
-
-class ClassifierNet(nn.Module):
-    """A backbone and FC1.
-
-    Args:
-        backbone: Feature extractor with D channels.
-        classes: K, at least 1.
-    """
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = CamHead(classes, backbone.channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of normalised images ``(B, 3, H, W)``."""
-        logits: Tensor = self.head(self.backbone(images).float())
-        return logits
+from recamlabel.models.networks import ClassifierNet
+from recamlabel.training.config import ClassifierConfig
 
 
 class ClassifierObjective:

@@ -6,37 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from recamlabel.config import RecamConfig
 from recamlabel.data.batches import Batch
 from recamlabel.models.cam import class_logits
-from recamlabel.models.combine import combine_weights
 from recamlabel.models.losses import masked_multilabel_loss
-from recamlabel.models.recam import ReCamHead
-from recamlabel.training.objectives.classifier import ClassifierNet
-
-
-class RecamNet(nn.Module):
-    """A classifier and the softmax head FC2 on top of it.
-
-    Args:
-        classifier: The converged classifier; trained on, in place.
-        background: False where every pixel belongs to a labelled class.
-        config: Where FC2 starts and how the two weights are combined.
-    """
-
-    def __init__(self, classifier: ClassifierNet, config: RecamConfig, background: bool = True) -> None:
-        super().__init__()
-        self.classifier = classifier
-        classes, channels = classifier.head.weight.shape
-        fc1, extra = classifier.head.weight, config.background and background
-        self.head = ReCamHead(classes, channels, config.head_init, fc1, extra)
-        self.combine = config.combine
-
-    def map_weight(self) -> Tensor:
-        """The ``(K, D)`` weight of the ReCAM maps."""
-        return combine_weights(self.classifier.head.weight, self.head.weight, self.combine)
+from recamlabel.models.networks import RecamNet
+from recamlabel.training.config import RecamConfig
 
 
 class RecamObjective:

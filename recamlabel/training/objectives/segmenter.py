@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recamlabel.classes import BACKGROUND_ID
-from recamlabel.config import SegmenterConfig
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.batches import Batch
 from recamlabel.models.segmenter import Segmenter, parameter_groups
+from recamlabel.segment.config import SegmenterConfig
 from recamlabel.training.cutmix import draw_boxes, paste
 
 

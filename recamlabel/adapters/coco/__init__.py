@@ -1,0 +1,1 @@
+"""COCO: reading and writing labels."""

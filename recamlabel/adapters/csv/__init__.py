@@ -1,0 +1,1 @@
+"""CSV: columns, tables, reading and writing."""

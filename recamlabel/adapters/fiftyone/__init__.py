@@ -1,0 +1,1 @@
+"""FiftyOne: labels of a data set."""

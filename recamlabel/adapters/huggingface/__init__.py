@@ -1,0 +1,1 @@
+"""Hugging Face: image folders and data sets."""

@@ -1,0 +1,1 @@
+"""Open Images: reading and writing labels."""

@@ -1,0 +1,1 @@
+"""Masks as RLE, polygons and PNG."""

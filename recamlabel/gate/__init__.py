@@ -1,0 +1,1 @@
+"""What the labels allow to be learnt, said before any mask is trusted."""

@@ -1,0 +1,58 @@
+"""Settings of the class maps and of the probe."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from recamlabel.core.section import Section
+
+
+class MapsConfig(Section):
+    """Class maps over scales and flips (METHOD 1)."""
+
+    variant: str = Field(
+        "cam", description="how a map is made from features and weights; unknown names list the choices"
+    )
+    file: str = Field("", description="HDF5 file of maps.variant=precomputed: 'cam/<image id>' or '<image id>'")
+    advcam_steps: int = Field(10, ge=0, le=100, description="climbing steps of maps.variant=advcam")
+    scales: list[float] = Field([1.0, 0.5, 1.5, 2.0], min_length=1, description="input scales that are summed")
+    flip: bool = Field(True, description="add the horizontally flipped image at every scale")
+    max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")
+    stored_stride: int = Field(4, ge=1, le=32, description="pixels of that image per stored map pixel")
+
+    @model_validator(mode="after")
+    def _positive(self) -> MapsConfig:
+        if any(scale <= 0 or scale > 8 for scale in self.scales):
+            raise ValueError(f"scales must lie in (0, 8], got {self.scales}")
+        return self
+
+
+class ProbeConfig(Section):
+    """A linear probe across images that the class maps are joined with (recamlabel.maps.probe)."""
+
+    enabled: bool = Field(False, description="join the class maps with a linear probe on the classifier's features")
+    weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the joined maps")
+    iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps joined so far")
+    folds: int = Field(5, ge=2, le=20, description="probes; each is fitted to the images of the other folds")
+    fg_level: float = Field(0.6, gt=0, lt=1, description="pixels with a map above are surely its class")
+    bg_level: float = Field(0.3, ge=0, lt=1, description="pixels with all maps below are surely background")
+    images: int = Field(2000, ge=2, description="at most so many images are fitted to, rare classes first")
+    pixels: int = Field(100, ge=1, description="positions drawn from each of them")
+    scale: float = Field(1.5, gt=0, le=4, description="input scale of the features")
+    fine_sides: list[int] = Field(
+        [], description="long sides in pixels of inputs whose maps tell where objects end; empty: none"
+    )
+    alternations: int = Field(
+        1,
+        ge=0,
+        le=5,
+        description="times it is fitted again, to the joined maps after the dense CRF, where that is installed",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ProbeConfig:
+        if self.bg_level > self.fg_level:
+            raise ValueError(f"bg_level {self.bg_level} must not be above fg_level {self.fg_level}")
+        if any(not 32 <= side <= 4096 for side in self.fine_sides):
+            raise ValueError(f"fine_sides must lie in 32..4096, got {self.fine_sides}")
+        return self

@@ -1,0 +1,1 @@
+"""The report: self-contained HTML pages about a run."""

@@ -1,0 +1,1 @@
+"""What happens, in order: fit, rounds, the review round, predict."""

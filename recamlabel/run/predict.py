@@ -1,0 +1,92 @@
+"""A finished run's segmenter applied to new images, or handed to other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recamlabel import __version__
+from recamlabel.adapters.base import Dataset
+from recamlabel.config import config_from_tree
+from recamlabel.core.devices import pick_device
+from recamlabel.core.progress import track
+from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
+from recamlabel.segment.export import Format, export_model
+from recamlabel.segment.folder import find_images, predict_folder, refuse_target, sized
+from recamlabel.segment.masks import smoothing
+from recamlabel.stages.base import StageContext
+from recamlabel.stages.segment import load_predictor
+from recamlabel.storage.outdated import say_if_outdated
+from recamlabel.storage.run_folder import RunFolder
+
+
+def predict(
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    crf: bool | None = None,
+    keep_probabilities: bool = False,
+    device: str = "auto",
+) -> int:
+    """Masks of new images by the segmenter of a run.
+
+    Args:
+        run: A run whose segmenter is trained.
+        source: An image or a folder of images; only read.
+        out: New or empty folder.
+        crf: Smooth with the dense CRF, or not; None: as ``segmenter.predict.smooth`` says.
+        keep_probabilities: Also write ``probabilities.h5``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Returns:
+        Number of images.
+
+    Raises:
+        RecamlabelError: Anything that is the user's to mend; nothing is written then.
+    """
+    refuse_target(out, source)
+    context, key = _open(run, device)
+    asked = context.config.segmenter.predict
+    if crf is not None:
+        asked = asked.model_copy(update={"smooth": "crf" if crf else "none"})
+    kernels = smoothing(asked)
+    images = find_images(source)
+    classes = context.catalog.dataset.classes
+    root = source if source.is_dir() else source.parent
+    dataset = Dataset(root, "predict", classes, images)
+    attributes: dict[str, Any] = {
+        "software": f"recamlabel {__version__}",
+        "class_names": list(classes.names),
+        "model_keys": {"segmenter": key},
+        "ignore_id": classes.ignore_id,
+    }
+    catalog, predictor = Catalog(dataset, sized(images), {}), load_predictor(context)
+    with track("predict", len(images)) as advance:
+        predict_folder(
+            catalog,
+            predictor,
+            classes,
+            out,
+            attributes,
+            advance,
+            crf=kernels,
+            keep_probabilities=keep_probabilities,
+            background=context.config.data.background,
+        )
+    return len(images)
+
+
+def export_segmenter(run: Path, path: Path, kind: Format, size: tuple[int, int]) -> float:
+    """Write the segmenter of a run as ONNX or TorchScript; returns the largest difference from PyTorch."""
+    context, key = _open(run, "cpu")
+    facts = {"classes": ["background", *context.catalog.dataset.classes.names], "segmenter": key}
+    return export_model(load_predictor(context).net, path, kind, size, facts)
+
+
+def _open(run: Path, device: str) -> tuple[StageContext, str]:
+    folder = RunFolder.open(run)
+    key = folder.key_of("segmenter")
+    say_if_outdated(folder, "segmenter")
+    config = config_from_tree(folder.state.config, origin=str(run / "run.toml"))
+    return StageContext(folder, load_catalog(run / CATALOG_FILE), config, pick_device(device)), key

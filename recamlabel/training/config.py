@@ -1,0 +1,40 @@
+"""Settings of the classifier and of its re-activation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from recamlabel.core.section import ScheduleConfig
+
+
+class ClassifierConfig(ScheduleConfig):
+    """The multi-label classifier (METHOD 1)."""
+
+    lr: float = Field(0.02, gt=0, description="learning rate of the backbone")
+    head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the head = lr times this")
+    head_init: Literal["logistic", "random"] = Field(
+        "logistic",
+        description="start of the head: logistic regressions on the pretrained network's pooled features (with "
+        "gate.strength), or random weights, as published",
+    )
+
+
+class RecamConfig(ScheduleConfig):
+    """The softmax re-activation (METHOD 2)."""
+
+    lr: float = Field(0.005, gt=0, description="learning rate of the softmax head FC2")
+    backbone_lr_factor: float = Field(0.01, ge=0, description="learning rate of backbone and FC1 = lr times this")
+    loss_weight: float = Field(1.0, ge=0, description="weight of the softmax cross-entropy beside the BCE")
+    head_init: Literal["zero", "random", "copy"] = Field(
+        "zero", description="start of FC2: zeros, PyTorch's default, or a copy of FC1"
+    )
+    background: bool = Field(True, description="give the softmax a background class (not in the published method)")
+    competing: Literal["all", "absent", "present"] = Field(
+        "all", description="classes in the softmax beside the label: all, those absent or present in the image"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    combine: str = Field(
+        "contrast", description="how FC1 and FC2 make the ReCAM weight; 'product' is the published rule"
+    )
