@@ -246,7 +246,7 @@ def test_readers_that_are_missing_are_replaced_and_said(
 ) -> None:
     pytest.importorskip("cv2", reason="needs the extra export")
     for module in ("yolo", "huggingface", "labelstudio", "cvat"):
-        monkeypatch.setattr(f"recamlabel.export.{module}.installed", lambda package: None)
+        monkeypatch.setattr(f"recamlabel.export.formats.{module}.installed", lambda package: None)
     expected = {
         "yolo": "labels: read with an own parser and OpenCV",
         "huggingface": "labels: read with Pillow",
