@@ -39,8 +39,9 @@ from recamlabel.evaluation.scoring import Pairs, best_level, score_complete
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_quality
 from recamlabel.run.fit import fit
+from recamlabel.stages import GRAPH
 from recamlabel.storage.hdf5 import StoredArrays
-from recamlabel.storage.run_folder import STAGES, RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 MISSING = "-"
 
@@ -97,7 +98,7 @@ class Measured:
         yield from self.masks()
         yield from self.objects()
         yield "segmenter on val", self.segmenter()
-        for stage in STAGES:
+        for stage in GRAPH.names:
             if self.record(stage) and stage != "dataset":
                 yield f"seconds: {stage}", Figure(float(self.record(stage)["seconds"]))
 
@@ -252,7 +253,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--until", choices=STAGES, metavar="STAGE", help=f"last stage: {', '.join(STAGES[1:])}")
+    parser.add_argument(
+        "--until", choices=GRAPH.names, metavar="STAGE", help=f"last stage: {', '.join(GRAPH.names[1:])}"
+    )
     parser.add_argument("--only-evaluate", action="store_true", help="never fit")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args(argv)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import h5py
+from recamlabel.stages.base import StageContext
 
 from recamlabel.config import config_from_tree
 from recamlabel.core.devices import pick_device
@@ -23,8 +24,8 @@ from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.evaluation.confusion import ConfusionMatrix
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.segment.masks import smoothed_mask, smoothing
-from recamlabel.stages.base import StageContext
-from recamlabel.stages.segment import load_predictor, run_segmenter
+from recamlabel.stages.segmentation import load_predictor
+from recamlabel.stages.segmenter import run_segmenter
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.run_folder import RunFolder
 

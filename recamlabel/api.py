@@ -47,7 +47,7 @@ class RunImage:
     @property
     def mask(self) -> NDArray[np.unsignedinteger[Any]]:
         """Mask ``(H, W)``: 0 background, 1..K class ids; ``uint8``, or ``uint16`` above 254 classes."""
-        with open_store(self._run.path / "masks.h5") as file:
+        with open_store(self._run.folder.need("masks.h5")) as file:
             return np.asarray(_item(file, self.id)[()])
 
     def maps(self, kind: str = "recam") -> dict[str, NDArray[np.float16]]:
@@ -57,9 +57,9 @@ class RunImage:
             kind: ``"recam"`` or ``"cam"``.
 
         Raises:
-            StoreError: Another kind, or the maps are not made yet.
+            StoreError: Another kind, or the maps are not made yet or outdated.
         """
-        with open_store(self._run.path / "maps.h5") as file:
+        with open_store(self._run.folder.need("maps.h5")) as file:
             item = _item(file, f"{kind}/{self.id}")
             names = (self._run.classes[number - 1] for number in class_ids(item))
             return dict(zip(names, item[()], strict=True))
@@ -76,7 +76,7 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        folder = RunFolder.open(path)
+        self.folder = folder = RunFolder.open(path)
         self.path = path
         self._catalog = load_catalog(path / CATALOG_FILE)
         self.classes = self._catalog.dataset.classes.names

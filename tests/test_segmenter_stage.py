@@ -20,7 +20,7 @@ from recamlabel.refine.crf import crf_available
 from recamlabel.run.fit import fit
 from recamlabel.run.plan import plan
 from recamlabel.run.predict import export_segmenter, predict
-from recamlabel.stages.segment import encoder_source
+from recamlabel.stages.segmenter import encoder_source
 from recamlabel.storage.png import write_mask
 from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.core.progress import duration
 from recamlabel.run.summary import summary_lines
-from recamlabel.storage.outdated import why_outdated
-from recamlabel.storage.run_folder import OPTIONAL_STAGES, STAGES, RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 WIDTH = 80
 
@@ -24,23 +24,17 @@ WIDTH = 80
 def status(run: Path, as_json: bool) -> None:
     """Which stages of RUN are finished, when, how long they took, what they say, and what comes next.
 
-    Mask PNGs that were deleted or changed by hand are named. A stage is outdated where it was made from masks
-    rendered at another setting; it is current again once the masks are rendered at that setting again
-    (`recamlabel masks`).
+    A stage is outdated where it, or one below it, was made with other settings, images, labels or files than the run
+    has now; the line below it says which. It is current again back at what it was made with. What `recamlabel fit`
+    would do again is named, with the time that it took. Mask PNGs that were deleted or changed by hand are named.
     """
+    # Imported late: torch takes seconds, and a wrong path should not.
     from recamlabel.masks.pngs import check_pngs
+    from recamlabel.run.status import seconds_to_redo, stage_rows
 
     folder = RunFolder.open(run)
-    rows = [
-        {
-            "stage": name,
-            "state": folder.stage_state(name),
-            "because": why_outdated(folder, name),
-            **folder.state.stages.get(name, {}),
-        }
-        for name in STAGES
-        if name in folder.state.stages or name in _expected(folder)
-    ]
+    stages = stage_rows(folder)
+    rows = [row.to_json() for row in stages]
     damage = check_pngs(folder)
     for row in rows:
         if damage and row["stage"] == "masks":
@@ -59,7 +53,9 @@ def status(run: Path, as_json: bool) -> None:
         if damage
         else []
     )
-    for line in (*_head(folder), *_table(rows), *mend, *summary_lines(folder)):
+    again = [row.stage for row in stages if row.redone and row.state != "not run"]
+    redo = [f"fit redoes {', '.join(again)}, which took {duration(seconds_to_redo(stages))}"] if again else []
+    for line in (*_head(folder), *_table(rows), *redo, *mend, *summary_lines(folder)):
         # A long reason goes on below its own beginning; paths and commands stay whole, to be copied.
         click.echo("\n".join(wrap(line, WIDTH, subsequent_indent=" " * 10, break_long_words=False)) or "")
 
@@ -69,22 +65,6 @@ def _head(run: RunFolder) -> Iterator[str]:
     yield f"{run.path}: {data['images']} images, {len(data['classes'])} classes" if data else str(run.path)
     if data:
         yield f"from {data['source']}"
-
-
-def _expected(run: RunFolder) -> set[str]:
-    """The stages that the run's settings ask for."""
-    config = run.state.config
-    wanted = {name for name in STAGES if name not in OPTIONAL_STAGES}
-    probe = config.get("probe", {}).get("enabled", False)
-    choices = {
-        ("cams",): config.get("maps", {}).get("variant", "cam") != "cam",
-        ("probe",): probe,
-        ("fine",): probe and bool(config.get("probe", {}).get("fine_sides")),
-        ("affinity", "edges"): "random_walk" in config.get("refine", {}).get("method", ""),
-        ("segmenter", "segmentation"): config.get("segmenter", {}).get("enabled", False),
-        ("rounds",): config.get("rounds", 1) > 1,
-    }
-    return wanted.union(*(names for names, chosen in choices.items() if chosen))
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:

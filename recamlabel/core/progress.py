@@ -98,3 +98,16 @@ class _PlainLines:
         tail = f", {note}" if note else ""
         done = f"{self.finished}/{self.total} {self.unit}"
         say(f"{self.description}: {done}, {rate:.1f}/s, {minutes}:{seconds:02d} left{tail}")
+
+
+def duration(seconds: float) -> str:
+    """A length of time, in words.
+
+    Example:
+        >>> duration(3.2), duration(125), duration(7500)
+        ('3 s', '2 min', '2 h 5 min')
+    """
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -45,7 +45,7 @@ SCORES_FILE = "scores.h5"
 
 def made_key(run: RunFolder, what: str) -> str:
     """Key of what is scored; with the digest of the review where that has a part in it. Raises StoreError."""
-    key = run.key_of(STAGE_OF.get(what, "maps"))
+    key = run.key_of(STAGE_OF.get(what, "maps"), outdated=what == "segmenter")
     return f"{key}+review:{ReviewFolder(run.path).digest()}" if what == "reviewed" else key
 
 
@@ -142,7 +142,7 @@ def complete_masks(run: RunFolder, table: ClassTable) -> Iterator[Callable[[str,
 
 def has_complete_masks(run: RunFolder) -> bool:
     """Whether the scores are there that a run's masks were made from."""
-    return (run.path / SCORES_FILE).is_file() and "refine" in run.state.stages and "masks" in run.state.stages
+    return run.artifact(SCORES_FILE) is not None and run.artifact("masks.h5") is not None
 
 
 def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:

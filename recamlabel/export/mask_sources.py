@@ -84,7 +84,7 @@ def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
         run.key_of("masks")
         raise StoreError(f"{path}: not there yet; {source.missing}")
     # The file of a redo that was stopped is still there: only the record says that it counts.
-    run.key_of(source.stage)
+    source_key(run, what)
     say_if_outdated(run, source.stage)
     with ExitStack() as stack:
         yield MaskFiles(tuple(stack.enter_context(open_store(run.path / name)) for name in source.files))
@@ -93,7 +93,8 @@ def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
 def source_key(run: RunFolder, what: str) -> str:
     """What made the masks, for the record: the stage's key, with the digest of the review where it has a part."""
     source = SOURCES[what]
-    key = run.key_of(source.stage)
+    # The segmenter's masks are of use beside masks of another level, which cost it nothing but its being current.
+    key = run.key_of(source.stage, outdated=source.stage == "segmentation")
     return f"{key}+review:{ReviewFolder(run.path).digest()}" if MASKS_FILE in source.files else key
 
 

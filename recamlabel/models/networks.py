@@ -40,7 +40,7 @@ class RecamNet(nn.Module):
     Args:
         classifier: The converged classifier; trained on, in place.
         background: False where every pixel belongs to a labelled class.
-        config: Where FC2 starts and how the two weights are combined.
+        config: Where FC2 starts.
     """
 
     def __init__(self, classifier: ClassifierNet, config: RecamConfig, background: bool = True) -> None:
@@ -49,11 +49,10 @@ class RecamNet(nn.Module):
         classes, channels = classifier.head.weight.shape
         fc1, extra = classifier.head.weight, config.background and background
         self.head = ReCamHead(classes, channels, config.head_init, fc1, extra)
-        self.combine = config.combine
 
-    def map_weight(self) -> Tensor:
-        """The ``(K, D)`` weight of the ReCAM maps."""
-        return combine_weights(self.classifier.head.weight, self.head.weight, self.combine)
+    def map_weight(self, combine: str) -> Tensor:
+        """The ``(K, D)`` weight of the ReCAM maps, by a rule of :mod:`recamlabel.models.combine`."""
+        return combine_weights(self.classifier.head.weight, self.head.weight, combine)
 
 
 class AffinityFeatures:

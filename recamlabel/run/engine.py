@@ -1,61 +1,172 @@
-"""Running stages of a plan in a run folder; each is skipped while its key holds."""
+"""Running the stages of a plan in a run folder; each is skipped while its result is current."""
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 
+from recamlabel import __version__
+from recamlabel.config import Config
 from recamlabel.core.allocator import freed_memory_kept
+from recamlabel.core.devices import pick_device
 from recamlabel.core.memory import peak_megabytes, reset_peak
 from recamlabel.core.progress import say
-from recamlabel.run.plan import Stage
-from recamlabel.stages import StageContext
-from recamlabel.storage.run_folder import INDEPENDENT_STAGES, STANDS_ON, RunFolder
+from recamlabel.data.catalog import Catalog
+from recamlabel.masks.reviewed import ReviewFolder
+from recamlabel.stages import GRAPH
+from recamlabel.stages.graph import Planned, Scope
+from recamlabel.stages.view import View
+from recamlabel.storage.run_folder import FINISHED, RunFolder
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn")
 
 
-def run_stage(context: StageContext, stage: Stage) -> bool:
-    """Run a stage unless it is current. Returns whether it ran."""
-    run = context.run
-    if run.is_current(stage.name, stage.key):
-        say(f"{stage.name}: up to date, skipped")
-        return False
-    run.begin(stage.name, keep=STANDS_ON if stage.name == "masks" else ())
-    run.log(stage=stage.name, event="start", key=stage.key)
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to hold, and what it is made from.
+
+    Attributes:
+        scope: What the keys are hashes of.
+        stages: The stages to run, in order.
+        keys: The planned key of every stage, those on demand included.
+    """
+
+    scope: Scope
+    stages: tuple[Planned, ...]
+    keys: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the stages to run."""
+        return tuple(one.name for one in self.stages)
+
+    def without(self, names: Sequence[str], keys: Mapping[str, str]) -> Plan:
+        """The plan with some stages left alone, which are to have these keys."""
+        return replace(
+            self, stages=tuple(one for one in self.stages if one.name not in names), keys={**self.keys, **keys}
+        )
+
+
+def make_plan(scope: Scope) -> Plan:
+    """All stages that the settings ask for, with their keys."""
+    on_demand = [stage.name for stage in GRAPH if stage.on_demand]
+    planned = GRAPH.plan(scope, on_demand)
+    keys = {**scope.given, **{one.name: one.key for one in planned}}
+    return Plan(scope, tuple(one for one in planned if not one.stage.on_demand), keys)
+
+
+def scope_of(run: RunFolder, catalog: Catalog, config: Config) -> Scope:
+    """What the plan of a run is made from: its settings, its images, and its review where that is to be used."""
+    if not config.review.use:
+        return Scope(config, catalog)
+    review = ReviewFolder(run.path)
+    kinds = review.kinds()
+    if not kinds:
+        return Scope(config, catalog)
+    settled = sum(kinds.get(image.id) in {"accepted", "painted"} for image in catalog.images if image.present)
+    return Scope(config, catalog, review.digest(), settled)
+
+
+def view_of(run: RunFolder, plan: Plan) -> View:
+    """What the stages of a plan see of a run."""
+    scope = plan.scope
+    device = pick_device(scope.config.runtime.device)
+    return View(run, scope.catalog, scope.config, device, planned=(*plan.keys,), reviewed=bool(scope.reviewed))
+
+
+def to_do(run: RunFolder, plan: Plan) -> Iterator[Planned]:
+    """The stages that are not current; of caches only those that one of these needs."""
+    wanted: set[str] = set()
+    stale = []
+    for one in reversed(plan.stages):
+        current = _current(run, one)
+        if not current or (one.name in wanted and not _current(run, one, whole=True)):
+            stale.append(one)
+            wanted |= set(one.inputs["needs"])
+    yield from reversed(stale)
+
+
+def _current(run: RunFolder, one: Planned, whole: bool = False) -> bool:
+    """Whether a result is there under the planned key; a cache's files may be gone unless it is to be ``whole``."""
+    record = run.state.stages.get(one.name)
+    if one.stage.cache and record is None:
+        return not whole
+    if record is None or record["key"] != one.key:
+        # An old cache is not worth a pass of its own either.
+        return one.stage.cache and not whole
+    missing = not all((run.path / name).exists() for name in record.get("outputs", []))
+    return not missing or (one.stage.cache and not whole)
+
+
+def run_stage(view: View, one: Planned) -> None:
+    """Do a stage's work and record it."""
+    run, stage = view.run, one.stage
+    assert stage.work is not None
+    run.begin(stage.name)
+    run.log(stage=stage.name, event="start", key=one.key)
     began = time.monotonic()
     reset_peak()
-    with freed_memory_kept(context.device):
-        facts = {**stage.work(replace(context, key=stage.key)), "peak_mb": round(peak_megabytes(), 0)}
+    with freed_memory_kept(view.device):
+        facts = stage.work(replace(view, stage=stage.name, key=one.key, declared=one.declared))
     seconds = time.monotonic() - began
-    run.finish(stage.name, stage.key, seconds, list(stage.outputs), **facts)
-    run.log(stage=stage.name, event="finish", key=stage.key, seconds=round(seconds, 2))
+    more = {**facts, "peak_mb": round(peak_megabytes(), 0), "versions": versions()}
+    run.finish(stage.name, one.key, seconds, one.makes, one.inputs, **({"cache": True} if stage.cache else {}), **more)
+    run.log(stage=stage.name, event="finish", key=one.key, seconds=round(seconds, 2))
     say(f"{stage.name}: done in {seconds:.1f} s")
+
+
+def run_plan(view: View, plan: Plan, until: str | None = None) -> Iterator[Planned]:
+    """Run what is not current, one stage at each step of the iteration; says what is skipped.
+
+    Args:
+        view: Of the run, as :func:`view_of` gives it.
+        plan: What the run is to hold.
+        until: Name of the last stage; None: all.
+    """
+    stages = plan.stages
+    if until is not None and until in plan.names:
+        last = plan.names.index(until)
+        stages = stages[: last + 1]
+    wanted = {one.name for one in to_do(view.run, replace(plan, stages=stages))}
+    for one in stages:
+        if one.name in wanted:
+            run_stage(view, one)
+            yield one
+        elif one.name in view.run.state.stages:
+            say(f"{one.name}: up to date, skipped")
+
+
+def make_on_demand(run: RunFolder, catalog: Catalog, config: Config, name: str) -> bool:
+    """Make the result of a stage that no ``fit`` makes, unless it is there.
+
+    Args:
+        run: The run.
+        catalog: Its images.
+        config: Its settings.
+        name: The stage.
+
+    Returns:
+        False where a stage below is not finished: nothing is made then.
+    """
+    given = {below: record["key"] for below, record in run.state.stages.items() if below != name}
+    stage = GRAPH.by_name[name]
+    if any(run.stage_state(need) != FINISHED for need in stage.needs):
+        return False
+    plan = make_plan(replace(scope_of(run, catalog, config), given=given))
+    one = next(one for one in GRAPH.plan(plan.scope, [name]) if one.name == name)
+    if run.state.plan:
+        run.state.plan[name] = one.key
+    if not run.is_current(name, one.key):
+        run_stage(view_of(run, plan), one)
     return True
 
 
-def invalidate(run: RunFolder, stages: Sequence[Stage]) -> None:
-    """Forget the first stage that is out of date and all after it, before anything else is written.
-
-    Otherwise an interrupted redo would leave old results beside new labels.
-    """
-    for name, kept in _stale(run, stages):
-        run.begin(name, keep=kept)
-
-
-def forgotten(run: RunFolder, stages: Sequence[Stage]) -> list[str]:
-    """Names of the recorded stages that :func:`invalidate` would forget."""
-    gone = [name for first, kept in _stale(run, stages) for name in run.forgotten_with(first) if name not in kept]
-    return list(dict.fromkeys(gone))
-
-
-def _stale(run: RunFolder, stages: Sequence[Stage]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The stages to begin again, and with each the later ones that stay.
-
-    Where the masks are the first, what stands on masks of the very key that they are to have again stays.
-    """
-    stale = [stage.name for stage in stages if not run.is_current(stage.name, stage.key)]
-    first = next((name for name in stale if name not in INDEPENDENT_STAGES), None)
-    if first is not None:
-        same = [stage.name for stage in stages if run.state.stages.get(stage.name, {}).get("key") == stage.key]
-        yield first, tuple(name for name in same if name in STANDS_ON) if first == "masks" else ()
-    yield from ((name, ()) for name in stale if name in INDEPENDENT_STAGES)
+@cache
+def versions() -> dict[str, str]:
+    """The packages that results depend on."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {"recamlabel": __version__, "python": platform.python_version(), **packages}

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from recamlabel import __version__
 from recamlabel.config import Config, config_from_tree
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
-from recamlabel.errors import ConfigError, RecamlabelError
+from recamlabel.errors import ConfigError, RecamlabelError, StoreError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.masks.pngs import mend_pngs
-from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
 from recamlabel.models.weights import check_reachable, weights_identity
 from recamlabel.refine import resolve_method, walks
-from recamlabel.run.engine import forgotten, invalidate, run_stage
+from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, versions, view_of
 from recamlabel.run.intake import Intake, refuse_place, take_in
-from recamlabel.run.plan import Stage, masks_stage, plan
 from recamlabel.run.redo import Redo, what_is_redone
-from recamlabel.run.rounds import (
-    first_records,
-    install,
-    kept_round,
-    open_round,
-    restore_first,
-    rounds_current,
-    run_rounds,
-    without_kept,
-)
-from recamlabel.stages import StageContext
-from recamlabel.storage.run_folder import INDEPENDENT_STAGES, RUN_FILE, STANDS_ON, RunFolder, RunState
+from recamlabel.run.rounds import install, kept_keys, kept_round, open_round, restore_first, run_rounds
+from recamlabel.stages import GRAPH, REPEATED
+from recamlabel.stages.graph import Scope
+from recamlabel.storage.run_folder import FINISHED, FREED, RUN_FILE, RunFolder, RunState
 
 
 def _nothing(run: RunFolder) -> None: ...
@@ -80,17 +67,15 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
     run = RunFolder.create(out)
     with run.lock():
         mend_pngs(run)
-        work = _plan_work(run, intake, config)
-        for line in (lines := _redo(run, work, intake, config, source).lines()):
+        plan = plan_run(run, intake, config)
+        for line in (lines := what_is_redone(run, plan, intake.catalog, _origin(source)).lines()):
             say(line)
         if lines and not hooks.agree():
             raise RecamlabelError(f"{out}: nothing was changed; `recamlabel fit {out}` keeps the run's own settings")
-        if not work.kept:
+        if not _shows_a_later_round(run, plan):
             restore_first(run)
-        invalidate(run, work.stages)
-        _record(run, intake, config, source)
-        context = StageContext(run, intake.catalog, config, pick_device(config.runtime.device))
-        _run_all(context, work, until, hooks)
+        _record(run, intake, plan, source)
+        _run_all(run, plan, until, hooks)
     return run
 
 
@@ -99,7 +84,7 @@ def preview(source: Path, out: Path, config: Config) -> Redo:
     config = check_settings(config)
     intake = _take_in(source, out, config)
     run = RunFolder.open(out) if (out / RUN_FILE).exists() else RunFolder(out, RunState())
-    return _redo(run, _plan_work(run, intake, config), intake, config, source)
+    return what_is_redone(run, plan_run(run, intake, config), intake.catalog, _origin(source))
 
 
 def _take_in(source: Path, out: Path, config: Config) -> Intake:
@@ -110,42 +95,28 @@ def _take_in(source: Path, out: Path, config: Config) -> Intake:
     return intake
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Round 1's whole plan, the part of it that is the run's to do, and whether a later round is kept."""
-
-    everything: Sequence[Stage]
-    stages: Sequence[Stage]
-    kept: bool
-    reviewed: str
+def plan_run(run: RunFolder, intake: Intake, config: Config) -> Plan:
+    """What a run is to hold with these settings; where all rounds are done, the kept one's results."""
+    plan = make_plan(replace(scope_of(run, intake.catalog, config), given={"dataset": intake.key}))
+    kept = kept_keys(run, plan)
+    return plan if kept is None else plan.without(REPEATED, kept)
 
 
-def _plan_work(run: RunFolder, intake: Intake, config: Config) -> _Work:
-    reviewed = ReviewFolder(run.path).digest() if config.review.use else ""
-    everything = plan(intake.catalog, config, reviewed)
-    # Where a later round was kept, the run holds that round's files: those stages are not the plan's.
-    shared = without_kept(everything)
-    kept = rounds_current(run, config, everything) and set(forgotten(run, shared)) <= set(INDEPENDENT_STAGES)
-    return _Work(everything, shared if kept else everything, kept, reviewed)
+def _shows_a_later_round(run: RunFolder, plan: Plan) -> bool:
+    """Whether the run holds a kept round's results, and is to hold them."""
+    return "quality" not in plan.names
 
 
-def _redo(run: RunFolder, work: _Work, intake: Intake, config: Config, source: Path) -> Redo:
-    stages = run.state.stages if work.kept else first_records(run)
-    found = RunFolder(run.path, replace(run.state, stages=dict(stages)))
-    return what_is_redone(found, work.stages, intake.catalog, config, _origin(source))
-
-
-def _run_all(context: StageContext, work: _Work, until: str | None, hooks: Hooks) -> None:
-    for stage in work.stages:
-        ran = run_stage(context, stage)
-        if ran and stage.name == "masks" and context.config.segmenter.enabled:
-            _tell(hooks.masks_made, context.run)
-        if stage.name == until:
-            return
-    if work.kept:
-        say(f"rounds: up to date, round {kept_round(context.run)} is kept")
-    elif context.config.rounds > 1:
-        run_rounds(context, work.everything, work.reviewed)
+def _run_all(run: RunFolder, plan: Plan, until: str | None, hooks: Hooks) -> None:
+    for done in run_plan(view_of(run, plan), plan, until):
+        if done.name == "masks" and plan.scope.config.segmenter.enabled:
+            _tell(hooks.masks_made, run)
+    if until in plan.names:
+        return
+    if _shows_a_later_round(run, plan):
+        say(f"rounds: up to date, round {kept_round(run)} is kept")
+    elif plan.scope.config.rounds > 1:
+        run_rounds(run, plan)
 
 
 def _tell(masks_made: Callable[[RunFolder], None], run: RunFolder) -> None:
@@ -203,14 +174,15 @@ def _check_segmenter(config: Config) -> None:
         )
 
 
-def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> None:
-    """Write down what this run is made from."""
+def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
+    """Write down what this run is made from; from here on other results are outdated."""
     catalog = intake.catalog
+    run.state.plan = dict(plan.keys)
     if not run.is_current("dataset", intake.key):
         save_catalog(run.path / CATALOG_FILE, catalog)
         facts = {"images": len(catalog.images), "left_out": list(intake.left_out)}
         run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], **facts)
-    run.state.config = config.model_dump()
+    run.state.config = plan.scope.config.model_dump(mode="json")
     run.state.dataset = {
         "source": _origin(source),
         "adapter": catalog.dataset.adapter,
@@ -218,12 +190,7 @@ def _record(run: RunFolder, intake: Intake, config: Config, source: Path) -> Non
         "images": len(catalog.images),
         "classes": list(catalog.dataset.classes.names),
     }
-    packages = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn")
-    run.state.versions = {
-        "recamlabel": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
+    run.state.versions = versions()
     run.save()
 
 
@@ -248,36 +215,48 @@ def render(
     run = RunFolder.open(path)
     with run.lock():
         mend_pngs(run)
-        kept = kept_round(run)
-        if kept > 1:
-            # Rendered there, where the maps are that its masks were made from.
-            key = run.key_of("rounds")
-            render(open_round(run, kept).path, threshold, ignore, known)
-            # The key is that of the settings: with others it is not the plan's, back at these it is again.
-            install(run, kept, key)
-        else:
-            _render(run, threshold, ignore, known)
+        _render(run, threshold, ignore, known)
     return run
 
 
 def _render(
     run: RunFolder, threshold: float | str | None, ignore: float | str | None, known: Mapping[str, Any] | None
 ) -> None:
-    """As :func:`render`, of the very files that lie in ``run``; the lock is held."""
-    refine, calibration = run.key_of("refine"), run.key_of("calibration")
+    """As :func:`render`; the lock is held."""
     chosen = {name: value for name, value in (("threshold", threshold), ("ignore", ignore)) if value is not None}
     tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), **chosen}}
     config = config_from_tree(tree, origin=str(run.path / "run.toml"))
     catalog = load_catalog(run.path / CATALOG_FILE)
-    reviewed = ReviewFolder(run.path).digest() if config.review.use else ""
-    stage = masks_stage(config, refine, calibration, reviewed)
-    if not run.is_current(stage.name, stage.key):
-        run.begin(stage.name, keep=STANDS_ON)
-    run.state.config = config.model_dump()
+    scope = scope_of(run, catalog, config)
+    kept = kept_round(run)
+    if kept == 1:
+        _render_here(run, scope, known)
+        return
+    # Rendered there, where the maps are that its masks were made from.
+    key, own = run.key_of("rounds", outdated=True), open_round(run, kept)
+    with own.lock():
+        _render_here(own, scope, known)
+    # The key is that of the settings: with others it is not the plan's, back at these it is again.
+    install(run, kept, key)
+
+
+def _render_here(run: RunFolder, scope: Scope, known: Mapping[str, Any] | None) -> None:
+    """The masks of the very files that lie in ``run``."""
+    for name in ("refine", "calibration"):
+        run.key_of(name)
+        if (state := run.stage_state(name)) not in (FINISHED, FREED):
+            raise StoreError(f"{run.path}: stage '{name}' is {state}; run `recamlabel fit` again, it continues")
+    below = GRAPH.below("masks")
+    given = {name: record["key"] for name, record in run.state.stages.items() if name not in below}
+    plan = make_plan(replace(scope, given=given))
+    run.state.plan = {**run.state.plan, **{name: key for name, key in plan.keys.items() if name in below}}
+    run.state.config = scope.config.model_dump(mode="json")
     run.save()
-    run_stage(StageContext(run, catalog, config, pick_device("cpu")), stage)
+    view = replace(view_of(run, plan), device=pick_device("cpu"))
+    for _ in run_plan(view, replace(plan, stages=tuple(one for one in plan.stages if one.name == "masks"))):
+        pass
     if known:
         run.state.stages["masks"]["threshold_origin"] = known["origin"]
         run.save()
-        section = {**run.metrics().get("threshold", {}), "used_origin": known["origin"], "known": dict(known)}
-        run.update_metrics("threshold", section)
+        section = {**run.section("threshold"), "used_origin": known["origin"], "known": dict(known)}
+        run.update_metrics("threshold", section, stage="masks")

@@ -15,7 +15,8 @@ from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_
 from recamlabel.data.learnable import picture_reasons, picture_warnings, training_warnings, untellable_reasons
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.errors import DatasetError
-from recamlabel.storage.run_folder import RunFolder, stage_key
+from recamlabel.stages.graph import result_key
+from recamlabel.storage.run_folder import RunFolder
 
 SHOWN = 10
 
@@ -128,4 +129,5 @@ def _signature(dataset: Dataset, config: Config) -> str:
             state = []
         rows.append([image.id, str(image.path), state, sorted(image.present), sorted(image.absent), image.split])
     problems = [str(problem) for problem in dataset.problems]
-    return stage_key("dataset", 1, [dataset.classes.names, rows, problems, config.data.on_bad_image])
+    inputs = {"classes": dataset.classes.names, "images": rows, "problems": problems, "bad": config.data.on_bad_image}
+    return result_key("dataset", inputs)

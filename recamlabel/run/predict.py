@@ -14,8 +14,8 @@ from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.segment.export import Format, export_model
 from recamlabel.segment.folder import find_images, predict_folder, refuse_target, sized
 from recamlabel.segment.masks import smoothing
-from recamlabel.stages.base import StageContext
-from recamlabel.stages.segment import load_predictor
+from recamlabel.stages.networks import PREDICTOR, load_predictor
+from recamlabel.stages.view import View
 from recamlabel.storage.outdated import say_if_outdated
 from recamlabel.storage.run_folder import RunFolder
 
@@ -46,13 +46,13 @@ def predict(
         RecamlabelError: Anything that is the user's to mend; nothing is written then.
     """
     refuse_target(out, source)
-    context, key = _open(run, device)
-    asked = context.config.segmenter.predict
+    view, key = _open(run, device)
+    asked = view.settings.segmenter.predict
     if crf is not None:
         asked = asked.model_copy(update={"smooth": "crf" if crf else "none"})
     kernels = smoothing(asked)
     images = find_images(source)
-    classes = context.catalog.dataset.classes
+    classes = view.catalog.dataset.classes
     root = source if source.is_dir() else source.parent
     dataset = Dataset(root, "predict", classes, images)
     attributes: dict[str, Any] = {
@@ -61,7 +61,7 @@ def predict(
         "model_keys": {"segmenter": key},
         "ignore_id": classes.ignore_id,
     }
-    catalog, predictor = Catalog(dataset, sized(images), {}), load_predictor(context)
+    catalog, predictor = Catalog(dataset, sized(images), {}), load_predictor(view)
     with track("predict", len(images)) as advance:
         predict_folder(
             catalog,
@@ -72,21 +72,22 @@ def predict(
             advance,
             crf=kernels,
             keep_probabilities=keep_probabilities,
-            background=context.config.data.background,
+            background=view.settings.data.background,
         )
     return len(images)
 
 
 def export_segmenter(run: Path, path: Path, kind: Format, size: tuple[int, int]) -> float:
     """Write the segmenter of a run as ONNX or TorchScript; returns the largest difference from PyTorch."""
-    context, key = _open(run, "cpu")
-    facts = {"classes": ["background", *context.catalog.dataset.classes.names], "segmenter": key}
-    return export_model(load_predictor(context).net, path, kind, size, facts)
+    view, key = _open(run, "cpu")
+    facts = {"classes": ["background", *view.catalog.dataset.classes.names], "segmenter": key}
+    return export_model(load_predictor(view).net, path, kind, size, facts)
 
 
-def _open(run: Path, device: str) -> tuple[StageContext, str]:
+def _open(run: Path, device: str) -> tuple[View, str]:
     folder = RunFolder.open(run)
-    key = folder.key_of("segmenter")
+    key = folder.key_of("segmenter", outdated=True)
     say_if_outdated(folder, "segmenter")
     config = config_from_tree(folder.state.config, origin=str(run / "run.toml"))
-    return StageContext(folder, load_catalog(run / CATALOG_FILE), config, pick_device(device)), key
+    view = View(folder, load_catalog(run / CATALOG_FILE), config, pick_device(device), "segmenter", key, PREDICTOR)
+    return view, key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,14 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel.config import Config, config_from_tree
+from recamlabel.core.progress import duration
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError, StoreError
-from recamlabel.run.engine import forgotten
-from recamlabel.run.plan import Stage
-from recamlabel.storage.outdated import why_outdated
+from recamlabel.run.engine import Plan, to_do
+from recamlabel.stages.graph import Planned, flatten
+from recamlabel.storage.outdated import changes, why_outdated
 from recamlabel.storage.run_folder import RunFolder
 
 SHOWN = 20
+# What a fact that differs means, by its name.
+FACTS = {
+    "weights": "the file or package with the backbone's weights has other content",
+    "encoder_weights": "the file or package with the encoder's weights has other content",
+    "file": "the file of maps.file has other content",
+    "crf": "the dense CRF was installed or removed",
+    "reviewed": "the reviewed masks are other ones",
+    "previous": "the round before is another one",
+}
 
 
 @dataclass(frozen=True)
@@ -67,42 +76,25 @@ class Redo:
         return lines
 
 
-def duration(seconds: float) -> str:
-    """A length of time, in words.
-
-    Example:
-        >>> duration(3.2), duration(125), duration(7500)
-        ('3 s', '2 min', '2 h 5 min')
-    """
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def what_is_redone(
-    run: RunFolder, stages: Sequence[Stage], catalog: Catalog, config: Config, origin: Path | str
-) -> Redo:
+def what_is_redone(run: RunFolder, plan: Plan, catalog: Catalog, origin: Path | str) -> Redo:
     """Compare a plan with what an earlier run holds.
 
     Args:
-        run: The run as the plan finds it.
-        stages: The plan.
+        run: The run.
+        plan: What it is to hold.
         catalog: Images and labels as they are now.
-        config: All settings.
         origin: Where the labels are read from.
     """
-    gone = set(forgotten(run, stages))
+    stale = [one.name for one in to_do(run, plan)]
     records = run.state.stages
-    stays = [stage.name for stage in stages if stage.name in records and stage.name not in gone]
-    redone = [stage.name for stage in stages if stage.name in gone]
+    redone = [name for name in stale if name in records]
     return Redo(
         run.path,
-        tuple(setting_changes(run.state.config, config)) if run.state.config else (),
-        tuple(_reasons(run, catalog, str(origin), redone)),
+        tuple(setting_changes(run.state.config, plan.scope.config)) if run.state.config else (),
+        tuple(_reasons(run, plan, catalog, str(origin), redone)),
         tuple((name, float(records[name].get("seconds", 0.0))) for name in redone),
-        tuple(stage.name for stage in stages if stage.name not in stays),
-        tuple(stays),
+        tuple(stale),
+        tuple(name for name in plan.names if name not in stale and name in records),
     )
 
 
@@ -110,41 +102,42 @@ def setting_changes(before: Mapping[str, Any], after: Config) -> Iterator[str]:
     """Settings that differ, old and new; those of ``runtime`` change no result and are left out.
 
     Example:
-        >>> list(setting_changes(Config().model_dump(), Config(seed=3)))
+        >>> list(setting_changes(Config().model_dump(mode="json"), Config(seed=3)))
         ['seed 0 -> 3']
     """
     # Settings that an earlier version did not have are at their defaults.
     with suppress(ConfigError):
-        before = config_from_tree(before).model_dump()
-    old, new = dict(_flat(before)), dict(_flat(after.model_dump()))
-    for key in [*new, *(key for key in old if key not in new)]:
-        if old.get(key) != new.get(key) and not key.startswith("runtime."):
-            yield f"{key} {_short(old.get(key))} -> {_short(new.get(key))}"
+        before = config_from_tree(before).model_dump(mode="json")
+    for line in changes(dict(flatten(before)), dict(flatten(after.model_dump(mode="json")))):
+        if not line.startswith("runtime."):
+            yield line
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            # TOML knows no tuple.
-            yield f"{prefix}{key}", json.loads(json.dumps(value, default=str))
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _reasons(run: RunFolder, catalog: Catalog, origin: str, redone: Sequence[str]) -> Iterator[str]:
+def _reasons(run: RunFolder, plan: Plan, catalog: Catalog, origin: str, redone: Sequence[str]) -> Iterator[str]:
     dataset = run.state.dataset
     if dataset.get("source", origin) != origin:
         yield f"labels are read from {origin}, before from {dataset['source']}"
     if dataset.get("fingerprint", "") not in ("", catalog.fingerprint()):
         yield from _data_changes(run, catalog)
+    if redone and not run.state.plan:
+        yield "made by an earlier version of recamlabel, whose results are read and exported, but not built on"
+    for one in plan.stages:
+        made = run.state.inputs.get(run.state.stages.get(one.name, {}).get("key", ""))
+        if one.name in redone and made is not None:
+            yield from _other_facts(one, made)
     since = next((why for why in (why_outdated(run, name) for name in redone) if why), "")
     if since and "masks" not in redone:
         yield f"the masks were rendered again since the segmenter was trained ({since})"
+
+
+def _other_facts(one: Planned, made: Mapping[str, Any]) -> Iterator[str]:
+    """What differs that is no setting, and not the images or labels, which have a line of their own."""
+    before, now = made.get("facts", {}), one.inputs["facts"]
+    for name in (name for name in {**before, **now} if name not in ("images", "training", "pixels")):
+        if before.get(name) != now.get(name):
+            yield f"{one.name}: {FACTS.get(name, name)}"
+    if made.get("version") != one.inputs["version"]:
+        yield f"{one.name}: works differently since the version of recamlabel that the run was made with"
 
 
 def _data_changes(run: RunFolder, now: Catalog) -> Iterator[str]:

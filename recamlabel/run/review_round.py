@@ -94,8 +94,7 @@ def fit_with_review(
     with run.lock():
         count = {kind: list(kinds.values()).count(kind) for kind in sorted(set(kinds.values()))}
         facts = {"before": mask_facts(before), "after": mask_facts(run), "changed": _changed(before, run)}
-        made = {"digest": digest, "quality_key": run.key_of("quality")}
-        run.update_metrics(SECTION, {"reviewed": count, **made, **facts})
+        run.update_metrics(SECTION, {"reviewed": count, "digest": digest, **facts}, stage="quality")
     return run
 
 

@@ -11,37 +11,31 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recamlabel.config import Config
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE
 from recamlabel.masks.calibrate import LevelEvidence
 from recamlabel.masks.pngs import RECORD_FILE as PNG_RECORD
 from recamlabel.masks.reviewed import MASKS_FILE
-from recamlabel.run.engine import invalidate, run_stage
-from recamlabel.run.plan import Stage, mask_stages
-from recamlabel.stages import StageContext
-from recamlabel.stages.base import CLASSIFIER_WEIGHTS, FUSED_FILE, MAPS_FILE
+from recamlabel.run.engine import Plan, make_plan, run_plan, view_of
+from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
-from recamlabel.stages.relabel import run_relabel
-from recamlabel.stages.segment import SEGMENTER_WEIGHTS
+from recamlabel.stages.edges import EDGES_FILE
+from recamlabel.stages.networks import CLASSIFIER_WEIGHTS
+from recamlabel.stages.view import FUSED_FILE, MAPS_FILE
 from recamlabel.storage.atomic import swap_folder
-from recamlabel.storage.run_folder import RunFolder, RunState, stage_key
+from recamlabel.storage.run_folder import FINISHED, RunFolder, RunState
 
 ROUNDS_FOLDER = "rounds"
 SECTION = "rounds"
-# What differs from round to round, and the stages that make it.
-FILES = ("scores.h5", LEVELS_FILE, "masks.h5", "masks", PNG_RECORD, SEGMENTER_WEIGHTS, "segmenter.h5", "quality.json")
-STAGES = ("refine", "calibration", "masks", "segmenter", "segmentation", "quality")
 MAPS = (MAPS_FILE, FUSED_FILE)
-SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, "edges.h5", MASKS_FILE)
+SHARED = (CATALOG_FILE, CLASSIFIER_WEIGHTS, EDGES_FILE, MASKS_FILE)
 
 
 def kept_round(run: RunFolder) -> int:
@@ -49,49 +43,53 @@ def kept_round(run: RunFolder) -> int:
     return int(run.state.stages.get("rounds", {}).get("kept", 1))
 
 
-def rounds_current(run: RunFolder, config: Config, stages: Sequence[Stage]) -> bool:
-    """Whether all rounds of these settings are done, and the kept one is in place."""
-    return config.rounds > 1 and run.is_current("rounds", _key(config, stages))
+def kept_keys(run: RunFolder, plan: Plan) -> dict[str, str] | None:
+    """The keys of the kept round's results where all rounds of a plan are done; None where they are not."""
+    record = run.state.stages.get("rounds")
+    if plan.scope.config.rounds < 2 or record is None or record["key"] != plan.keys["rounds"]:
+        return None
+    folder = run.path / ROUNDS_FOLDER / str(record["kept"])
+    if not all((run.path / name).exists() for name in record["outputs"]) or not folder.is_dir():
+        return None
+    own = RunFolder.open(folder)
+    if any(own.stage_state(name) != FINISHED for name in REPEATED if name in plan.names):
+        return None
+    return {name: own.key_of(name) for name in ("relabel", *REPEATED) if name in own.state.stages}
 
 
-def without_kept(stages: Sequence[Stage]) -> list[Stage]:
-    """The stages whose outputs every round shares."""
-    return [stage for stage in stages if stage.name not in STAGES]
-
-
-def _key(config: Config, stages: Sequence[Stage]) -> str:
-    """Key of the stage ``rounds``: the last stages of round 1, how many rounds, how they are fused."""
-    own = {stage.name: stage.key for stage in stages if stage.name in STAGES}
-    return stage_key("rounds", 1, [config.rounds, config.segmenter.relabel_weight], own)
-
-
-def run_rounds(context: StageContext, stages: Sequence[Stage], reviewed: str = "") -> None:
+def run_rounds(run: RunFolder, plan: Plan) -> None:
     """Run rounds 2 to ``config.rounds``, then keep the best.
 
     Args:
-        context: Of the run, which holds round 1, all its stages finished and the lock held.
-        stages: Its plan.
-        reviewed: Digest of the reviewed masks, where they are to be used.
+        run: Holds round 1, all its stages finished, and the lock.
+        plan: Round 1's.
     """
-    first = {stage.name: stage.key for stage in stages}
-    previous, facts = context, [_facts(context.run, 1)]
-    for number in range(2, context.config.rounds + 1):
+    previous, facts = run, [_facts(run, 1)]
+    for number in range(2, plan.scope.config.rounds + 1):
         say(f"round {number}")
-        own = replace(context, run=open_round(context.run, number))
-        with own.run.lock():
-            own.run.state = replace(context.run.state, stages=own.run.state.stages)
-            planned = _round_stages(own, context.run.path, previous, first, reviewed)
-            invalidate(own.run, planned)
-            for stage in planned:
-                run_stage(own, stage)
-        facts.append(_facts(own.run, number))
+        own = open_round(run, number)
+        with own.lock():
+            later = _plan_round(plan, number, previous)
+            own.state = replace(run.state, stages=own.state.stages, inputs=own.state.inputs, plan=dict(later.keys))
+            own.save()
+            view = replace(view_of(own, later), first=run, previous=previous)
+            for _ in run_plan(view, later):
+                pass
+        facts.append(_facts(own, number))
         previous = own
     best = max(facts, key=lambda row: (row["criterion"], row["quality"], -row["round"]))
-    snapshot(context.run, open_round(context.run, 1))
-    install(context.run, best["round"], key=_key(context.config, stages))
-    context.run.update_metrics(SECTION, {"kept": best["round"], "rounds": facts})
+    snapshot(run, open_round(run, 1))
+    install(run, best["round"], key=plan.keys["rounds"])
+    run.update_metrics(SECTION, {"kept": best["round"], "rounds": facts}, stage="rounds")
     values = ", ".join(f"round {row['round']}: {row['criterion']:.4f}" for row in facts)
     say(f"rounds: round {best['round']} is kept by the criterion of the background level ({values})")
+
+
+def _plan_round(plan: Plan, number: int, previous: RunFolder) -> Plan:
+    """The plan of a later round: what stands on its maps; the rest is round 1's."""
+    shared = {name: key for name, key in plan.keys.items() if name not in GRAPH.below("relabel")}
+    before = previous.key_of("segmentation")
+    return make_plan(replace(plan.scope, round=number, previous=before, given=shared))
 
 
 def open_round(run: RunFolder, number: int) -> RunFolder:
@@ -110,23 +108,6 @@ def open_part(run: RunFolder, folder: Path) -> RunFolder:
     joined = run.state.config.get("probe", {}).get("enabled", False)
     _link_all(run.path, folder, (*SHARED, MAPS_FILE) if joined else SHARED)
     return own
-
-
-def _round_stages(
-    own: StageContext, run: Path, previous: StageContext, first: dict[str, str], reviewed: str
-) -> list[Stage]:
-    """The stages of a later round; ``first`` has the keys of round 1's."""
-    config, catalog = own.config, own.catalog
-    below = {"maps": first.get("probe", first["maps"]), "segmentation": previous.run.key_of("segmentation")}
-    relabel = stage_key("relabel", 1, [config.segmenter.relabel_weight, config.refine.source], below)
-    training = catalog.fingerprint(catalog.training_images(config.data.train_splits))
-    inputs = {"classifier": first["classifier"], "images": training}
-    inputs |= {name: key for name, key in first.items() if name == "edges"}
-    work = partial(run_relabel, first=run / own.maps_file, previous=previous)
-    return [
-        Stage("relabel", relabel, (own.maps_file,), work),
-        *mask_stages(config, relabel, inputs, catalog.fingerprint(), reviewed),
-    ]
 
 
 def _facts(run: RunFolder, number: int) -> dict[str, Any]:
@@ -149,7 +130,8 @@ def mask_facts(run: RunFolder) -> dict[str, Any]:
 
 def snapshot(run: RunFolder, own: RunFolder) -> None:
     """Keep a run's masks and what they came from in a folder of their own, a run that every command can open."""
-    _link_all(run.path, own.path, (*FILES, *MAPS, "metrics.json"))
+    results = [file for name in REPEATED for file in run.state.stages.get(name, {}).get("outputs", ())]
+    _link_all(run.path, own.path, (*results, PNG_RECORD, *MAPS, "metrics.json"))
     if (run.path / "log.jsonl").exists():
         shutil.copyfile(run.path / "log.jsonl", own.path / "log.jsonl")  # appended to in place: no link
     own.state = replace(run.state, stages={name: fact for name, fact in run.state.stages.items() if name != "rounds"})
@@ -161,39 +143,38 @@ def install(run: RunFolder, number: int, key: str) -> None:
     # Until all is in place the record has no valid key: a killed process leaves a run that is restored.
     run.finish("rounds", "unfinished", 0.0, [], kept=number)
     own = open_round(run, number)
-    _link_all(own.path, run.path, FILES)
-    run.state.stages |= {name: own.state.stages[name] for name in STAGES if name in own.state.stages}
-    known = own.metrics().get("threshold")
-    if known:
-        run.update_metrics("threshold", known)
+    files = _take_results(run, own)
+    run.state.plan |= {"rounds": key}
     run.state.config = {**run.state.config, "masks": own.state.config.get("masks", {})}
-    outputs = [name for name in FILES if name != PNG_RECORD]  # runs of an earlier version have no such record
-    run.finish("rounds", key, 0.0, [*outputs, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
-
-
-def first_records(run: RunFolder) -> dict[str, dict[str, Any]]:
-    """The stages that a run has finished once round 1 is back in its place (:func:`restore_first`)."""
-    records = {name: record for name, record in run.state.stages.items() if name != "rounds"}
-    if kept_round(run) == 1:
-        return records
-    folder = run.path / ROUNDS_FOLDER / "1"
-    first = RunFolder.open(folder).state.stages if folder.is_dir() else {}
-    shared = {name: record for name, record in records.items() if name not in STAGES}
-    return shared | {name: first[name] for name in STAGES if name in first}
+    run.finish("rounds", key, 0.0, [*files, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
 
 
 def restore_first(run: RunFolder) -> None:
     """Put round 1 back where another was kept, and forget the choice."""
     if "rounds" not in run.state.stages:
         return
-    if kept_round(run) > 1:
-        first = open_round(run, 1)
-        _link_all(first.path, run.path, FILES)
-        known = first.metrics().get("threshold")
-        if known:
-            run.update_metrics("threshold", known)
-    run.state.stages = first_records(run)
+    folder = run.path / ROUNDS_FOLDER / "1"
+    if kept_round(run) > 1 and folder.is_dir():
+        _take_results(run, RunFolder.open(folder))
+    del run.state.stages["rounds"]
     run.save()
+
+
+def _take_results(run: RunFolder, own: RunFolder) -> list[str]:
+    """The results of a round, with their records, keys and metrics, in the run's place; returns their files."""
+    records = {name: own.state.stages[name] for name in REPEATED if name in own.state.stages}
+    files = [file for record in records.values() for file in record["outputs"]]
+    _link_all(own.path, run.path, [*files, PNG_RECORD])
+    run.state.stages |= records
+    run.state.inputs |= own.state.inputs
+    # The maps of a later round stay in its own folder, but its results say that they stand on them.
+    keys = {name: own.state.stages[name]["key"] for name in ("relabel", *records) if name in own.state.stages}
+    run.state.plan |= {name: own.state.plan.get(name, key) for name, key in keys.items()}
+    for name in records:
+        for section in GRAPH.by_name[name].sections:
+            if section in own.metrics():
+                run.update_metrics(section, own.section(section), stage=name)
+    return files
 
 
 def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:

@@ -1,33 +1,66 @@
-"""The work of each stage: read the inputs from the run folder, call the library, write the outputs."""
+"""The stages of a run, one file each; the order here is the order in which they are done."""
 
 from __future__ import annotations
 
-from recamlabel.stages.affinity import run_affinity, run_edges
-from recamlabel.stages.base import StageContext
-from recamlabel.stages.calibration import run_calibration
-from recamlabel.stages.classify import run_classifier, run_recam
-from recamlabel.stages.fine import run_fine
-from recamlabel.stages.gate import run_gate
-from recamlabel.stages.maps import run_cams, run_maps
-from recamlabel.stages.masks import run_masks, run_quality, run_refine
-from recamlabel.stages.probe import run_probe
-from recamlabel.stages.segment import run_segmentation, run_segmenter
+from recamlabel.stages import (
+    affinity,
+    calibration,
+    cams,
+    classifier,
+    confidence,
+    edges,
+    features,
+    fine,
+    gate,
+    maps,
+    masks,
+    probe,
+    quality,
+    recam,
+    refine,
+    relabel,
+    seeds,
+    segmentation,
+    segmenter,
+)
+from recamlabel.stages.graph import Graph, Stage
 
-__all__ = [
-    "StageContext",
-    "run_affinity",
-    "run_calibration",
-    "run_cams",
-    "run_classifier",
-    "run_edges",
-    "run_fine",
-    "run_gate",
-    "run_maps",
-    "run_masks",
-    "run_probe",
-    "run_quality",
-    "run_recam",
-    "run_refine",
-    "run_segmentation",
-    "run_segmenter",
-]
+DATASET = Stage("dataset", 1, None, "labels, sizes and hashes of the images", makes=("dataset.json",), on_demand=True)
+ROUNDS = Stage(
+    "rounds",
+    2,
+    None,
+    "which round is kept",
+    needs=("refine", "calibration", "masks", "segmenter", "segmentation", "quality"),
+    reads=("rounds", "segmenter.relabel_weight"),
+    sections=("rounds",),
+    wanted=lambda scope: scope.config.rounds > 1,
+    on_demand=True,
+)
+GRAPH = Graph(
+    (
+        DATASET,
+        features.STAGE,
+        gate.STAGE,
+        classifier.STAGE,
+        cams.STAGE,
+        recam.STAGE,
+        maps.STAGE,
+        fine.STAGE,
+        probe.STAGE,
+        seeds.STAGE,
+        affinity.STAGE,
+        edges.STAGE,
+        relabel.STAGE,
+        refine.STAGE,
+        calibration.STAGE,
+        masks.STAGE,
+        segmenter.STAGE,
+        segmentation.STAGE,
+        quality.STAGE,
+        ROUNDS,
+        confidence.STAGE,
+    )
+)
+# What every round does anew: all that stands on the maps that it makes.
+REPEATED = tuple(name for name in GRAPH.below("relabel") if name not in ("relabel", "rounds"))

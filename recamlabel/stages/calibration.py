@@ -19,7 +19,10 @@ from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone,
 from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import needs_crf
-from recamlabel.stages.base import StageContext, load_classifier
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.networks import BACKBONE, load_classifier
+from recamlabel.stages.refine import SCORES_FILE
+from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
 
@@ -30,26 +33,27 @@ SEPARATION_IMAGES = 2000
 KEPT_IMAGES = 64
 
 
-def run_calibration(context: StageContext) -> Mapping[str, Any]:
+def run_calibration(view: View) -> Mapping[str, Any]:
     """Separation and kept confidence of the refined masks at every candidate level."""
-    config, path = context.config, context.run.path
-    levels = candidate_levels(config.refine.levels, needs_crf(config.refine.method))
-    labelled = [image for image in context.catalog.images if image.present] if config.data.background else []
-    net = load_classifier(context)
-    to_device(net, context.device).eval()
+    config, path = view.config, view.run.path
+    stepped = needs_crf(config.refine.method)
+    levels = candidate_levels(config.refine.levels if stepped else [], stepped)
+    labelled = [image for image in view.catalog.images if image.present] if config.data.background else []
+    net = load_classifier(view)
+    to_device(net, view.device).eval()
     asked = {image.id for image in spread(labelled, KEPT_IMAGES)}
     apart, kept = [], []
     chosen = spread(labelled, SEPARATION_IMAGES)
-    with open_store(path / "scores.h5") as scores, track("calibration", len(chosen)) as advance:
+    with open_store(path / SCORES_FILE) as scores, track("calibration", len(chosen)) as advance:
         for image in chosen:
             stored = scores[f"scores/{image.id}"]
             pixels, soft = read_image(image.path), from_uint8(stored[()])
             if image.id in asked:
-                kept.append(_kept(context, net, pixels, soft, class_ids(stored), levels))
+                kept.append(_kept(view, net, pixels, soft, class_ids(stored), levels))
             apart.append(separation(appearance(resize(pixels, *soft.shape[1:])), soft, levels))
             advance()
     rows = [np.reshape(part, (-1, len(levels))) for part in (apart, kept)]
-    LevelEvidence(np.array(levels), *rows).save(path / LEVELS_FILE, {"stage_key": context.key})
+    LevelEvidence(np.array(levels), *rows).save(path / LEVELS_FILE, {"stage_key": view.key})
     return {"asked": len(kept)}
 
 
@@ -67,7 +71,7 @@ def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
 
 @torch.no_grad()
 def _kept(
-    context: StageContext,
+    view: View,
     net: ClassifierNet,
     pixels: NDArray[np.uint8],
     soft: NDArray[np.float32],
@@ -75,15 +79,31 @@ def _kept(
     levels: Sequence[float],
 ) -> NDArray[np.float64]:
     """Mean over the labels of the classifier's confidence in each, ``(L,)``."""
-    size = working_size(pixels.shape[0], pixels.shape[1], context.config.augment.resize_max)
+    size = working_size(pixels.shape[0], pixels.shape[1], view.config.augment.resize_max)
     small = resize(pixels, *size)
     scores = resize_maps(soft, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     found = []
     for number, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
-        inputs = scaled_inputs(pictures, *size, normalisation).to(context.device)
-        with autocast(context.device, context.config.runtime.amp):
+        inputs = scaled_inputs(pictures, *size, normalisation).to(view.device)
+        with autocast(view.device, view.config.runtime.amp):
             logits = net(inputs.contiguous(memory_format=torch.channels_last))
         found.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
     mean: NDArray[np.float64] = np.mean(found, axis=0)
     return mean
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    levels = ("refine.levels",) if needs_crf(scope.config.refine.method) else ()
+    return (*BACKBONE, "refine.method", "augment.resize_max", "data.background", *levels)
+
+
+STAGE = Stage(
+    "calibration",
+    2,
+    run_calibration,
+    "what every background level is worth, without masks",
+    needs=("classifier", "refine"),
+    reads=_reads,
+    makes=(LEVELS_FILE,),
+)

@@ -9,9 +9,14 @@ from recamlabel.config import Config
 from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import FineMaps, fine_config
 from recamlabel.maps.multiscale import MapNet
-from recamlabel.stages.base import FINE_FILE, MAPS_FILE, StageContext
-from recamlabel.stages.maps import classifier_head, recam_head, write_maps
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.map_files import map_settings, write_maps
+from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
+from recamlabel.stages.view import MAPS_FILE, View
 from recamlabel.storage.hdf5 import open_store
+
+# The maps of the refined source again, with the objects' ends of larger inputs.
+FINE_FILE = "fine.h5"
 
 
 def looks_again(config: Config) -> bool:
@@ -19,14 +24,31 @@ def looks_again(config: Config) -> bool:
     return config.probe.enabled and bool(config.probe.fine_sides) and config.maps.variant == "cam"
 
 
-def run_fine(context: StageContext) -> Mapping[str, Any]:
+def run_fine(view: View) -> Mapping[str, Any]:
     """Write ``fine.h5``: as the refined source's group of ``maps.h5``, sharpened."""
-    config = context.config
+    config = view.config
     model, load = ("classifier", classifier_head) if config.refine.source == "cam" else ("recam", recam_head)
-    net = MapNet(*load(context), Cam())
-    with open_store(context.run.path / MAPS_FILE) as usual:
+    net = MapNet(*load(view), Cam())
+    with open_store(view.run.path / MAPS_FILE) as usual:
         source = FineMaps(net, config.maps, config.probe.fine_sides, usual, config.runtime.amp)
         sides = config.probe.fine_sides
         return write_maps(
-            context, FINE_FILE, [source], (model,), lambda shape: fine_config(config.maps, shape, sides).scales
+            view, FINE_FILE, [source], (model,), lambda shape: fine_config(config.maps, shape, sides).scales
         )
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    head = (*RECAM, "recam.combine") if scope.config.refine.source == "recam" else ()
+    return (*BACKBONE, *head, *map_settings(scope.config), "probe.fine_sides", "refine.source")
+
+
+STAGE = Stage(
+    "fine",
+    3,
+    run_fine,
+    "where objects end, from larger inputs",
+    needs=("maps",),
+    reads=_reads,
+    makes=(FINE_FILE,),
+    wanted=lambda scope: looks_again(scope.config),
+)

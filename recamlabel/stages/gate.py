@@ -10,8 +10,9 @@ import numpy as np
 
 from recamlabel.core.progress import say
 from recamlabel.gate.gate import assess
-from recamlabel.stages.base import StageContext
-from recamlabel.stages.features import make_features, read_features
+from recamlabel.stages.features import read_features
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 
 GATE_FILE = "gate.json"
@@ -19,21 +20,20 @@ METRICS_SECTION = "gate"
 SHOWN = 20
 
 
-def run_gate(context: StageContext) -> Mapping[str, Any]:
+def run_gate(view: View) -> Mapping[str, Any]:
     """Judge every class; write ``gate.json``, section ``gate`` of the metrics, and a line for each doubt.
 
     The features are those of the backbone with its *pretrained* weights, not of the trained
     classifier: that one has seen all labels, so a wrong label would look right to it.
     """
-    make_features(context)
-    config, catalog = context.config, context.catalog
+    config, catalog = view.config, view.catalog
     dataset = catalog.dataset
     chosen = {image.id for image in catalog.training_images(config.data.train_splits)}
     training = np.array([image.id in chosen for image in catalog.images], dtype=bool)
     ids = [image.id for image in catalog.images]
     random = config.backbone.weights == "none"
     gate = assess(
-        read_features(context, ids),
+        read_features(view, ids),
         dataset.labels(),
         training,
         ids,
@@ -41,9 +41,9 @@ def run_gate(context: StageContext) -> Mapping[str, Any]:
         config.gate,
         random_features=random,
     )
-    tree = {"stage_key": context.key, **gate.to_json()}
-    write_text(context.run.path / GATE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
-    context.run.update_metrics(METRICS_SECTION, tree)
+    tree = {"stage_key": view.key, **gate.to_json()}
+    write_text(view.run.path / GATE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
+    view.run.update_metrics(METRICS_SECTION, tree, stage="gate")
     lines = gate.lines()
     for line in lines[:SHOWN]:
         say(f"gate: {line}")
@@ -54,3 +54,16 @@ def run_gate(context: StageContext) -> Mapping[str, Any]:
         "doubtful_labels": len(gate.doubtful),
         "missing_labels": len(gate.missing),
     }
+
+
+STAGE = Stage(
+    "gate",
+    3,
+    run_gate,
+    "what the labels allow to be learnt",
+    needs=("features",),
+    reads=("gate", "backbone.weights", "data.train_splits"),
+    makes=(GATE_FILE,),
+    sections=(METRICS_SECTION,),
+    facts=lambda scope: {"images": scope.images, "training": scope.training},
+)

@@ -21,13 +21,17 @@ from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.gate.crossval import canonical_order
+from recamlabel.maps.config import ProbeConfig
 from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
-from recamlabel.stages.base import FINE_FILE, FUSED_FILE, MAPS_FILE, StageContext, load_classifier
-from recamlabel.stages.fine import looks_again
+from recamlabel.refine.crf import crf_available
+from recamlabel.stages.fine import FINE_FILE
+from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.networks import BACKBONE, load_classifier
+from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 
 # Numbers in the sample's features: half a gigabyte in half precision.
@@ -61,27 +65,27 @@ def alternates(config: Config) -> bool:
     return config.probe.alternations > 0 and seed_crf(config.refine) is not None
 
 
-def run_probe(context: StageContext) -> Mapping[str, Any]:
+def run_probe(view: View) -> Mapping[str, Any]:
     """Fit the probe, then write ``fused.h5``: as ``maps.h5``, with the refined source's maps joined with the probe."""
-    catalog, config = context.catalog, context.config
-    backbone = load_classifier(context).backbone
-    to_device(backbone, context.device).eval()
+    catalog, config = view.catalog, view.config
+    backbone = load_classifier(view).backbone
+    to_device(backbone, view.device).eval()
     source = config.refine.source
-    attributes = {**context.provenance(), "weight": config.probe.weight}
+    attributes = {**view.provenance(), "weight": config.probe.weight}
     with (
-        open_store(context.run.path / MAPS_FILE) as maps,
-        open_store(context.run.path / (FINE_FILE if looks_again(config) else MAPS_FILE)) as own_maps,
-        ShardedWriter(context.run.path / FUSED_FILE, context.key, attributes) as writer,
+        open_store(view.run.path / MAPS_FILE) as maps,
+        open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as own_maps,
+        ShardedWriter(view.run.path / FUSED_FILE, view.key, attributes) as writer,
     ):
-        folds = deal(choose(context), config.probe.folds)
-        probe = _fit(context, backbone, own_maps[source], folds) if len(set(folds.values())) > 1 else None
+        folds = deal(choose(view), config.probe.folds)
+        probe = _fit(view, backbone, own_maps[source], folds) if len(set(folds.values())) > 1 else None
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
         files = {"cam": maps, "recam": maps, source: own_maps}
         joined = len(writer.done)
         with track("probe", len(catalog.images), start=len(writer.done)) as advance:
             todo = [image for image in catalog.images if image.id not in writer.done]
-            for image, features in _features(context, backbone, todo):
+            for image, features in _features(view, backbone, todo):
                 arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
                 ids = class_ids(own_maps[f"{source}/{image.id}"])
                 own = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
@@ -96,12 +100,12 @@ def run_probe(context: StageContext) -> Mapping[str, Any]:
     return {"fitted_to": len(folds), "joined": joined}
 
 
-def choose(context: StageContext) -> list[LabelledImage]:
+def choose(view: View) -> list[LabelledImage]:
     """The images that the probe is fitted to, at most ``probe.images``, rare classes first.
 
     Training images whose labels are all known; those without any label show background alone.
     """
-    catalog, config = context.catalog, context.config.data
+    catalog, config = view.catalog, view.config.data
     classes = len(catalog.dataset.classes)
     images = [
         image
@@ -116,7 +120,7 @@ def choose(context: StageContext) -> list[LabelledImage]:
         ranks.append(min(met.get(name, 0) for name in names))
         met.update({name: met.get(name, 0) + 1 for name in names})
     order = sorted(range(len(images)), key=ranks.__getitem__)
-    return [images[position] for position in order[: context.config.probe.images]]
+    return [images[position] for position in order[: view.config.probe.images]]
 
 
 def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
@@ -138,34 +142,34 @@ def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
     return {images[place].id: position % folds for position, place in enumerate(order)}
 
 
-def _fit(context: StageContext, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
+def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
     """Draw positions from the images, then fit, in turn with the dense CRF where one is used."""
-    config, catalog = context.config.probe, context.catalog
+    config, catalog = view.config.probe, view.catalog
     images = [image for image in catalog.images if image.id in folds]
-    drawn, sample = _sample(context, backbone, images, maps, folds)
-    probe = _fitted(context, sample, config.iterations)
+    drawn, sample = _sample(view, backbone, images, maps, folds)
+    probe = _fitted(view, sample, config.iterations)
     labelled = [image for image in images if image.present]
-    for _ in range(config.alternations if alternates(context.config) else 0):
+    for _ in range(config.alternations if alternates(view.settings) else 0):
         values = {name: torch.zeros(len(one.places), one.width) for name, one in drawn.items()}
-        tasks = _tasks(context, backbone, labelled, maps, folds, probe)
+        tasks = _tasks(view, backbone, labelled, maps, folds, probe)
         with track("probe: refine", len(labelled)) as advance:
-            for task, scores in map_in_order(refine_image, tasks, context.workers, "probe"):
+            for task, scores in map_in_order(refine_image, tasks, view.workers, "probe"):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
-        known = torch.cat([values[image.id] for image in images]).to(context.device)
-        probe = _fitted(context, replace(sample, maps=known), 1)
+        known = torch.cat([values[image.id] for image in images]).to(view.device)
+        probe = _fitted(view, replace(sample, maps=known), 1)
     return probe
 
 
-def _fitted(context: StageContext, sample: PixelSample, iterations: int) -> CrossFittedProbe:
-    config = context.config.probe.model_copy(update={"iterations": iterations})
+def _fitted(view: View, sample: PixelSample, iterations: int) -> CrossFittedProbe:
+    config = view.config.probe.model_copy(update={"iterations": iterations})
     with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits") as advance:
-        classes, background = len(context.catalog.dataset.classes), context.config.data.background
-        return fit_probe(sample, classes, config, background, context.config.seed, advance)
+        classes, background = len(view.catalog.dataset.classes), view.config.data.background
+        return fit_probe(sample, classes, config, background, view.config.seed, advance)
 
 
 def _sample(
-    context: StageContext,
+    view: View,
     backbone: Backbone,
     images: Sequence[LabelledImage],
     maps: h5py.Group,
@@ -173,9 +177,9 @@ def _sample(
 ) -> tuple[dict[str, Drawn], PixelSample]:
     """Positions of every image, and what is known there, image after image."""
     width = max(1, *(len(image.present) for image in images))
-    pixels, drawn, parts = context.config.probe.pixels, {}, {}
+    pixels, drawn, parts = view.config.probe.pixels, {}, {}
     with track("probe: sample", len(images)) as advance:
-        for image, features in _features(context, backbone, images):
+        for image, features in _features(view, backbone, images):
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
             ids, fold = class_ids(stored), folds[image.id]
@@ -183,14 +187,14 @@ def _sample(
             advance()
     ordered = [parts.pop(image.id) for image in images]
     values = {
-        name: torch.cat([getattr(part, name) for part in ordered]).to(context.device)
+        name: torch.cat([getattr(part, name) for part in ordered]).to(view.device)
         for name in ("features", "ids", "maps", "folds")
     }
     return drawn, PixelSample(**values)
 
 
 def _tasks(
-    context: StageContext,
+    view: View,
     backbone: Backbone,
     images: Sequence[LabelledImage],
     maps: h5py.Group,
@@ -198,19 +202,19 @@ def _tasks(
     probe: CrossFittedProbe,
 ) -> Iterator[RefineTask]:
     """Each image's joined maps for the dense CRF."""
-    refine = context.config.refine
+    refine = view.config.refine
     crf = refine.crf.model_copy(
         update={name: getattr(refine.crf, name) / ALTERNATION_STRIDE for name in ("gaussian_sxy", "bilateral_sxy")}
     )
-    for image, features in _features(context, backbone, images):
+    for image, features in _features(view, backbone, images):
         stored = maps[image.id]
         ids, joined = class_ids(stored), stored[()]
         found = probe.probabilities(features, ids, folds[image.id])
         if found is not None:
-            joined = fuse(joined, found, context.config.probe.weight)
-        side = max(1, min(refine.max_side, max(context.catalog.shapes[image.id])) // ALTERNATION_STRIDE)
+            joined = fuse(joined, found, view.config.probe.weight)
+        side = max(1, min(refine.max_side, max(view.catalog.shapes[image.id])) // ALTERNATION_STRIDE)
         config = refine.model_copy(update={"levels": [ALTERNATION_LEVEL], "max_side": side, "crf": crf})
-        background = context.config.data.background
+        background = view.config.data.background
         yield RefineTask(image.id, image.path, joined, tuple(ids), "crf", config, background)
 
 
@@ -236,15 +240,35 @@ def _draw(
 
 @torch.no_grad()
 def _features(
-    context: StageContext, backbone: Backbone, images: Sequence[LabelledImage]
+    view: View, backbone: Backbone, images: Sequence[LabelledImage]
 ) -> Iterator[tuple[LabelledImage, Tensor]]:
     """Each image with its ``(D, h, w)`` features, images of one size together."""
-    scale, side = context.config.probe.scale, context.config.maps.max_side
+    scale, side = view.config.probe.scale, view.config.maps.max_side
     normalisation = Normalisation(backbone.mean, backbone.std)
-    bound = max(1, int(context.batch_pixels / scale**2))
-    for group, pixels in read_ahead(batches_by_shape(context.catalog, images, bound), threads=2):
+    bound = max(1, int(view.batch_pixels / scale**2))
+    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound), threads=2):
         size = [max(1, round(length * scale)) for length in working_size(pixels[0].shape[0], pixels[0].shape[1], side)]
-        inputs = scaled_inputs(pixels, size[0], size[1], normalisation).to(context.device)
-        with autocast(context.device, context.config.runtime.amp):
+        inputs = scaled_inputs(pixels, size[0], size[1], normalisation).to(view.device)
+        with autocast(view.device, view.config.runtime.amp):
             found = pixel_features(backbone, inputs.contiguous(memory_format=torch.channels_last))
         yield from zip(group, found, strict=True)
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    crf = ("refine.max_side", "refine.smooth", "refine.crf") if alternates(scope.config) else ()
+    own = but(ProbeConfig, "probe", "fine_sides", "enabled")
+    rest = ("refine.source", "data.background", "data.train_splits", "maps.max_side", "seed")
+    return (*BACKBONE, *own, *rest, *crf)
+
+
+STAGE = Stage(
+    "probe",
+    3,
+    run_probe,
+    "maps fused with what other images say",
+    needs=("classifier", "maps", "fine"),
+    reads=_reads,
+    makes=(FUSED_FILE,),
+    wanted=lambda scope: scope.config.probe.enabled,
+    facts=lambda scope: {"training": scope.training, "crf": str(crf_available())},
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,30 +13,26 @@ from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.progress import track
 from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.segment.predict import restrict
-from recamlabel.stages.base import StageContext
-from recamlabel.stages.segment import load_predictor
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.networks import PREDICTOR, load_predictor
+from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 
 
-def run_relabel(context: StageContext, first: Path, previous: StageContext) -> Mapping[str, Any]:
-    """Write the round's maps, under the name that its other stages look for.
-
-    Args:
-        context: Of the new round.
-        first: The first round's file of maps.
-        previous: Of the round before, whose segmenter is trained.
-    """
-    predictor, catalog = load_predictor(previous), context.catalog
-    source = context.config.refine.source
-    weight = context.config.segmenter.relabel_weight
-    attributes = {**context.provenance(), "segmenter": previous.run.key_of("segmenter")}
+def run_relabel(view: View) -> Mapping[str, Any]:
+    """Write the round's maps, under the name that its other stages look for."""
+    assert view.first is not None and view.previous is not None
+    predictor, catalog = load_predictor(replace(view, run=view.previous)), view.catalog
+    source = view.config.refine.source
+    weight = view.config.segmenter.relabel_weight
+    attributes = {**view.provenance(), "segmenter": view.previous.key_of("segmenter")}
     with (
-        open_store(first) as maps,
-        ShardedWriter(context.run.path / context.maps_file, context.key, attributes) as writer,
+        open_store(view.first.path / view.maps_file) as maps,
+        ShardedWriter(view.run.path / view.maps_file, view.key, attributes) as writer,
         track("relabel", len(catalog.images), start=len(writer.done)) as advance,
     ):
         todo = [image for image in catalog.images if image.id not in writer.done]
-        for group, pixels in read_ahead(batches_by_shape(catalog, todo, context.batch_pixels), threads=2):
+        for group, pixels in read_ahead(batches_by_shape(catalog, todo, view.batch_pixels), threads=2):
             found = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
             for image, probabilities in zip(group, found, strict=True):
                 stored = {name: group[image.id] for name, group in maps.items() if image.id in group}
@@ -49,3 +45,16 @@ def run_relabel(context: StageContext, first: Path, previous: StageContext) -> M
             advance(len(group))
         writer.finish()
     return {}
+
+
+STAGE = Stage(
+    "relabel",
+    2,
+    run_relabel,
+    "later rounds: maps fused with the segmenter before",
+    needs=("maps", "probe"),
+    reads=(*PREDICTOR, "segmenter.relabel_weight", "refine.source", "data.background"),
+    makes=lambda scope: (FUSED_FILE if scope.config.probe.enabled else MAPS_FILE,),
+    wanted=lambda scope: scope.round > 1,
+    facts=lambda scope: {"previous": scope.previous},
+)

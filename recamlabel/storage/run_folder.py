@@ -1,19 +1,19 @@
-"""The run folder: what is in it, which stages are current, who may write, what happened.
+"""The run folder: what is in it, which results belong to it as it is, who may write, what happened.
 
-A stage is current if its recorded key equals the hash of its settings, its inputs' keys and
-the code's stage version. Its record is removed before it is redone and written after its
-outputs are in place, so a killed run never passes for a finished one. What stands on masks that were
-rendered again at another setting is outdated, not gone: it is current again with the masks it was made from.
+``run.toml`` holds the settings, for every stage of their plan the key that its result must have, and for every result
+that is there the key that it has. One rule says what may be shown, exported, scored and built on: *a result is current
+if its key is the planned one and its files are there*. Everything else is outdated, but not lost: back at the settings
+that it was made with it is current again. A record is removed before its stage is redone and written after its files
+are in place, so a killed run never passes for a finished one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,60 +27,37 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
 RUN_FILE = "run.toml"
-STAGES = (
-    "dataset",
-    "gate",
-    "classifier",
-    "cams",
-    "recam",
-    "maps",
-    "fine",
-    "probe",
-    "affinity",
-    "edges",
-    "relabel",
-    "refine",
-    "calibration",
-    "masks",
-    "segmenter",
-    "segmentation",
-    "quality",
-    "rounds",
-)
-OPTIONAL_STAGES = ("cams", "fine", "probe", "affinity", "edges", "relabel", "segmenter", "segmentation", "rounds")
-# Nothing stands on their outputs and they stand on the data set alone: neither side's redoing forgets the other's.
-INDEPENDENT_STAGES = ("gate",)
-# The stages after the masks and what they stand on. Equal keys of `masks` mean equal masks, so these records outlive
-# a rendering at another setting: outdated while the masks have another key, current once they have theirs again.
-STANDS_ON = {
-    "segmenter": ("masks",),
-    "segmentation": ("segmenter",),
-    "quality": ("masks", "segmentation"),
-    "rounds": ("quality",),
-}
-FINISHED, OUTDATED, INCOMPLETE, NOT_RUN = "finished", "outdated", "incomplete", "not run"
-FORMAT = 1
-
-
-def stage_key(stage: str, version: int, settings: Any, inputs: Mapping[str, str] | None = None) -> str:
-    """Hash (16 hex digits) of a stage's name, code version, settings and input keys.
-
-    Example:
-        >>> stage_key("maps", 1, {"flip": True}) == stage_key("maps", 1, {"flip": True})
-        True
-    """
-    text = json.dumps([stage, version, settings, dict(inputs or {})], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+FINISHED, OUTDATED, INCOMPLETE, FREED, NOT_RUN = "finished", "outdated", "incomplete", "freed", "not run"
+FORMAT = 2
+# Format 1 had no plan: there an interrupted redo had removed every record that no longer held.
+READ = (1, 2)
+# In a section of metrics.json: the stage that it is of.
+OWNER = "made_by"
 
 
 @dataclass
 class RunState:
-    """The content of ``run.toml``."""
+    """The content of ``run.toml``.
+
+    Attributes:
+        config: The settings of the last ``fit``.
+        dataset: What it was run on.
+        versions: Packages that it was run with; each record has those that made it.
+        stages: A record for each result that is there.
+        plan: The key that each stage's result must have under these settings.
+        inputs: By key of a result that is there, or stands below one, what the key is the hash of.
+    """
 
     config: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plan: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+# In the order in which a person looks for them.
+_TABLES = ("versions", "dataset", "plan", "stages", "config", "inputs")
 
 
 class RunFolder:
@@ -105,11 +82,12 @@ class RunFolder:
             tree = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise StoreError(f"{file}: cannot be read ({error})") from None
-        if tree.get("format") != FORMAT:
+        if tree.get("format") not in READ:
             raise StoreError(
-                f"{file}: run format {tree.get('format')!r}, this version reads {FORMAT}; use a new --out folder"
+                f"{file}: run format {tree.get('format')!r}, this version reads {' and '.join(map(str, READ))}; "
+                "use the version of recamlabel that made it, or a new --out folder"
             )
-        state = RunState(*(tree.get(name, {}) for name in ("config", "dataset", "versions", "stages")))
+        state = RunState(**{name: tree.get(name, {}) for name in _TABLES})
         return cls(path, state)
 
     @classmethod
@@ -146,11 +124,23 @@ class RunFolder:
 
     def save(self) -> None:
         """Write ``run.toml`` atomically."""
+        self.state.inputs = self._lineage()
         tree = {
             "format": FORMAT,
-            **{name: getattr(self.state, name) for name in ("versions", "dataset", "stages", "config")},
+            **{name: getattr(self.state, name) for name in _TABLES},
         }
         write_text(self.path / RUN_FILE, tomli_w.dumps(_without_none(tree)))
+
+    def _lineage(self) -> dict[str, dict[str, Any]]:
+        """The inputs of the results that are there and of all they stand on; others are of no use any more."""
+        kept: dict[str, dict[str, Any]] = {}
+        todo = [record["key"] for record in self.state.stages.values()]
+        while todo:
+            key = todo.pop()
+            if key in self.state.inputs and key not in kept:
+                kept[key] = self.state.inputs[key]
+                todo += kept[key].get("needs", {}).values()
+        return kept
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -177,84 +167,92 @@ class RunFolder:
         """Key of a stage whose results belong to the run as it is; None where it is outdated or not finished."""
         return str(self.state.stages[stage]["key"]) if self.stage_state(stage) == FINISHED else None
 
-    def begin(self, stage: str, keep: Collection[str] = ()) -> None:
-        """Forget a stage that is about to be redone, and every later one: they stand on its outputs.
+    def begin(self, stage: str) -> None:
+        """Forget the result of a stage that is about to be done again."""
+        if self.state.stages.pop(stage, None) is not None:
+            self.save()
 
-        Independent stages are forgotten alone, and by nobody else.
+    def finish(
+        self,
+        stage: str,
+        key: str,
+        seconds: float,
+        outputs: Sequence[str],
+        inputs: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Record a finished stage: its files (relative to the run folder), and what its key is the hash of."""
+        if inputs is not None:
+            self.state.inputs[key] = dict(inputs)
+        self.state.stages[stage] = {
+            "key": key,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+            "outputs": list(outputs),
+            **facts,
+        }
+        self.save()
+
+    def key_of(self, stage: str, outdated: bool = False) -> str:
+        """Key of a finished stage.
 
         Args:
             stage: Its name.
-            keep: Later stages whose records stay, because they say themselves what they stand on.
+            outdated: Take the result although it was made at other settings: whoever uses it says so.
+
+        Raises:
+            StoreError: The stage has not been run, or is outdated.
         """
-        for name in keep:
-            self._say_inputs(name)
-        known = [
-            self.state.stages.pop(name) for name in self.forgotten_with(stage) if name == stage or name not in keep
-        ]
-        if known:
-            self.save()
-
-    def forgotten_with(self, stage: str) -> list[str]:
-        """The recorded stages that go when ``stage`` is redone, itself included."""
-        later = () if stage in INDEPENDENT_STAGES else STAGES[STAGES.index(stage) + 1 :]
-        names = [stage, *(name for name in later if name not in INDEPENDENT_STAGES)]
-        return [name for name in names if name in self.state.stages]
-
-    def finish(self, stage: str, key: str, seconds: float, outputs: list[str], **facts: Any) -> None:
-        """Record a finished stage and the files it made (relative to the run folder)."""
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        self.state.stages[stage] = {
-            "key": key,
-            "finished": finished,
-            "seconds": round(seconds, 2),
-            "outputs": outputs,
-            **facts,
-        }
-        self._say_inputs(stage)
-        self.save()
-
-    def _say_inputs(self, stage: str) -> None:
-        """Write into the record what it stands on; runs of earlier versions have records that do not say it."""
-        record = self.state.stages.get(stage, {})
-        if stage in STANDS_ON and record and "inputs" not in record:
-            known = {name: self.state.stages.get(name) for name in STANDS_ON[stage]}
-            record["inputs"] = {name: found["key"] for name, found in known.items() if found is not None}
-            record["masks_settings"] = dict(self.state.config.get("masks", {}))
-
-    def key_of(self, stage: str) -> str:
-        """Key of a finished stage, outdated or not. Raises StoreError if the stage has not been run."""
-        try:
-            return str(self.state.stages[stage]["key"])
-        except KeyError:
-            raise StoreError(
-                f"{self.path}: stage '{stage}' is not finished; run `recamlabel fit` again, it continues"
-            ) from None
+        record = self.state.stages.get(stage)
+        if record is None or (not outdated and self.stage_state(stage) == OUTDATED):
+            state = "not finished" if record is None else "outdated"
+            raise StoreError(f"{self.path}: stage '{stage}' is {state}; run `recamlabel fit` again, it continues")
+        return str(record["key"])
 
     def stage_state(self, stage: str) -> str:
-        """``finished``, ``not run``, ``incomplete`` where an output file has gone, or ``outdated``.
+        """What there is of a stage.
 
-        Outdated is what was made from other masks than those that the run has now.
+        Returns:
+            ``finished``, ``outdated`` (another key than the planned one), ``not run``, ``incomplete`` (an output file
+            has gone), or ``freed`` (the same of a cache, which is made again when somebody needs it).
 
         Example:
             >>> from tempfile import mkdtemp
             >>> run = RunFolder.create(Path(mkdtemp()))
             >>> run.finish("masks", "at 0.4", 1.0, [])
-            >>> run.finish("quality", "of them", 1.0, [])
-            >>> run.finish("masks", "at 0.5", 1.0, [])
+            >>> run.state.plan = {"masks": "at 0.5"}
             >>> run.stage_state("masks"), run.stage_state("quality")
-            ('finished', 'outdated')
+            ('outdated', 'not run')
+            >>> run.state.plan = {"masks": "at 0.4"}
+            >>> run.stage_state("masks")
+            'finished'
         """
         record = self.state.stages.get(stage)
         if record is None:
             return NOT_RUN
-        if not all((self.path / name).exists() for name in record.get("outputs", [])):
-            return INCOMPLETE
-        return FINISHED if self._stands(record) else OUTDATED
+        if self.state.plan and self.state.plan.get(stage) != record["key"]:
+            return OUTDATED
+        if all((self.path / name).exists() for name in record.get("outputs", [])):
+            return FINISHED
+        return FREED if record.get("cache") else INCOMPLETE
 
-    def _stands(self, record: Mapping[str, Any]) -> bool:
-        """Whether what a stage was made from is still what the run holds, back to the masks."""
-        below = {name: self.state.stages.get(name, {}) for name in record.get("inputs", {})}
-        return all(found.get("key") == record["inputs"][name] and self._stands(found) for name, found in below.items())
+    def maker(self, file: str) -> str | None:
+        """The stage that made a file of the run; None where no record names it."""
+        return next((name for name, record in self.state.stages.items() if file in record.get("outputs", [])), None)
+
+    def artifact(self, file: str) -> Path | None:
+        """Path of a file that belongs to the run as it is; None where it is outdated, incomplete or not there."""
+        stage = self.maker(file)
+        return self.path / file if stage is not None and self.stage_state(stage) == FINISHED else None
+
+    def need(self, file: str) -> Path:
+        """As :meth:`artifact`. Raises StoreError where that gives None; says why, and the way out."""
+        path = self.artifact(file)
+        if path is None:
+            stage = self.maker(file)
+            state = "not there yet" if stage is None else f"of stage '{stage}', which is {self.stage_state(stage)}"
+            raise StoreError(f"{self.path / file}: {state}; `recamlabel fit {self.path}` makes it")
+        return path
 
     def log(self, **event: Any) -> None:
         """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole."""
@@ -278,11 +276,28 @@ class RunFolder:
                 continue
         return events
 
-    def update_metrics(self, section: str, values: Mapping[str, Any]) -> None:
-        """Replace one section of ``metrics.json``."""
-        write_text(
-            self.path / "metrics.json", json.dumps({**self.metrics(), section: values}, indent=2, ensure_ascii=False)
-        )
+    def update_metrics(self, section: str, values: Mapping[str, Any], stage: str | None = None) -> None:
+        """Replace one section of ``metrics.json``.
+
+        Args:
+            section: Its name.
+            values: Its content.
+            stage: The stage that it is of, under the key that the stage is planned with; None: of none.
+        """
+        owner = {OWNER: {"stage": stage, "key": self.state.plan.get(stage, "")}} if stage else {}
+        tree = {**self.metrics(), section: {**values, **owner}}
+        write_text(self.path / "metrics.json", json.dumps(tree, indent=2, ensure_ascii=False))
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of ``metrics.json`` whose stage is finished under the key that it was written with; else empty.
+
+        Sections of runs of format 1 do not say whose they are and are taken as they are.
+        """
+        values = dict(self.metrics().get(name, {}))
+        owner = values.pop(OWNER, None)
+        if owner and self.current_key(owner["stage"]) != owner["key"]:
+            return {}
+        return values
 
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``; empty before anything was measured."""

@@ -19,7 +19,7 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages.base import StageContext, Verdict, make_batches, run_training
-from recamlabel.stages.classify import refuse_noise
+from recamlabel.stages.classifier import refuse_noise
 from recamlabel.storage.run_folder import RunFolder
 from recamlabel.training.objectives.classifier import ClassifierObjective
 from recamlabel.training.watch import TrainingFailedError, Watch, entropy, label_entropy

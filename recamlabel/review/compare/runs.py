@@ -20,8 +20,9 @@ from recamlabel.evaluation.scoring import stored
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.review.compare.truth import TruthScores, TruthTally, image_count
 from recamlabel.review.page.html import flat
+from recamlabel.stages import GRAPH
 from recamlabel.storage.hdf5 import open_store
-from recamlabel.storage.run_folder import STAGES, RunFolder
+from recamlabel.storage.run_folder import RunFolder
 
 NAMED = 5
 Mask = NDArray[np.integer]
@@ -235,7 +236,7 @@ def _facts(run: RunFolder) -> Mapping[str, Any]:
 
 
 def _keys(run: RunFolder) -> Mapping[str, Any]:
-    return {name: run.current_key(name) for name in STAGES}
+    return {name: run.current_key(name) for name in GRAPH.names}
 
 
 def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:

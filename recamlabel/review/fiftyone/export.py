@@ -20,12 +20,12 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.review.decisions.regions import digest, regions_of
 from recamlabel.review.fiftyone import fields as fields
-from recamlabel.review.fiftyone.confidence import make_confidences
 from recamlabel.review.fiftyone.layout import arrange, declare_fields
 from recamlabel.review.fiftyone.pull import pull, stamp_of
 from recamlabel.review.fiftyone.regions import as_detections, as_regions
 from recamlabel.review.fiftyone.rows import Row, RowReader, RunFacts
 from recamlabel.review.fiftyone.session import Link, export_folder, record_name
+from recamlabel.run.engine import make_on_demand
 from recamlabel.storage.run_folder import RunFolder
 
 BATCH = 100
@@ -84,9 +84,7 @@ def export_review(
     truth = None if truth_dir is None else TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     facts = RunFacts(run, catalog, truth)
     result = ExportResult(link.name, notes=facts.notes)
-    if facts.masks_key and not make_confidences(
-        run, catalog, config_from_tree(run.state.config, origin=str(run.path / "run.toml")), device
-    ):
+    if facts.masks_key and not _make_confidences(run, catalog, device):
         result.notes.append("the run holds no classifier: labels are shown without confidence")
     data = _open(link, facts, result)
     folder = export_folder(run, link.name) / facts.tag
@@ -99,6 +97,12 @@ def export_review(
             advance(len(group))
     _finish(link, data, facts, result)
     return result
+
+
+def _make_confidences(run: RunFolder, catalog: Catalog, device: str) -> bool:
+    config = config_from_tree(run.state.config, origin=str(run.path / "run.toml"))
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"device": device})})
+    return make_on_demand(run, catalog, config, "confidence")
 
 
 def _check_images(catalog: Catalog) -> None:

@@ -23,7 +23,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.models.weights import weights_identity
 from recamlabel.review.decisions.regions import Region, regions_of
 from recamlabel.review.fiftyone import fields as fields
-from recamlabel.review.fiftyone.confidence import CONFIDENCE_FILE, classifier_key
+from recamlabel.stages.confidence import CONFIDENCE_FILE
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.storage.png import save_mask
 from recamlabel.storage.run_folder import RunFolder
@@ -32,7 +32,7 @@ FORMAT = 1
 QUALITY_FILE = "quality.json"
 SEGMENTER_FILE = "segmenter.h5"
 _MODELS = ("weights/recam.safetensors", "weights/classifier.safetensors")
-_STAGES = ("dataset", "masks", "maps", "segmentation", "quality")
+_STAGES = ("dataset", "classifier", "masks", "maps", "segmentation", "quality")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,14 @@ class RunFacts:
         """Hash (16 hex digits) of everything the export is made from, but for single images; names its folder."""
         keys = {name: self.run.current_key(name) or "" for name in _STAGES}
         truth = "" if self.truth is None else str(self.truth.folder)
-        parts = [FORMAT, str(self.run.path.resolve()), keys, self.model, classifier_key(self.run), truth]
+        parts = [
+            FORMAT,
+            str(self.run.path.resolve()),
+            keys,
+            self.model,
+            self.run.current_key("classifier") or "",
+            truth,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @cached_property
@@ -150,7 +157,7 @@ class RowReader:
         self._masks = self._stack.enter_context(open_store(run / "masks.h5"))
         self._maps = self._open("maps.h5")
         self._segmenter = self._open(SEGMENTER_FILE) if self.facts.has_segmenter else None
-        self._confidence = self._open(CONFIDENCE_FILE) if classifier_key(self.facts.run) else None
+        self._confidence = self._open(CONFIDENCE_FILE) if self.facts.run.artifact(CONFIDENCE_FILE) else None
         return self
 
     def __exit__(

@@ -170,8 +170,9 @@ class Gallery:
         return cards
 
     def _open(self, stack: ExitStack, name: str) -> h5py.File | None:
-        path = self.run.path / name
-        return stack.enter_context(open_store(path)) if path.exists() else None
+        # A file of no stage (the reviewed masks) has nothing that could be outdated; the segmenter's is shown as such.
+        path = self.run.path / name if name in (MASKS_FILE, "segmenter.h5") else self.run.artifact(name)
+        return stack.enter_context(open_store(path)) if path is not None and path.exists() else None
 
     def _card(self, image: LabelledImage, small: Picture, files: Mapping[str, h5py.File | None]) -> Card:
         labels = tuple((number, self.table.name_of(number)) for number in self.table.ids_of(image.present))

@@ -40,8 +40,8 @@ def read_level(run: RunFolder) -> Level | None:
     Raises:
         StoreError: The section ``threshold`` of ``metrics.json`` is damaged.
     """
-    section = run.metrics().get(SECTION)
-    if section is None or run.stage_state("masks") != "finished":
+    section = run.section(SECTION)
+    if not section or run.stage_state("masks") != "finished":
         return None
     try:
         used, origin = float(section["used"]), str(section["used_origin"])

@@ -128,8 +128,8 @@ def round_rows(run: RunFolder) -> list[dict[str, Any]]:
     Raises:
         StoreError: The section ``rounds`` of ``metrics.json`` is damaged.
     """
-    section = run.metrics().get(ROUNDS_SECTION)
-    if section is None or run.stage_state(ROUNDS_SECTION) != "finished":
+    section = run.section(ROUNDS_SECTION)
+    if not section or run.stage_state(ROUNDS_SECTION) != "finished":
         return []
     names = ("round", "criterion", "threshold", "withheld", "quality")
     try:
@@ -146,13 +146,11 @@ def review_rows(run: RunFolder) -> list[dict[str, Any]]:
     Raises:
         StoreError: The section ``with_review`` of ``metrics.json`` is damaged.
     """
-    section = run.metrics().get(REVIEW_SECTION)
-    if section is None:
+    section = run.section(REVIEW_SECTION)
+    if not section:
         return []
     names = ("criterion", "threshold", "withheld", "quality")
     try:
-        if section.get("quality_key") not in (None, run.current_key(QUALITY_STAGE)):
-            return []
         return [
             {"round": label, **{name: float(section[label][name]) for name in names}} for label in ("before", "after")
         ]

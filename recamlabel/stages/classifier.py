@@ -1,4 +1,4 @@
-"""Stages ``classifier`` and ``recam``."""
+"""Stage ``classifier``: the multi-label classifier whose weights make the class maps."""
 
 from __future__ import annotations
 
@@ -17,23 +17,14 @@ from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.gate.crossval import average_precision, canonical_order
 from recamlabel.gate.head_start import logistic_head
 from recamlabel.gate.verdicts import lucky_precision
-from recamlabel.maps.stored import MapStore
-from recamlabel.models.networks import ClassifierNet, RecamNet
-from recamlabel.models.weights import load_backbone_weights
-from recamlabel.stages.base import (
-    CLASSIFIER_WEIGHTS,
-    RECAM_WEIGHTS,
-    StageContext,
-    Verdict,
-    load_classifier,
-    make_batches,
-    new_classifier,
-    run_training,
-    save_trained,
-)
-from recamlabel.stages.features import make_features, pooled, read_features
+from recamlabel.models.networks import ClassifierNet
+from recamlabel.models.weights import load_backbone_weights, weights_identity
+from recamlabel.stages.features import pooled, read_features
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.networks import CLASSIFIER_WEIGHTS, new_classifier
+from recamlabel.stages.training import Verdict, make_batches, run_training, save_trained
+from recamlabel.stages.view import View
 from recamlabel.training.objectives.classifier import ClassifierObjective
-from recamlabel.training.objectives.recam import RecamObjective
 from recamlabel.training.watch import TrainingFailedError, label_entropy
 
 # Images that the trained classifier is asked about; a class's average precision is steady by then.
@@ -48,51 +39,48 @@ NOTHING, SOME = 0.05, 0.3
 ENOUGH_TO_TELL = 10
 
 
-def run_classifier(context: StageContext) -> Mapping[str, Any]:
+def run_classifier(view: View) -> Mapping[str, Any]:
     """Train the classifier from ImageNet weights, its head from where the gate's linear model ends."""
-    config = context.config
-    refuse_noise(context)
+    config = view.config
+    refuse_noise(view)
     torch.manual_seed(config.seed)
-    net = new_classifier(context)
+    net = new_classifier(view)
     load_backbone_weights(net.backbone, config.backbone.weights)
-    images = context.catalog.training_images(config.data.train_splits)
-    labels = context.catalog.dataset.labels(images)
+    images = view.catalog.training_images(config.data.train_splits)
+    labels = view.catalog.dataset.labels(images)
     if config.classifier.head_init == "logistic":
-        make_features(context)
         ids = [image.id for image in images]
-        head = logistic_head(read_features(context, ids), labels, ids, config.gate.strength)
+        head = logistic_head(read_features(view, ids), labels, ids, config.gate.strength)
         net.head.weight.data.copy_(torch.from_numpy(head))
-    batches = make_batches(context, config.classifier, net.backbone, offset=0)
+    batches = make_batches(view, config.classifier, net.backbone, offset=0)
     objective = ClassifierObjective(net, config.classifier)
     guess = label_entropy(labels)
-    facts = run_training(
-        context, objective, batches, config.classifier, guess, check=lambda: compare_with_gate(context, net)
-    )
+    facts = run_training(view, objective, batches, config.classifier, guess, check=lambda: compare_with_gate(view, net))
     if "ap" in facts:
         say(
             f"classifier: loss {facts.get('reached', math.nan):.3f} (guessing has {guess:.3f}), average precision "
             f"{facts['ap']:.2f} on {facts['ap_on']} (the gate's linear model: {facts['gate_ap']:.2f})"
         )
-    save_trained(context, CLASSIFIER_WEIGHTS, net)
+    save_trained(view, CLASSIFIER_WEIGHTS, net)
     return facts
 
 
-def read_gate(context: StageContext) -> dict[str, Any]:
+def read_gate(view: View) -> dict[str, Any]:
     """``gate.json``; empty where there is none, or where random features made it worthless."""
-    path = context.run.path / "gate.json"
+    path = view.run.path / "gate.json"
     if not path.is_file():
         return {}
     tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {} if tree.get("note") else tree
 
 
-def refuse_noise(context: StageContext) -> None:
+def refuse_noise(view: View) -> None:
     """Stop before hours of training where no label has anything to do with its picture.
 
     Raises:
         TrainingFailedError: The gate's average precision of all classes is that of guessing.
     """
-    judged = [one for one in read_gate(context).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
+    judged = [one for one in read_gate(view).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
     if not judged or not _noise(judged):
         return
     gains = [_gain(one) for one in judged]
@@ -103,7 +91,7 @@ def refuse_noise(context: StageContext) -> None:
         f"{best['chance']:.2f}). Check that the rows of the label file belong to their images; objects of a few "
         "pixels may need larger inputs (--set maps.max_side=1280)"
     )
-    if not context.config.runtime.force:
+    if not view.config.runtime.force:
         raise TrainingFailedError(f"{text}. --force trains all the same")
     say(f"warning: {text}")
 
@@ -123,22 +111,22 @@ def _noise(judged: Sequence[Mapping[str, Any]]) -> bool:
     return max(gains) < SOME and float(np.mean(gains)) < NOTHING
 
 
-def compare_with_gate(context: StageContext, net: ClassifierNet) -> Verdict:
+def compare_with_gate(view: View, net: ClassifierNet) -> Verdict:
     """The trained classifier's average precision beside that of the gate's linear model on the untrained features.
 
     On images that neither has seen, where there are enough; else on the training images, which the gate's
     model is asked about out of fold.
     """
-    gate = {one["name"]: one for one in read_gate(context).get("classes", ())}
-    catalog = context.catalog
-    training = list(catalog.training_images(context.config.data.train_splits))
+    gate = {one["name"]: one for one in read_gate(view).get("classes", ())}
+    catalog = view.catalog
+    training = list(catalog.training_images(view.config.data.train_splits))
     known = {image.id for image in training}
     held_out = [image for image in catalog.images if image.id not in known and (image.present or image.absent)]
     figure, images = ("ap_held_out", held_out) if len(held_out) >= ENOUGH_HELD_OUT else ("ap", training)
     images = [images[place] for place in canonical_order([image.id for image in images])][:ASKED]
     if not gate:
         return Verdict()
-    logits, labels = image_logits(context, net, images), catalog.dataset.labels(images)
+    logits, labels = image_logits(view, net, images), catalog.dataset.labels(images)
     rows = []
     for number, name in enumerate(catalog.dataset.classes.names):
         own = labels[:, number]
@@ -159,14 +147,14 @@ def compare_with_gate(context: StageContext, net: ClassifierNet) -> Verdict:
     return Verdict(failure, {"ap": round(ap, 4), "gate_ap": round(limit, 4), "ap_on": where}, dead)
 
 
-def image_logits(context: StageContext, net: ClassifierNet, images: Sequence[LabelledImage]) -> NDArray[np.float64]:
+def image_logits(view: View, net: ClassifierNet, images: Sequence[LabelledImage]) -> NDArray[np.float64]:
     """Logits ``(N, K)`` of whole images, in their order; the network is left in training mode."""
     net.eval()
     found: dict[str, NDArray[np.float32]] = {}
-    groups = batches_by_shape(context.catalog, list(images), context.batch_pixels)
+    groups = batches_by_shape(view.catalog, list(images), view.batch_pixels)
     with track("classifier: check", len(images)) as advance:
         for group, pixels in read_ahead(groups, 2):
-            for image, row in zip(group, pooled(context, net.backbone, pixels), strict=True):
+            for image, row in zip(group, pooled(view, net.backbone, pixels), strict=True):
                 found[image.id] = row
             advance(len(group))
     net.train()
@@ -175,21 +163,19 @@ def image_logits(context: StageContext, net: ClassifierNet, images: Sequence[Lab
     return np.stack(rows).astype(np.float64) @ weight.T if rows else np.zeros((0, len(weight)))
 
 
-def run_recam(context: StageContext) -> Mapping[str, Any]:
-    """Re-activate from the converged classifier; its masks are the maps of ``maps.variant``.
+def _reads(scope: Scope) -> tuple[str, ...]:
+    strength = ("gate.strength",) if scope.config.classifier.head_init == "logistic" else ()
+    return ("backbone", "augment", "classifier", "seed", "data.train_splits", "maps.max_side", *strength)
 
-    Plain CAM is computed on every training crop, as published; the maps of other variants are read
-    from ``cams.h5`` and cut like the crop.
-    """
-    torch.manual_seed(context.config.seed + 1)
-    net = RecamNet(load_classifier(context), context.config.recam, context.config.data.background)
-    plain = context.config.maps.variant == "cam"
-    masks = None if plain else MapStore(context.run.path / "cams.h5", len(context.catalog.dataset.classes))
-    batches = make_batches(context, context.config.recam, net.classifier.backbone, offset=1, masks=masks)
-    objective = RecamObjective(net, context.config.recam)
-    # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete.
-    rivals = net.head.weight.shape[0] if context.config.recam.competing == "all" else 0
-    guess = math.log(rivals) if rivals > 1 else None
-    facts = run_training(context, objective, batches, context.config.recam, guess, "loss_sce")
-    save_trained(context, RECAM_WEIGHTS, net)
-    return facts
+
+STAGE = Stage(
+    "classifier",
+    3,
+    run_classifier,
+    "multi-label classifier",
+    needs=("features",),
+    peeks=("gate",),
+    reads=_reads,
+    makes=(CLASSIFIER_WEIGHTS,),
+    facts=lambda scope: {"training": scope.training, "weights": weights_identity(scope.config.backbone.weights)},
+)

@@ -1,0 +1,34 @@
+"""Stage ``cams``: the classifier's maps by another variant than plain CAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recamlabel.maps.precomputed import file_identity
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.map_files import map_settings, map_source, write_maps
+from recamlabel.stages.networks import BACKBONE, classifier_head
+from recamlabel.stages.view import View
+
+
+def run_cams(view: View) -> Mapping[str, Any]:
+    """Maps of the classifier by another variant than CAM, which the re-activation then trains with."""
+    return write_maps(view, "cams.h5", [map_source(view, *classifier_head(view))], ("classifier",))
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    return (*BACKBONE, *map_settings(scope.config))
+
+
+STAGE = Stage(
+    "cams",
+    2,
+    run_cams,
+    "class maps by another variant than CAM",
+    needs=("classifier",),
+    reads=_reads,
+    makes=("cams.h5",),
+    wanted=lambda scope: scope.config.maps.variant != "cam",
+    facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps)},
+)

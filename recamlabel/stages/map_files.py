@@ -1,0 +1,94 @@
+"""Maps of all images into a file: what ``cams``, ``maps`` and ``fine`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recamlabel.config import Config
+from recamlabel.core.progress import track
+from recamlabel.maps import get_variant
+from recamlabel.maps.base import MapRequest, MapSource, Sample
+from recamlabel.maps.build import build_maps
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.inputs import working_size
+from recamlabel.stages.view import View
+from recamlabel.storage.decode import read_image
+from recamlabel.storage.hdf5 import ShardedWriter
+
+SAMPLES_PER_CLASS = 30
+# What one variant reads beside what all read.
+OF_VARIANT = {"advcam": ("maps.advcam_steps",), "precomputed": ("maps.file",)}
+
+
+def map_settings(config: Config) -> tuple[str, ...]:
+    """The settings that maps of this variant are made with.
+
+    Example:
+        >>> from recamlabel.config import Config
+        >>> map_settings(Config())
+        ('maps.variant', 'maps.scales', 'maps.flip', 'maps.max_side', 'maps.stored_stride')
+    """
+    names = tuple(f"maps.{name}" for name in ("variant", "scales", "flip", "max_side", "stored_stride"))
+    if config.maps.variant == "cam":
+        return names
+    # Other variants may look at samples of the training images, drawn by the seed.
+    return (*names, *OF_VARIANT.get(config.maps.variant, ()), "data.train_splits", "seed")
+
+
+def map_source(view: View, backbone: Backbone, heads: Mapping[str, Tensor], fallback: str | None = None) -> MapSource:
+    """What makes the maps of ``maps.variant``; where that reads a file, those of ``fallback``."""
+    config = view.config
+    name = config.maps.variant
+    if fallback and name == "precomputed":
+        name = fallback
+    table, amp = view.catalog.dataset.classes, config.runtime.amp
+    request = MapRequest(backbone, heads, config.maps, table, lambda: training_samples(view), amp)
+    return get_variant(name)(request)
+
+
+def training_samples(view: View) -> Iterator[Sample]:
+    """Up to ``SAMPLES_PER_CLASS`` training images a class, in the data set's order."""
+    table = view.catalog.dataset.classes
+    count = dict.fromkeys(range(len(table)), 0)
+    for image in view.catalog.training_images(view.config.data.train_splits):
+        own = [number - 1 for number in table.ids_of(image.present)]
+        if any(count[number] < SAMPLES_PER_CLASS for number in own):
+            count |= {number: count[number] + 1 for number in own}
+            yield read_image(image.path), own
+
+
+def write_maps(
+    view: View,
+    file: str,
+    sources: Sequence[MapSource],
+    models: tuple[str, ...],
+    scales: Callable[[tuple[int, int]], Sequence[float]] | None = None,
+) -> dict[str, Any]:
+    """Store every image's maps from these sources.
+
+    Args:
+        view: Of the run.
+        file: Name of the HDF5 file.
+        sources: What makes the maps.
+        models: The stages whose networks make them.
+        scales: By height and width, the input scales; None: ``maps.scales``.
+    """
+    config = view.config.maps
+
+    def enlarged(shape: tuple[int, int]) -> float:
+        height, width = working_size(*shape, config.max_side)
+        largest = max(config.scales if scales is None else scales(shape))
+        return largest**2 * height * width / (shape[0] * shape[1])
+
+    keys = {name: view.run.key_of(name) for name in models}
+    attributes = {**view.provenance(), "variant": view.config.maps.variant, "model_keys": keys}
+    total = len(view.catalog.images)
+    with ShardedWriter(view.run.path / file, view.key, attributes) as writer:
+        with track(Path(file).stem, total, start=len(writer.done)) as advance:
+            build_maps(view.catalog, sources, writer, advance, max_pixels=view.batch_pixels, enlarged=enlarged)
+        writer.finish()
+    return {}

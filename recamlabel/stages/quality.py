@@ -1,0 +1,68 @@
+"""Stage ``quality``: quality scores and the order of review."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recamlabel.core.progress import say
+from recamlabel.masks.quality import read_quality, review_order
+from recamlabel.segment.predict import stored_support
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.view import View
+from recamlabel.storage.atomic import write_text
+from recamlabel.storage.hdf5 import open_store
+
+
+def run_quality(view: View) -> Mapping[str, Any]:
+    """Final quality scores: the segmenter's support joins what the masks stage knew."""
+    run, table = view.run, view.catalog.dataset.classes
+    known = read_quality(run.path)
+    path = run.path / "segmenter.h5"
+    if "segmentation" in view.planned:
+        with open_store(path) as file:
+            known = {name: quality.with_support(*stored_support(file, name)) for name, quality in known.items()}
+    if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
+        # Gone on with because of --force: nothing that such a network says is worth a score.
+        known = {name: replace(quality, score=0.0) for name, quality in known.items()}
+    order = review_order({image.id: known[image.id] for image in view.catalog.images})
+    images = {name: known[name].to_json(table) for name in order}
+    lists = {kind: {name: one[kind] for name, one in images.items() if one[kind]} for kind in ("missing", "kept")}
+    tree = {"order": order, **lists, "images": images}
+    write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
+    scores = [quality.score for quality in known.values()]
+    counts = {kind: sum(map(len, names.values())) for kind, names in lists.items()}
+    _tell_objects(counts, len(lists["missing"]), sum(len(image.present) for image in view.catalog.images))
+    return {"mean": round(float(np.mean(scores)), 4), **counts}
+
+
+def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None:
+    """Say how many labelled objects have no pixel, and where the maps say little of most of them."""
+    missing, kept = counts["missing"], counts["kept"]
+    if missing:
+        objects, have = ("object", "has") if missing == 1 else ("objects", "have")
+        say(
+            f"quality: {missing} labelled {objects} in {images} {'image' if images == 1 else 'images'} {have} no pixel "
+            "in the mask: certainly wrong, and first in the review"
+        )
+    if kept + missing > labelled / 2:
+        say(
+            f"warning: {kept + missing} of {labelled} labelled objects have no pixel above the background level: the "
+            "class maps say little here. Longer schedules (recam.min_steps, classifier.min_steps), or "
+            "`recamlabel masks RUN --threshold` at a lower level, may help"
+        )
+
+
+STAGE = Stage(
+    "quality",
+    5,
+    run_quality,
+    "quality scores and the order of review",
+    needs=("masks", "segmentation"),
+    peeks=("classifier", "recam"),
+    makes=("quality.json",),
+)

@@ -1,0 +1,58 @@
+"""Stage ``recam``: the softmax re-activation of the converged classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from recamlabel.maps.stored import MapStore
+from recamlabel.models.networks import RecamNet
+from recamlabel.stages.graph import Stage, but
+from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
+from recamlabel.stages.training import make_batches, run_training, save_trained
+from recamlabel.stages.view import View
+from recamlabel.training.config import RecamConfig
+from recamlabel.training.objectives.recam import RecamObjective
+
+
+def run_recam(view: View) -> Mapping[str, Any]:
+    """Re-activate from the converged classifier; its masks are the maps of ``maps.variant``.
+
+    Plain CAM is computed on every training crop, as published; the maps of other variants are read
+    from ``cams.h5`` and cut like the crop.
+    """
+    torch.manual_seed(view.config.seed + 1)
+    net = RecamNet(load_classifier(view), view.config.recam, view.config.data.background)
+    plain = view.config.maps.variant == "cam"
+    masks = None if plain else MapStore(view.run.path / "cams.h5", len(view.catalog.dataset.classes))
+    batches = make_batches(view, view.config.recam, net.classifier.backbone, offset=1, masks=masks)
+    objective = RecamObjective(net, view.config.recam)
+    # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete.
+    rivals = net.head.weight.shape[0] if view.config.recam.competing == "all" else 0
+    guess = math.log(rivals) if rivals > 1 else None
+    facts = run_training(view, objective, batches, view.config.recam, guess, "loss_sce")
+    save_trained(view, RECAM_WEIGHTS, net)
+    return facts
+
+
+STAGE = Stage(
+    "recam",
+    3,
+    run_recam,
+    "softmax re-activation of the classifier",
+    needs=("classifier", "cams"),
+    reads=(
+        *BACKBONE,
+        *but(RecamConfig, "recam", "combine"),
+        "augment",
+        "seed",
+        "maps.variant",
+        "data.background",
+        "data.train_splits",
+    ),
+    makes=(RECAM_WEIGHTS,),
+    facts=lambda scope: {"training": scope.training},
+)

@@ -1,0 +1,66 @@
+"""Stage ``refine``: class maps to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from recamlabel.core.progress import track
+from recamlabel.refine import needs_crf, walks
+from recamlabel.refine.build import build_scores
+from recamlabel.refine.edges import EdgeWalk
+from recamlabel.stages.edges import EDGES_FILE
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.view import View
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
+
+SCORES_FILE = "scores.h5"
+WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")
+
+
+def run_refine(view: View) -> Mapping[str, Any]:
+    """Refine the maps into scores."""
+    config = view.config.refine
+    total = len(view.catalog.images)
+    with ShardedWriter(view.run.path / SCORES_FILE, view.key, {**view.provenance(), "method": config.method}) as writer:
+        with (
+            open_store(view.run.path / view.maps_file) as maps,
+            track(f"refine ({config.method})", total, start=len(writer.done)) as advance,
+            ExitStack() as stack,
+        ):
+            walk = None
+            if walks(config.method):
+                edges = stack.enter_context(open_store(view.run.path / EDGES_FILE))
+                walk = EdgeWalk(edges, view.config.affinity, view.device)
+            build_scores(
+                view.catalog,
+                maps,
+                config.method,
+                config,
+                writer,
+                advance,
+                view.workers,
+                walk,
+                view.config.data.background,
+            )
+        writer.finish()
+    return {"method": config.method}
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    method = scope.config.refine.method
+    crf = ("refine.levels", "refine.max_side", "refine.smooth", "refine.crf") if needs_crf(method) else ()
+    walk = tuple(f"affinity.{name}" for name in WALK_SETTINGS) if walks(method) else ()
+    return ("refine.method", "refine.source", "data.background", *crf, *walk)
+
+
+STAGE = Stage(
+    "refine",
+    3,
+    run_refine,
+    "class maps to scores: dense CRF, random walk",
+    needs=("maps", "probe", "edges", "relabel"),
+    reads=_reads,
+    makes=(SCORES_FILE,),
+)

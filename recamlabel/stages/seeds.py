@@ -1,0 +1,55 @@
+"""Stage ``seeds``: confident labels of the training images' pixels, for the affinity net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recamlabel.core.progress import say, track
+from recamlabel.refine import seed_crf, walks
+from recamlabel.refine.crf import crf_available
+from recamlabel.refine.seeds import SeedRule, build_seeds
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.view import View
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
+
+SEEDS_FILE = "seeds.h5"
+SEED_SETTINGS = ("fg_level", "bg_level")
+
+
+def run_seeds(view: View) -> Mapping[str, Any]:
+    """Write ``seeds.h5``."""
+    config, refine = view.config.affinity, view.config.refine
+    table = view.catalog.dataset.classes
+    rule = SeedRule(config.fg_level, config.bg_level, refine.max_side, seed_crf(refine), table.ignore_id)
+    images = view.catalog.training_images(view.config.data.train_splits)
+    if rule.crf is None:
+        say("seeds: made from the maps' levels alone, because pydensecrf2 is not installed")
+    with (
+        ShardedWriter(view.run.path / SEEDS_FILE, view.key, view.provenance()) as writer,
+        open_store(view.run.path / view.maps_file) as maps,
+    ):
+        with track("seeds", len(images), start=len(writer.done)) as advance:
+            build_seeds(images, table, maps[refine.source], rule, writer, advance, view.workers)
+        writer.finish()
+    return {}
+
+
+STAGE = Stage(
+    "seeds",
+    1,
+    run_seeds,
+    "confident pixels of the training images",
+    needs=("maps", "probe"),
+    reads=(
+        *(f"affinity.{name}" for name in SEED_SETTINGS),
+        "refine.source",
+        "refine.max_side",
+        "refine.crf",
+        "data.train_splits",
+    ),
+    makes=(SEEDS_FILE,),
+    wanted=lambda scope: walks(scope.config.refine.method),
+    facts=lambda scope: {"training": scope.training, "crf": str(crf_available())},
+    cache=True,
+)

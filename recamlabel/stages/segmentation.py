@@ -1,0 +1,101 @@
+"""Stage ``segmentation``: the segmenter's own masks of all images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.arrays import from_uint8
+from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.core.pool import map_in_order
+from recamlabel.core.progress import track
+from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.masks.evidence import iou, support
+from recamlabel.refine.crf import crf_available
+from recamlabel.segment.masks import MaskTask, make_mask, smoothing
+from recamlabel.segment.predict import Predictor, decide, restrict
+from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.networks import PREDICTOR, load_predictor
+from recamlabel.stages.refine import SCORES_FILE
+from recamlabel.stages.view import View
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
+
+SEGMENTATION_FILE = "segmenter.h5"
+
+
+def run_segmentation(view: View) -> Mapping[str, Any]:
+    """The segmenter's own masks of all images, which know nothing of an image's labels."""
+    predictor, crf = load_predictor(view), smoothing(view.config.segmenter.predict)
+    attributes = {**view.provenance(), "model_keys": {"segmenter": view.run.key_of("segmenter")}}
+    opinions: dict[str, dict[str, Any]] = {}
+    with (
+        open_store(view.run.path / "masks.h5") as masks,
+        open_store(view.run.path / SCORES_FILE) as scores,
+        ShardedWriter(view.run.path / SEGMENTATION_FILE, view.key, attributes) as writer,
+    ):
+        todo = [image for image in view.catalog.images if image.id not in writer.done]
+
+        def tasks() -> Iterator[MaskTask]:
+            for image, found in _answers(view, predictor, todo):
+                shape, dtype = view.catalog.shapes[image.id], view.catalog.dataset.classes.mask_dtype
+                opinions[image.id] = _opinion(view, found, image, masks, scores)
+                yield MaskTask(image.id, image.path, found, shape, dtype, crf, view.config.data.background)
+
+        with track("segmentation", len(view.catalog.images), start=len(writer.done)) as advance:
+            for task, mask in map_in_order(make_mask, tasks(), view.workers if crf else 1, "segmentation"):
+                writer.add(task.image_id, {task.image_id: (mask, opinions.pop(task.image_id))})
+                advance()
+        writer.finish()
+    return {}
+
+
+def _answers(
+    view: View, predictor: Predictor, images: list[LabelledImage]
+) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
+    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, view.batch_pixels), threads=2):
+        yield from zip(group, predictor.probabilities(pixels), strict=True)
+
+
+def _opinion(
+    view: View, found: NDArray[np.float32], image: LabelledImage, masks: h5py.File, scores: h5py.File
+) -> dict[str, Any]:
+    """What the segmenter, told the image's labels, thinks of its pseudo mask, class by class."""
+    table, background = view.catalog.dataset.classes, view.config.data.background
+    own = table.ids_of(image.present)
+    ids = [BACKGROUND_ID, *own] if background else list(own)
+    pseudo, shape = masks[image.id][()], view.catalog.shapes[image.id]
+    restricted = decide(found, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
+    known = pseudo != table.ignore_id
+    overlap = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
+    level = float(masks.attrs["threshold"])
+    own_scores = from_uint8(scores[f"scores/{image.id}"][()])
+    whole, classes = support(restrict(found, ids), own_scores, level, background)
+    return {
+        "agreement_ids": np.array(ids, dtype=np.int32),
+        "agreement": np.array(overlap, dtype=np.float32),
+        "support": whole,
+        "class_support": np.array(classes, dtype=np.float32),
+    }
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    crf = ("segmenter.predict.crf",) if smoothing(scope.config.segmenter.predict) else ()
+    return (*PREDICTOR, "segmenter.predict.smooth", *crf, "data.background")
+
+
+STAGE = Stage(
+    "segmentation",
+    4,
+    run_segmentation,
+    "the segmenter's masks of all images",
+    needs=("refine", "masks", "segmenter"),
+    reads=_reads,
+    makes=(SEGMENTATION_FILE,),
+    wanted=lambda scope: scope.config.segmenter.enabled,
+    facts=lambda scope: {"images": scope.images, "crf": str(crf_available())},
+)
