@@ -12,6 +12,7 @@ import click
 
 from recamlabel.cli.options import run_argument
 from recamlabel.core.progress import duration
+from recamlabel.run.status import seconds_to_redo, stage_rows
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder
 
@@ -28,9 +29,7 @@ def status(run: Path, as_json: bool) -> None:
     has now; the line below it says which. It is current again back at what it was made with. What `recamlabel fit`
     would do again is named, with the time that it took. Mask PNGs that were deleted or changed by hand are named.
     """
-    # Imported late: torch takes seconds, and a wrong path should not.
     from recamlabel.masks.pngs import check_pngs
-    from recamlabel.run.status import seconds_to_redo, stage_rows
 
     folder = RunFolder.open(run)
     stages = stage_rows(folder)

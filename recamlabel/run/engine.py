@@ -39,6 +39,11 @@ class Plan:
     stages: tuple[Planned, ...]
     keys: Mapping[str, str]
 
+    def keys_for(self, run: RunFolder) -> dict[str, str]:
+        """The keys that ``run.toml`` has of the plan: without those of stages on demand that nobody asked for."""
+        records = run.state.stages
+        return {name: key for name, key in self.keys.items() if name in records or not GRAPH.by_name[name].on_demand}
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the stages to run."""
@@ -56,7 +61,8 @@ def make_plan(scope: Scope) -> Plan:
     on_demand = [stage.name for stage in GRAPH if stage.on_demand]
     planned = GRAPH.plan(scope, on_demand)
     keys = {**scope.given, **{one.name: one.key for one in planned}}
-    return Plan(scope, tuple(one for one in planned if not one.stage.on_demand), keys)
+    run = tuple(one for one in planned if one.stage.work is not None and not one.stage.on_demand)
+    return Plan(scope, run, keys)
 
 
 def scope_of(run: RunFolder, catalog: Catalog, config: Config) -> Scope:

@@ -11,7 +11,7 @@ from recamlabel.config import Config, config_from_tree
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
-from recamlabel.errors import ConfigError, RecamlabelError, StoreError
+from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.masks.pngs import mend_pngs
@@ -24,8 +24,10 @@ from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
 from recamlabel.run.rounds import install, kept_keys, kept_round, open_round, restore_first, run_rounds
 from recamlabel.stages import GRAPH, REPEATED
+from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.graph import Scope
-from recamlabel.storage.run_folder import FINISHED, FREED, RUN_FILE, RunFolder, RunState
+from recamlabel.stages.refine import SCORES_FILE
+from recamlabel.storage.run_folder import RUN_FILE, RunFolder, RunState
 
 
 def _nothing(run: RunFolder) -> None: ...
@@ -177,7 +179,7 @@ def _check_segmenter(config: Config) -> None:
 def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
     """Write down what this run is made from; from here on other results are outdated."""
     catalog = intake.catalog
-    run.state.plan = dict(plan.keys)
+    run.state.plan = plan.keys_for(run)
     if not run.is_current("dataset", intake.key):
         save_catalog(run.path / CATALOG_FILE, catalog)
         facts = {"images": len(catalog.images), "left_out": list(intake.left_out)}
@@ -226,6 +228,8 @@ def _render(
     chosen = {name: value for name, value in (("threshold", threshold), ("ignore", ignore)) if value is not None}
     tree = {**run.state.config, "masks": {**run.state.config.get("masks", {}), **chosen}}
     config = config_from_tree(tree, origin=str(run.path / "run.toml"))
+    for name in ("refine", "calibration"):
+        run.key_of(name)
     catalog = load_catalog(run.path / CATALOG_FILE)
     scope = scope_of(run, catalog, config)
     kept = kept_round(run)
@@ -236,16 +240,19 @@ def _render(
     key, own = run.key_of("rounds", outdated=True), open_round(run, kept)
     with own.lock():
         _render_here(own, scope, known)
-    # The key is that of the settings: with others it is not the plan's, back at these it is again.
     install(run, kept, key)
+    # The choice was made at other masks: it is outdated with these, and current again back at those.
+    shared = {name: record["key"] for name, record in run.state.stages.items() if name not in GRAPH.below("relabel")}
+    run.state.plan |= {"rounds": make_plan(replace(scope, given=shared)).keys["rounds"]}
+    run.save()
 
 
 def _render_here(run: RunFolder, scope: Scope, known: Mapping[str, Any] | None) -> None:
     """The masks of the very files that lie in ``run``."""
-    for name in ("refine", "calibration"):
-        run.key_of(name)
-        if (state := run.stage_state(name)) not in (FINISHED, FREED):
-            raise StoreError(f"{run.path}: stage '{name}' is {state}; run `recamlabel fit` again, it continues")
+    for file in (SCORES_FILE, LEVELS_FILE):
+        run.need(file)
+    if not run.state.plan:
+        _adopt(run, scope)
     below = GRAPH.below("masks")
     given = {name: record["key"] for name, record in run.state.stages.items() if name not in below}
     plan = make_plan(replace(scope, given=given))
@@ -260,3 +267,26 @@ def _render_here(run: RunFolder, scope: Scope, known: Mapping[str, Any] | None) 
         run.save()
         section = {**run.section("threshold"), "used_origin": known["origin"], "known": dict(known)}
         run.update_metrics("threshold", section, stage="masks")
+
+
+def _adopt(run: RunFolder, scope: Scope) -> None:
+    """Give a run of format 1 a plan: its results as they are, and keys of this version to what stands on its masks.
+
+    Otherwise its segmenter would be lost with the first rendering at another level. Above the masks its keys stay,
+    which no plan of this version has: the next ``fit`` builds on none of them.
+    """
+    records, below = run.state.stages, GRAPH.below("masks")
+    stands = [name for name in below if name in records and _stands(records, name)]
+    config = config_from_tree(run.state.config, origin=str(run.path / "run.toml"))
+    given = {name: record["key"] for name, record in records.items() if name not in below}
+    plan = make_plan(replace(scope, config=config, given=given))
+    for one in plan.stages:
+        if one.name in stands:
+            records[one.name]["key"] = one.key
+            run.state.inputs[one.key] = dict(one.inputs)
+    run.state.plan = {**given, **{name: key for name, key in plan.keys.items() if name in below}}
+
+
+def _stands(records: Mapping[str, Any], name: str) -> bool:
+    """Whether a record of format 1 is of the masks that are there: in that format ``inputs`` had keys by stage."""
+    return all(records.get(need, {}).get("key") == key for need, key in records[name].get("inputs", {}).items())

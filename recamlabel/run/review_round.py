@@ -112,16 +112,18 @@ def _keep_before(run: RunFolder, digest: str) -> RunFolder:
     # Runs of earlier versions have no record in the snapshot, but their metrics say of what it was, once finished.
     done = run.metrics().get(SECTION, {}).get("digest")
     kept = _read_record(folder, done)
-    finished = run.current_key("quality") is not None
+    left = run.left() if run.state.plan else [name for name in ("quality",) if run.current_key(name) is None]
+    finished = not left
     if finished and (kept != digest or not run.state.config.get("review", {}).get("use", False)):
         before = open_part(run, folder)
         snapshot(run, before)
     elif kept is not None and (finished or kept != done or kept == digest):
         before = RunFolder.open(folder)
     else:
-        state = run.stage_state("quality")
+        state = run.stage_state(left[0])
         raise StoreError(
-            f"{run.path}: stage 'quality' is {state}; run `recamlabel fit {run.path}` first, then give it --with-review"
+            f"{run.path}: stage '{left[0]}' is {state}; run `recamlabel fit {run.path}` first, then give it "
+            "--with-review"
         )
     write_text(folder / RECORD, json.dumps({"digest": digest}))
     return before

@@ -49,7 +49,7 @@ def kept_keys(run: RunFolder, plan: Plan) -> dict[str, str] | None:
     if plan.scope.config.rounds < 2 or record is None or record["key"] != plan.keys["rounds"]:
         return None
     folder = run.path / ROUNDS_FOLDER / str(record["kept"])
-    if not all((run.path / name).exists() for name in record["outputs"]) or not folder.is_dir():
+    if not all((run.path / name).exists() for name in (*record["outputs"], *record.get("installed", ()))):
         return None
     own = RunFolder.open(folder)
     if any(own.stage_state(name) != FINISHED for name in REPEATED if name in plan.names):
@@ -70,7 +70,7 @@ def run_rounds(run: RunFolder, plan: Plan) -> None:
         own = open_round(run, number)
         with own.lock():
             later = _plan_round(plan, number, previous)
-            own.state = replace(run.state, stages=own.state.stages, inputs=own.state.inputs, plan=dict(later.keys))
+            own.state = replace(run.state, stages=own.state.stages, inputs=own.state.inputs, plan=later.keys_for(own))
             own.save()
             view = replace(view_of(own, later), first=run, previous=previous)
             for _ in run_plan(view, later):
@@ -144,9 +144,8 @@ def install(run: RunFolder, number: int, key: str) -> None:
     run.finish("rounds", "unfinished", 0.0, [], kept=number)
     own = open_round(run, number)
     files = _take_results(run, own)
-    run.state.plan |= {"rounds": key}
     run.state.config = {**run.state.config, "masks": own.state.config.get("masks", {})}
-    run.finish("rounds", key, 0.0, [*files, f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number)
+    run.finish("rounds", key, 0.0, [f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number, installed=files)
 
 
 def restore_first(run: RunFolder) -> None:

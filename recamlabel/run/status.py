@@ -1,19 +1,22 @@
-"""What a run holds, stage by stage: current, outdated (and why), or not run; what ``fit`` would do again."""
+"""What a run holds, stage by stage: current, outdated (and why), or not run; what ``fit`` would do again.
+
+Read from ``run.toml`` alone, and from the files that settings name: no network is loaded and no image opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from recamlabel.config import config_from_tree
-from recamlabel.data.catalog import CATALOG_FILE, load_catalog
-from recamlabel.errors import RecamlabelError
-from recamlabel.run.engine import Plan, make_plan, scope_of
-from recamlabel.run.rounds import kept_keys
-from recamlabel.stages import GRAPH, REPEATED
-from recamlabel.storage.outdated import why_outdated
-from recamlabel.storage.run_folder import FINISHED, FREED, NOT_RUN, RunFolder
+from recamlabel.storage.outdated import setting, why_outdated
+from recamlabel.storage.run_folder import FINISHED, FREED, NOT_RUN, OUTDATED, RunFolder
+
+# Facts of a result that are the content of a file, and the setting that names it.
+FILES = {"weights": "backbone.weights", "encoder_weights": "segmenter.encoder_weights", "file": "maps.file"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class StageRow:
 
     Attributes:
         stage: Its name.
-        state: As :meth:`RunFolder.stage_state` says.
+        state: As :meth:`RunFolder.stage_state` says; also ``outdated`` where a file that a setting names has changed.
         because: Why it is outdated; else empty.
         record: What is recorded of its result; empty where there is none.
         redone: Whether ``fit`` would do it again, or for the first time.
@@ -41,40 +44,34 @@ class StageRow:
 
 
 def stage_rows(run: RunFolder) -> list[StageRow]:
-    """The stages that the run's settings ask for, and those of which it has a result, in order.
-
-    What files the settings name (weights, maps) is looked at as it is now.
-    """
-    found = RunFolder(run.path, replace(run.state, plan=_plan_now(run)))
-    asked = {name for name in found.state.plan if not GRAPH.by_name[name].on_demand or name in ("dataset", "rounds")}
-    rows = []
-    for name in GRAPH.names:
-        if name not in asked and name not in found.state.stages:
-            continue
-        state = found.stage_state(name)
-        redone = name in asked and state not in (FINISHED, FREED)
-        rows.append(StageRow(name, state, why_outdated(found, name), found.state.stages.get(name, {}), redone))
-    return rows
+    """The stages that the run's settings ask for, and those of which it has a result, in order."""
+    planned = list(run.state.plan)
+    names = [*planned, *(name for name in run.state.stages if name not in planned)]
+    rows: dict[str, StageRow] = {}
+    for name in names:
+        state, record = run.stage_state(name), run.state.stages.get(name, {})
+        because = why_outdated(run, name)
+        if state in (FINISHED, FREED) and (changed := _changed(run, record, rows)):
+            state, because = OUTDATED, changed
+        redone = name in planned and name != "relabel" and state not in (FINISHED, FREED)
+        rows[name] = StageRow(name, state, because, record, redone)
+    return list(rows.values())
 
 
-def _plan_now(run: RunFolder) -> dict[str, str]:
-    """The planned keys with everything that the settings point to as it is now; those of the last ``fit`` if not."""
-    planned = run.state.plan
-    if not planned or "dataset" not in run.state.stages:
-        return dict(planned)
-    try:
-        plan = _plan(run)
-        kept = kept_keys(run, plan)
-    except (RecamlabelError, OSError):
-        return dict(planned)
-    return dict((plan if kept is None else plan.without(REPEATED, kept)).keys)
+def _changed(run: RunFolder, record: Mapping[str, Any], above: Mapping[str, StageRow]) -> str:
+    """Which file has other content than when a result was made from it, or than when one below was."""
+    inputs = run.state.inputs.get(record["key"], {})
+    below = (above[need].because for need in inputs.get("needs", {}) if need in above)
+    return next(filter(None, chain(_other_files(run, inputs.get("facts", {})), below)), "")
 
 
-def _plan(run: RunFolder) -> Plan:
-    catalog = load_catalog(run.path / CATALOG_FILE)
-    config = config_from_tree(run.state.config, origin=str(run.path / "run.toml"))
-    scope = scope_of(run, catalog, config)
-    return make_plan(replace(scope, given={"dataset": run.state.stages["dataset"]["key"]}))
+def _other_files(run: RunFolder, facts: Mapping[str, str]) -> Iterator[str]:
+    for fact, key in FILES.items():
+        path = Path(str(setting(run.state.config, key)))
+        if fact in facts and path.is_file():
+            with path.open("rb") as handle:
+                if hashlib.file_digest(handle, "sha256").hexdigest()[:16] != facts[fact]:
+                    yield f"{key}: {path} has other content"
 
 
 def seconds_to_redo(rows: list[StageRow]) -> float:

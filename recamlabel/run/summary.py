@@ -108,9 +108,7 @@ def next_step(run: RunFolder) -> str:
         why = why_outdated(run, stage)
         if why:
             return f"{again}  (makes the {stage} again: {why})"
-    expected = ["quality"]
-    if run.state.config.get("segmenter", {}).get("enabled", False):
-        expected = ["segmenter", "segmentation", "quality"]
+    expected = [name for name in ("segmenter", "segmentation", "quality") if name in run.state.plan] or ["quality"]
     left = [name for name in expected if run.stage_state(name) != FINISHED]
     if left:
         return f"{again}  (continues with {left[0]})"

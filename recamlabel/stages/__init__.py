@@ -25,7 +25,7 @@ from recamlabel.stages import (
 )
 from recamlabel.stages.graph import Graph, Stage
 
-DATASET = Stage("dataset", 1, None, "labels, sizes and hashes of the images", makes=("dataset.json",), on_demand=True)
+DATASET = Stage("dataset", 1, None, "labels, sizes and hashes of the images", makes=("dataset.json",))
 ROUNDS = Stage(
     "rounds",
     2,
@@ -35,7 +35,6 @@ ROUNDS = Stage(
     reads=("rounds", "segmenter.relabel_weight"),
     sections=("rounds",),
     wanted=lambda scope: scope.config.rounds > 1,
-    on_demand=True,
 )
 GRAPH = Graph(
     (

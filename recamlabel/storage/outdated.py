@@ -44,7 +44,7 @@ def why_outdated(run: RunFolder, stage: str) -> str:
     """
     if run.stage_state(stage) != OUTDATED:
         return ""
-    return _difference(run, stage, run.key_of(stage))
+    return _difference(run, stage, run.key_of(stage, outdated=True))
 
 
 def _difference(run: RunFolder, stage: str, key: str) -> str:

@@ -236,6 +236,10 @@ class RunFolder:
             return FINISHED
         return FREED if record.get("cache") else INCOMPLETE
 
+    def left(self) -> list[str]:
+        """The planned stages whose results are not there, in order; of caches only those that were never made."""
+        return [name for name in self.state.plan if self.stage_state(name) not in (FINISHED, FREED)]
+
     def maker(self, file: str) -> str | None:
         """The stage that made a file of the run; None where no record names it."""
         return next((name for name, record in self.state.stages.items() if file in record.get("outputs", [])), None)

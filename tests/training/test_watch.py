@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from recamlabel.gate.head_start import logistic_head
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.models.networks import ClassifierNet
-from recamlabel.stages.base import StageContext, Verdict, make_batches, run_training
-from recamlabel.stages.classifier import refuse_noise
+from recamlabel.stages.classifier import STAGE, refuse_noise
+from recamlabel.stages.graph import Scope
+from recamlabel.stages.training import Verdict, make_batches, run_training
+from recamlabel.stages.view import View
 from recamlabel.storage.run_folder import RunFolder
 from recamlabel.training.objectives.classifier import ClassifierObjective
 from recamlabel.training.watch import TrainingFailedError, Watch, entropy, label_entropy
@@ -79,15 +82,18 @@ def test_nothing_to_guess_and_few_steps_are_not_judged():
 
 
 @pytest.fixture
-def context(tiny_csv, tmp_path) -> StageContext:
+def context(tiny_csv, tmp_path) -> View:
     dataset = load_dataset(tiny_csv)
     catalog = Catalog(dataset, {}, {image.id: image.id for image in dataset.images})
-    return StageContext(
+    config = load_config("quick", assignments=STEPS + SMALL)
+    return View(
         RunFolder.create(tmp_path / "run"),
         catalog,
-        load_config("quick", assignments=STEPS + SMALL),
+        config,
         torch.device("cpu"),
+        "classifier",
         "k",
+        tuple(STAGE.reads(Scope(config, catalog))),
     )
 
 
@@ -105,14 +111,14 @@ class Dead(ClassifierObjective):
         return self.module.head.weight.sum() * 0 + value, {}
 
 
-def dead(context: StageContext, *losses: float) -> tuple[Dead, object]:
+def dead(context: View, *losses: float) -> tuple[Dead, object]:
     torch.manual_seed(0)
     net = ClassifierNet(Backbone("resnet10t"), 2)
     config = context.config.classifier
     return Dead(net, config, losses), make_batches(context, config, net.backbone, 0)
 
 
-def rates(context: StageContext) -> list[float]:
+def rates(context: View) -> list[float]:
     return [event["lr"] for event in context.run.events() if event["event"] == "step" and event["step"] == 40]
 
 
@@ -139,7 +145,7 @@ def test_the_second_failure_stops_with_what_was_seen_and_what_to_try(context):
 
 def test_force_goes_on_and_marks_the_result(context, capsys):
     forced = load_config("quick", assignments=[*STEPS, *SMALL, "runtime.force=true"])
-    context = StageContext(context.run, context.catalog, forced, context.device, "k")
+    context = replace(context, settings=forced)
     objective, batches = dead(context, 0.9, 0.8)
     facts = run_training(context, objective, batches, forced.classifier, 0.69)
     assert facts["useless"] is True and facts["restarts"] == 1

@@ -14,8 +14,7 @@ from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import RecamlabelError, StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.run import fit as pipeline
-from recamlabel.run import review_round as next_round
+from recamlabel.run import engine, review_round
 from recamlabel.run.engine import run_stage
 from recamlabel.run.fit import Hooks, fit, render
 from recamlabel.run.review_round import fit_with_review
@@ -66,23 +65,23 @@ def accept(run: RunFolder, *numbers: int) -> None:
 def stop_at(patch: pytest.MonkeyPatch, name: str, *, after: bool) -> None:
     """A process that ends in a stage, or right after it."""
 
-    def stopping(context, stage):
-        if stage.name != name:
-            return run_stage(context, stage)
+    def stopping(view, one):
+        if one.name != name:
+            return run_stage(view, one)
         if after:
-            run_stage(context, stage)
+            run_stage(view, one)
         else:
-            context.run.begin(stage.name)
+            view.run.begin(one.name)
         raise KeyboardInterrupt
 
-    patch.setattr(pipeline, "run_stage", stopping)
+    patch.setattr(engine, "run_stage", stopping)
 
 
 def stop_before_the_metrics(patch: pytest.MonkeyPatch) -> None:
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    patch.setattr(next_round, "mask_facts", stop)
+    patch.setattr(review_round, "mask_facts", stop)
 
 
 def stop_in_the_snapshot(patch: pytest.MonkeyPatch) -> None:
@@ -90,8 +89,8 @@ def stop_in_the_snapshot(patch: pytest.MonkeyPatch) -> None:
         whole(run, own)
         raise KeyboardInterrupt
 
-    whole = next_round.snapshot
-    patch.setattr(next_round, "snapshot", half)
+    whole = review_round.snapshot
+    patch.setattr(review_round, "snapshot", half)
 
 
 KILLS = {
@@ -153,7 +152,7 @@ def test_a_plain_fit_in_between_is_what_was_before(run):
 def test_a_run_that_is_not_finished_is_no_before(run, monkeypatch):
     accept(run, 0)
     run.begin("segmenter")
-    with pytest.raises(StoreError, match=r"stage 'quality' is not run; run `recamlabel fit .*run` first"):
+    with pytest.raises(StoreError, match=r"stage 'segmenter' is not run; run `recamlabel fit .*run` first"):
         fit_with_review(run.path)
     assert not (run.path / "review/before").exists()
 
@@ -179,7 +178,7 @@ def test_a_forgotten_setting_is_said_before_anything_is_redone(run, capsys):
         text.splitlines()[2],
         f"(`recamlabel fit {out}` alone goes on with the run's own settings)",
         "to run: segmenter, segmentation, quality",
-        "up to date: gate, classifier, recam, maps, refine, calibration, masks",
+        "up to date: features, gate, classifier, recam, maps, refine, calibration, masks",
     ]
     assert text.splitlines()[2].startswith(f"{out}: redoes segmenter (")
     assert (out / "run.toml").read_bytes() == state
@@ -218,7 +217,7 @@ def test_fit_of_a_run_alone_goes_on_with_its_own_settings(run, capsys):
     run.begin("segmentation")
     assert command(["fit", str(run.path)]) == 0
     text = capsys.readouterr().err
-    assert ran(text) == ["segmentation", "quality"] and "redoes" not in text
+    assert ran(text) == ["segmentation"] and "redoes" not in text  # equal keys: the scores are those of these masks
     assert command(["fit", str(run.path), "--set", "segmenter.predict.flip=false"]) == 0
     text = capsys.readouterr().err
     assert ran(text) == ["segmentation", "quality"] and "  segmenter.predict.flip true -> false" in text
@@ -253,7 +252,7 @@ def test_changed_data_is_said(run, capsys):
     assert command(["fit", str(run.path), "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "the data changed: 1 image with other labels, 1 image in another split, 1 image with other pixels" in text
-    assert "setting" not in text and "redoes gate (" in text
+    assert "differs" not in text and "redoes features (" in text
 
 
 def test_masks_rendered_since_are_the_reason_to_train_again(run, capsys):
@@ -269,7 +268,7 @@ def test_there_is_a_page_before_the_segmenter_and_its_failure_stops_nothing(run,
     pages: list[Path] = []
 
     def made(folder: RunFolder) -> None:
-        assert folder.stage_state("masks") == "finished" and folder.stage_state("segmenter") == "not run"
+        assert folder.stage_state("masks") == "finished" and folder.stage_state("segmenter") == "outdated"
         pages.append(folder.path)
         raise OSError("no space left")
 

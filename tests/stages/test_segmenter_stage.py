@@ -17,10 +17,11 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import DatasetError, MissingExtraError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.refine.crf import crf_available
+from recamlabel.run.engine import make_plan
 from recamlabel.run.fit import fit
-from recamlabel.run.plan import plan
 from recamlabel.run.predict import export_segmenter, predict
-from recamlabel.stages.segmenter import encoder_source
+from recamlabel.stages.graph import Scope
+from recamlabel.stages.networks import encoder_source
 from recamlabel.storage.png import write_mask
 from tests.helpers import TINY, TINY_SEGMENTER, draw, make_tiny_csv
 
@@ -226,6 +227,6 @@ def test_another_content_of_the_encoders_weights_file_is_another_segmenter(tiny_
     keys = []
     for content in (b"one", b"two", b"one"):
         weights.write_bytes(content)
-        keys.append({stage.name: stage.key for stage in plan(catalog, settings)})
+        keys.append(dict(make_plan(Scope(settings, catalog)).keys))
     assert keys[0] == keys[2]
     assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"segmenter", "segmentation", "quality"}

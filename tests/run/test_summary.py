@@ -17,6 +17,7 @@ from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder
 
 ORIGIN = "chosen without ground truth"
+PLAN = ("dataset", "gate", "classifier", "recam", "maps", "refine", "calibration", "masks", "quality")
 
 
 @pytest.fixture
@@ -29,11 +30,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     config = {"segmenter": {"enabled": False}, "masks": {"threshold": "auto", "ignore": "auto"}}
     run.state.config = config
     run.state.dataset = {"images": 4, "classes": ["cat", "dog"], "source": "photos/labels.csv"}
+    run.state.plan = {name: f"{name}-key" for name in PLAN} | {"maps": run.key_of("maps")}
     pixels = {"background": 24, "cat": 8, "dog": 0, "ignored": 8}
-    run.finish("masks", "masks-key", 65.0, ["masks.h5"], threshold=0.4, threshold_origin=ORIGIN, pixels=pixels)
-    for name in ("gate", "quality"):
+    facts = {"threshold": 0.4, "threshold_origin": ORIGIN, "pixels": pixels}
+    run.finish("masks", "masks-key", 65.0, ["masks.h5"], {"settings": {"masks.threshold": "auto"}}, **facts)
+    for name, needs in (("gate", {}), ("quality", {"masks": "masks-key"})):
         (run.path / f"{name}.json").write_text(json.dumps(tree(name)))
-        run.finish(name, f"{name}-key", 1.0, [f"{name}.json"])
+        run.finish(name, f"{name}-key", 1.0, [f"{name}.json"], {"needs": needs})
     (run.path / "report.html").write_text("")
     return run
 
@@ -93,6 +96,7 @@ def test_what_was_not_looked_for_is_not_claimed(run):
 
 def test_an_unfinished_and_an_outdated_run(run):
     run.state.config["masks"]["threshold"] = 0.5
+    run.state.plan |= {"masks": "other-key", "quality": "of-other-masks"}
     facts = {"threshold": 0.5, "pixels": {"background": 40, "ignored": 0}}
     run.finish("masks", "other-key", 1.0, ["masks.h5"], **facts)
     assert summary_lines(run) == [
@@ -102,8 +106,8 @@ def test_an_unfinished_and_an_outdated_run(run):
         WHOLE[3],
         "next:     recamlabel fit run  (makes the quality again: masks.threshold auto -> 0.5)",
     ]
-    run.begin("masks")
-    run.begin("gate")
+    for name in ("masks", "quality", "gate"):
+        run.begin(name)
     assert summary_lines(run) == [
         "level:    no masks yet",
         "withheld: no masks yet",
@@ -114,9 +118,9 @@ def test_an_unfinished_and_an_outdated_run(run):
 
 
 def test_the_next_step_is_the_first_stage_that_is_left(run):
-    run.state.config["segmenter"]["enabled"] = True
+    run.state.plan["segmenter"] = "segmenter-key"
     assert summary_lines(run)[-1] == "next:     recamlabel fit run  (continues with segmenter)"
-    run.state.config["segmenter"]["enabled"] = False
+    del run.state.plan["segmenter"]
     (run.path / "report.html").unlink()
     assert summary_lines(run)[-1] == "next:     recamlabel report run"
 
@@ -151,6 +155,7 @@ def test_status_fits_eighty_columns(run, capsys):
 
 def test_status_says_what_is_outdated_and_why(run, capsys):
     run.state.config["masks"]["threshold"] = 0.5
+    run.state.plan |= {"masks": "other-key", "quality": "of-other-masks"}
     run.finish("masks", "other-key", 1.0, ["masks.h5"], threshold=0.5)
     assert command(["status", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -163,14 +168,26 @@ def test_status_says_what_is_outdated_and_why(run, capsys):
     assert stages["quality"]["because"] == "masks.threshold auto -> 0.5" and found["summary"][0] == "level:    0.50"
 
 
-def test_status_lists_the_stages_that_the_settings_ask_for(run, capsys):
-    more = {"probe": {"enabled": True, "fine_sides": [480]}, "refine": {"method": "crf+random_walk"}, "rounds": 2}
-    run.state.config |= {**more, "segmenter": {"enabled": True}}
+def test_status_lists_what_is_planned_and_what_fit_would_redo(run, capsys):
+    run.state.plan |= {"probe": "probe-key", "masks": "other-key", "quality": "of-other-masks"}
     run.save()
     assert command(["status", "run"]) == 0
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"fine", "probe", "affinity", "edges", "segmenter", "segmentation", "rounds"} <= set(listed)
-    assert not {"cams", "relabel"} & set(listed)
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines]
+    assert "probe" in listed and not {"cams", "relabel", "confidence"} & set(listed)
+    assert "fit redoes masks, quality, which took 66 s" in lines
+
+
+def test_a_file_that_a_setting_names_is_looked_at(run, capsys):
+    weights = Path("weights.pt")
+    weights.write_bytes(b"old")
+    run.state.config["backbone"] = {"weights": str(weights)}
+    digest = "e27cf4ae1f6fa8b5"  # not that of b"old"
+    run.finish("maps", run.key_of("maps"), 1.0, ["maps.h5"], {"facts": {"weights": digest}})
+    run.finish("masks", "masks-key", 65.0, ["masks.h5"], {"needs": {"maps": run.key_of("maps")}})
+    assert command(["status", "run"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("  backbone.weights: weights.pt has other content") == 3  # masks and quality stand on the maps
 
 
 def test_status_needs_no_torch(run):

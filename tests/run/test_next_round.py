@@ -13,7 +13,7 @@ from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.calibration import KnownLevel, calibrate_with_truth, known_level
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.run.review_round import fit_with_review
-from recamlabel.stages import reviewed
+from recamlabel.stages import masks as masks_stage
 from recamlabel.storage.png import read_mask
 from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY, TINY_SEGMENTER
@@ -121,7 +121,7 @@ def test_reviewed_masks_that_agree_leave_the_level_alone(run, monkeypatch):
     ReviewFolder(out).add([Decision("images/0", "accepted")], {"images/0": np.zeros((64, 80), np.uint8)}, 255)
     for low, expected in ((0.0, before), (0.93, 0.95)):
         found = KnownLevel(0.95, (low, 1.0), ("images/0",), ((0.95, 0.5),))
-        monkeypatch.setattr(reviewed, "reviewed_level", lambda context, scores, found=found: found)
+        monkeypatch.setattr(masks_stage, "reviewed_level", lambda context, scores, found=found: found)
         run = fit_with_review(out, ["masks.ignore=0.02" if low == 0 else "masks.ignore=0.01"])
         stage = run.state.stages["masks"]
         assert stage["threshold"] == expected

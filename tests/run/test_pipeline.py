@@ -21,12 +21,13 @@ from recamlabel.cli.main import run as run_cli
 from recamlabel.config import load_config
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError, StoreError, WeightsError
+from recamlabel.export import export_run
 from recamlabel.masks.pngs import check_pngs
 from recamlabel.masks.quality import read_quality
 from recamlabel.run.fit import fit, render
 from recamlabel.storage.run_folder import RunFolder
 
-STAGES = ["gate", "classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
+STAGES = ["features", "gate", "classifier", "recam", "maps", "probe", "refine", "calibration", "masks", "quality"]
 
 
 PLAIN = [*TINY, "refine.method=none"]
@@ -118,7 +119,7 @@ def test_a_changed_label_is_noticed(copied, capsys):
     ]  # a val image trains nothing
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(tiny_csv, out, config())
-    assert ran(capsys) == STAGES
+    assert ran(capsys) == STAGES[1:]  # the pixels are the same
 
 
 def test_same_seed_same_masks(finished, tmp_path):
@@ -228,21 +229,24 @@ def test_an_interrupted_rendering_starts_over(copied, monkeypatch):
     assert not list(run.path.glob(".masks*"))
 
 
-def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(copied, monkeypatch):
+def test_an_interrupted_redo_leaves_nothing_that_mixes_old_and_new(copied, monkeypatch, tmp_path):
     tiny_csv, run = copied
     (tiny_csv / "classes.txt").write_text("amber\nred\nblue\n")  # every id moves by one
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.stages.base.train", stop)
+    monkeypatch.setattr("recamlabel.stages.training.train", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_csv, run.path, config())
     states = {name: RunFolder.open(run.path).stage_state(name) for name in STAGES}
     # The gate comes before the training, and is that of the new labels.
-    assert states.pop("gate") == "finished" and set(states.values()) == {"not run"}
-    with pytest.raises(StoreError, match="stage 'refine' is not finished"):
+    assert states.pop("features") == states.pop("gate") == "finished" and states.pop("classifier") == "not run"
+    assert set(states.values()) == {"outdated"}
+    with pytest.raises(StoreError, match="stage 'refine' is outdated"):
         render(run.path, 0.3)
+    with pytest.raises(StoreError, match="stage 'masks' is outdated"):
+        export_run(RunFolder.open(run.path), "hdf5", tmp_path / "out")
 
 
 def test_skipped_images_are_listed_again_and_stop_a_plain_fit(tiny_csv, tmp_path, capsys):

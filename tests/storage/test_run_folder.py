@@ -6,19 +6,7 @@ import sys
 import pytest
 
 from recamlabel.errors import StoreError
-from recamlabel.storage.run_folder import RunFolder, stage_key
-
-
-def test_key_depends_on_everything():
-    base = stage_key("maps", 1, {"a": 1}, {"recam": "x"})
-    assert base == stage_key("maps", 1, {"a": 1}, {"recam": "x"})
-    others = [
-        stage_key("masks", 1, {"a": 1}, {"recam": "x"}),
-        stage_key("maps", 2, {"a": 1}, {"recam": "x"}),
-        stage_key("maps", 1, {"a": 2}, {"recam": "x"}),
-        stage_key("maps", 1, {"a": 1}, {"recam": "y"}),
-    ]
-    assert len({base, *others}) == 5
+from recamlabel.storage.run_folder import RunFolder
 
 
 def test_finish_is_remembered_until_an_output_goes(tmp_path):
@@ -55,7 +43,7 @@ def test_refuses_what_is_not_a_run(tmp_path):
 
 def test_damaged_and_foreign_run_files(tmp_path):
     (tmp_path / "run.toml").write_text("format = 99\n")
-    with pytest.raises(StoreError, match="run format 99, this version reads 1"):
+    with pytest.raises(StoreError, match="run format 99, this version reads 1 and 2"):
         RunFolder.open(tmp_path)
     (tmp_path / "run.toml").write_text("= broken")
     with pytest.raises(StoreError, match="cannot be read"):
@@ -88,3 +76,52 @@ def test_metrics_sections_are_kept_apart(tmp_path):
     run.update_metrics("b", {"y": 2})
     run.update_metrics("a", {"x": 3})
     assert run.metrics() == {"a": {"x": 3}, "b": {"y": 2}}
+
+
+def test_a_result_is_current_under_its_planned_key_alone(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    (run.path / "masks.h5").write_bytes(b"x")
+    run.finish("masks", "at 0.4", 1, ["masks.h5"])
+    for planned, state in (("at 0.4", "finished"), ("at 0.5", "outdated"), ("at 0.4", "finished")):
+        run.state.plan = {"masks": planned}
+        assert run.stage_state("masks") == state
+        assert run.artifact("masks.h5") == (run.path / "masks.h5" if state == "finished" else None)
+    run.state.plan = {"refine": "x"}  # a stage that the settings no longer have
+    assert run.stage_state("masks") == "outdated"
+    with pytest.raises(StoreError, match="stage 'masks' is outdated; run `recamlabel fit` again"):
+        run.key_of("masks")
+    assert run.key_of("masks", outdated=True) == "at 0.4"
+    with pytest.raises(
+        StoreError, match=r"masks.h5: of stage 'masks', which is outdated; `recamlabel fit .*` makes it"
+    ):
+        run.need("masks.h5")
+    with pytest.raises(StoreError, match=r"maps\.h5: not there yet"):
+        run.need("maps.h5")
+
+
+def test_a_cache_that_was_removed_is_no_gap(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.finish("features", "k", 1, ["features.h5"], cache=True)
+    assert run.stage_state("features") == "freed" and run.artifact("features.h5") is None
+
+
+def test_sections_follow_the_stage_that_made_them(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.state.plan = {"masks": "a"}
+    run.finish("masks", "a", 1, [])
+    run.update_metrics("threshold", {"used": 0.4}, stage="masks")
+    run.update_metrics("old", {"used": 0.4})
+    assert run.section("threshold") == {"used": 0.4} == run.section("old")
+    run.state.plan = {"masks": "b"}
+    assert run.section("threshold") == {} and run.section("old") == {"used": 0.4}
+    assert run.section("none") == {}
+
+
+def test_only_what_results_stand_on_is_remembered(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.finish("maps", "m1", 1, [], inputs={"settings": {"maps.flip": True}})
+    run.finish("masks", "k1", 1, [], inputs={"needs": {"maps": "m1"}})
+    run.finish("maps", "m2", 1, [], inputs={"settings": {"maps.flip": False}})
+    assert set(RunFolder.open(run.path).state.inputs) == {"m1", "m2", "k1"}  # masks still stand on m1
+    run.finish("masks", "k2", 1, [], inputs={"needs": {"maps": "m2"}})
+    assert set(RunFolder.open(run.path).state.inputs) == {"m2", "k2"}

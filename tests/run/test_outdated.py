@@ -14,7 +14,6 @@ from recamlabel.config import load_config
 from recamlabel.review.compare.runs import compare_runs
 from recamlabel.review.page.report import write_report
 from recamlabel.review.page.tables import read_quality_scores, review_rows, score_rows, scored
-from recamlabel.run import engine as execute
 from recamlabel.run.engine import run_stage
 from recamlabel.run.fit import fit, render
 from recamlabel.storage.outdated import why_outdated
@@ -88,26 +87,30 @@ def test_fit_at_the_new_level_trains_again_and_a_stopped_one_never_passes_for_fi
     render(run.path, 0.9)
     ran(capsys)
 
-    def stop(context, stage):
-        if stage.name == "segmenter":
-            context.run.begin(stage.name)
+    def stop(view, one):
+        if one.name == "segmenter":
+            view.run.begin(one.name)
             raise KeyboardInterrupt
-        return run_stage(context, stage)
+        return run_stage(view, one)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("recamlabel.run.fit.run_stage", stop)
+        patch.setattr("recamlabel.run.engine.run_stage", stop)
         fit(data, run.path, config("masks.threshold=0.9"))
-    assert states(run) == {"masks": "finished", **dict.fromkeys(AFTER, "not run")}
+    outdated = dict.fromkeys(AFTER, "outdated")
+    assert states(run) == {"masks": "finished", **outdated, "segmenter": "not run"}
     # The files of the segmenter before are still there; nothing may take them for this run's.
     assert (run.path / "segmenter.h5").is_file()
     for verb in (
-        ["export", str(run.path), "--format", "voc", "--out", str(tmp_path / "out"), "--what", "segmenter"],
         ["predict", str(run.path), str(data / "images"), "--out", str(tmp_path / "new")],
-        ["evaluate", str(run.path), "--truth", str(data.parent / "truth"), "--what", "segmenter"],
+        ["export-model", str(run.path), "--format", "onnx", "--out", str(tmp_path / "model.onnx")],
     ):
         assert command(verb) == 1, verb
-    assert "Segmenter" not in write_report(RunFolder.open(run.path)).read_text()
+    # Its masks are whole: they are of the level before, and said to be.
+    assert "Segmenter (outdated)" in write_report(RunFolder.open(run.path)).read_text()
     ran(capsys)
+    target = ["--format", "voc", "--out", str(tmp_path / "out"), "--what", "segmenter"]
+    assert command(["export", str(run.path), *target]) == 0
+    assert "note: the segmenter is outdated (masks.threshold auto -> 0.9)" in capsys.readouterr().err
     fit(data, run.path, config("masks.threshold=0.9"))
     assert ran(capsys) == AFTER and set(states(run).values()) == {"finished"}
 
@@ -120,7 +123,7 @@ def test_a_rendering_that_was_stopped_leaves_the_segmenter_outdated(run, monkeyp
         patch.setattr("recamlabel.masks.render.save_mask", stop)
         render(run.path, 0.9)
     assert states(run) == {"masks": "not run", **dict.fromkeys(AFTER, "outdated")}
-    assert why_outdated(RunFolder.open(run.path), "segmenter") == "the masks are not finished"
+    assert why_outdated(RunFolder.open(run.path), "segmenter") == "masks.threshold auto -> 0.9"
     render(run.path, "auto")
     assert set(states(run).values()) == {"finished"}
 
@@ -158,9 +161,13 @@ def test_nothing_outdated_is_shown_as_current(run, data, capsys):
 
 
 def test_a_run_of_an_earlier_version_keeps_its_segmenter_too(run):
-    for name in AFTER:
-        for field in ("inputs", "masks_settings"):
-            run.state.stages[name].pop(field)
+    run.state.plan, run.state.inputs = {}, {}
+    keys = {name: f"old-{name}" for name in run.state.stages}
+    for name, record in run.state.stages.items():
+        record["key"] = keys[name]
+    for name, need in (("segmenter", "masks"), ("segmentation", "segmenter"), ("quality", "segmentation")):
+        run.state.stages[name]["inputs"] = {need: keys[need]}
+    assert states(run) == dict.fromkeys(("masks", *AFTER), "finished")
     run.save()
     render(run.path, 0.9)
     assert states(run) == {"masks": "finished", **dict.fromkeys(AFTER, "outdated")}
@@ -171,8 +178,7 @@ def test_a_run_of_an_earlier_version_keeps_its_segmenter_too(run):
 
 def test_the_table_of_a_review_goes_with_its_masks(run):
     row = {"criterion": 0.5, "threshold": 0.4, "withheld": 0.1, "quality": 0.8}
-    section = {"digest": "d", "quality_key": run.key_of("quality"), "before": row, "after": row}
-    run.update_metrics("with_review", section)
+    run.update_metrics("with_review", {"digest": "d", "before": row, "after": row}, stage="quality")
     assert [one["round"] for one in review_rows(run)] == ["before", "after"]
     render(run.path, 0.9)
     assert review_rows(RunFolder.open(run.path)) == []
@@ -182,17 +188,21 @@ def test_other_settings_of_the_segmenter_leave_no_old_one(run, data, monkeypatch
     """Masks of the old key do not save a segmenter of another key."""
     render(run.path, 0.9)
 
-    def stop(context, stage):
+    def stop(view, one):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recamlabel.run.fit.run_stage", stop)
+    monkeypatch.setattr("recamlabel.run.engine.run_stage", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(data, run.path, config("segmenter.lr=0.5"))
-    assert states(run) == dict.fromkeys(("masks", *AFTER), "not run")
+    assert set(states(run).values()) == {"outdated"}
+    assert why_outdated(RunFolder.open(run.path), "segmenter") == "segmenter.lr 0.01 -> 0.5"
 
 
-def test_what_is_forgotten_is_what_is_said(run, data):
-    stages = [execute.Stage(name, key, (), dict) for name, key in (("masks", "new"), ("segmenter", "other"))]
-    assert execute.forgotten(run, stages) == ["masks", *AFTER]
-    stages[1] = execute.Stage("segmenter", run.key_of("segmenter"), (), dict)
-    assert execute.forgotten(run, stages) == ["masks", "segmentation", "quality"]
+def test_a_stage_that_the_settings_leave_out_is_not_current(run, data, capsys):
+    fit(data, run.path, config("segmenter.enabled=false"))
+    again = RunFolder.open(run.path)
+    assert again.stage_state("segmenter") == "outdated" and again.artifact("segmenter.h5") is None
+    assert why_outdated(again, "segmentation") == "the settings have no stage segmentation"
+    ran(capsys)
+    fit(data, run.path, config())
+    assert ran(capsys) == ["quality"] and set(states(run).values()) == {"finished"}

@@ -48,7 +48,7 @@ def run(copy_run: CopyRun, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_what_it_writes(finished: RunFolder) -> None:
     tree = json.loads((finished.path / "gate.json").read_text())
-    assert finished.metrics()["gate"] == tree and tree["stage_key"] == finished.key_of("gate")
+    assert finished.section("gate") == tree and tree["stage_key"] == finished.key_of("gate")
     assert [(one["name"], one["positives"], one["negatives"], one["unknown"]) for one in tree["classes"]] == [
         ("red", 3, 3, 0),
         ("blue", 3, 3, 0),
@@ -95,10 +95,13 @@ def test_an_older_run_gets_the_gate_and_keeps_the_rest(
     del older.state.stages["gate"]
     older.save()
     (out / "gate.json").unlink()
-    (out / "features.h5").unlink()
+    (out / "features.h5").unlink()  # a cache: made again, as the gate needs it
     ran(capsys)
     fit(source, out, config())
-    assert ran(capsys) == ["gate"]
+    assert ran(capsys) == ["features", "gate"]
+    (out / "features.h5").unlink()
+    fit(source, out, config())
+    assert ran(capsys) == []  # and not where nobody does
 
 
 def test_a_corrected_label_needs_no_second_pass(run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +132,8 @@ def test_an_interrupted_redo_forgets_the_gate_of_the_old_labels(
     with pytest.raises(KeyboardInterrupt):
         fit(source, out, config())
     again = RunFolder.open(out)
-    assert again.stage_state("gate") == again.stage_state("classifier") == again.stage_state("masks") == "not run"
+    assert again.stage_state("gate") == "not run" and again.section("gate") == {}
+    assert again.stage_state("classifier") == again.stage_state("masks") == "outdated"
     assert "Not judged yet" in write_report(again).read_text(encoding="utf-8")
 
 

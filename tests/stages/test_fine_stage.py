@@ -10,7 +10,7 @@ from recamlabel.errors import ConfigError
 from recamlabel.run.fit import fit
 from recamlabel.stages.fine import looks_again
 from tests.helpers import TINY, arrays, stop_after
-from tests.test_probe_stage import config
+from tests.stages.test_probe_stage import config
 
 FINE = "probe.fine_sides=[96,128]"
 

@@ -13,6 +13,7 @@ from recamlabel.config import load_config
 from recamlabel.errors import ConfigError
 from recamlabel.run import rounds
 from recamlabel.run.fit import fit
+from recamlabel.stages import REPEATED
 from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY_SEGMENTER, make_tiny_csv
 
@@ -63,7 +64,7 @@ def test_the_better_round_takes_the_place_of_the_run(first_round, capsys, prefer
     assert (out / "masks/images/0.png").read_bytes() == (out / "rounds/2/masks/images/0.png").read_bytes()
     for name in ("1", "2"):
         part = RunFolder.open(out / "rounds" / name)
-        assert {part.stage_state(stage) for stage in rounds.STAGES} == {"finished"}
+        assert {part.stage_state(stage) for stage in REPEATED} == {"finished"}
     assert run.key_of("masks") == RunFolder.open(out / "rounds/2").key_of("masks")
 
     fit(data, out, config())
@@ -129,7 +130,7 @@ def test_a_file_that_both_rounds_share_and_that_is_gone_is_made_again(tmp_path, 
     ran(capsys)
     fit(data, out, config())
     run = RunFolder.open(out)
-    assert "recam" in ran(capsys) and {run.stage_state(name) for name in (*rounds.STAGES, "rounds")} == {"finished"}
+    assert "recam" in ran(capsys) and {run.stage_state(name) for name in (*REPEATED, "rounds")} == {"finished"}
     assert same(out, out / "rounds/2")
 
 
