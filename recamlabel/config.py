@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from recamlabel.adapters.config import DataConfig
+from recamlabel.core.registry import near
 from recamlabel.core.section import RuntimeConfig, ScheduleConfig, Section
 from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError
@@ -103,7 +104,7 @@ def load_config(
         0.4
     """
     if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}")
+        raise ConfigError(f"unknown preset {preset!r}{near(preset, PRESETS)} The presets are: {', '.join(PRESETS)}")
     tree: dict[str, Any] = tomllib.loads(resources.files("recamlabel.presets").joinpath(f"{preset}.toml").read_text())
     tree["preset"] = preset
     if file is not None:

@@ -1,6 +1,6 @@
 """Labels on disk to a :class:`Dataset`, one adapter per format.
 
-A new format is one module with a class that follows :class:`Adapter`, a line in ``ADAPTERS``,
+A new format is one module with a class that follows :class:`Adapter`, a line in ``BUILT_IN``,
 and a subclass of the contract test. Another package adds its own by an entry point of the group
 ``recamlabel.adapters`` whose name is the adapter's.
 """
@@ -22,13 +22,15 @@ from recamlabel.adapters.huggingface.read import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
 from recamlabel.adapters.nearby import did_you_mean, explain, find_data_sets
 from recamlabel.adapters.openimages.read import OpenImagesAdapter
-from recamlabel.adapters.plugins import load_plugin, load_plugins, plugin_names
+from recamlabel.adapters.plugins import GROUP, guarded
 from recamlabel.adapters.voc.read import VocAdapter
 from recamlabel.adapters.yolo import YoloAdapter
+from recamlabel.core.registry import Registry
 from recamlabel.errors import DatasetError
 
 __all__ = [
     "ADAPTERS",
+    "BUILT_IN",
     "IMAGE_SUFFIXES",
     "Adapter",
     "AdapterOptions",
@@ -44,20 +46,20 @@ __all__ = [
 _PICKLES = frozenset({".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib"})
 
 # In the order in which 'auto' asks them: what has a layout of its own first, names of folders last.
-ADAPTERS: dict[str, Adapter] = {
-    adapter.name: adapter
-    for adapter in (
-        VocAdapter(),
-        YoloAdapter(),
-        HuggingFaceAdapter(),
-        CocoAdapter(),
-        JsonLabelsAdapter(),
-        OpenImagesAdapter(),
-        FiftyOneAdapter(),
-        CsvAdapter(),
-        ClassFoldersAdapter(),
-    )
-}
+BUILT_IN: tuple[Adapter, ...] = (
+    VocAdapter(),
+    YoloAdapter(),
+    HuggingFaceAdapter(),
+    CocoAdapter(),
+    JsonLabelsAdapter(),
+    OpenImagesAdapter(),
+    FiftyOneAdapter(),
+    CsvAdapter(),
+    ClassFoldersAdapter(),
+)
+ADAPTERS: Registry[Adapter] = Registry(
+    "--adapter", "adapter", {one.name: one for one in BUILT_IN}, GROUP, guarded, DatasetError
+)
 
 
 def get_adapter(name: str) -> Adapter:
@@ -70,11 +72,7 @@ def get_adapter(name: str) -> Adapter:
         >>> get_adapter("csv").name
         'csv'
     """
-    if name in ADAPTERS:
-        return ADAPTERS[name]
-    if name in (others := plugin_names(ADAPTERS)):
-        return load_plugin(name)
-    raise DatasetError(f"unknown adapter {name!r}; the adapters are: {', '.join(('auto', *ADAPTERS, *others))}")
+    return ADAPTERS.find(name)
 
 
 def detect(source: Path) -> tuple[Adapter, str]:
@@ -91,25 +89,25 @@ def detect(source: Path) -> tuple[Adapter, str]:
         if reason is not None:
             _refuse_parent(source, adapter, reason)
             return adapter, reason
-    others, broken = load_plugins(ADAPTERS)
+    others, broken = ADAPTERS.load_others()
     for adapter in others:
         reason = adapter.detect(source)
         if reason is not None:
             return adapter, reason
-    raise DatasetError(_not_recognised(source, [*ADAPTERS.values(), *others], broken))
+    raise DatasetError(_not_recognised(source, [*BUILT_IN, *others], broken))
 
 
 def _in_order(source: Path) -> list[Adapter]:
     """All adapters; csv first where there is a labels.csv, which is written for nothing else."""
     first = [ADAPTERS["csv"]] if has_labels_file(source) else []
-    return [*first, *(adapter for adapter in ADAPTERS.values() if adapter not in first)]
+    return [*first, *(adapter for adapter in BUILT_IN if adapter not in first)]
 
 
 def _refuse_parent(source: Path, adapter: Adapter, reason: str) -> None:
     """The parent folder of data sets looks like a folder of class folders, with masks among the photographs."""
     if adapter.name != "folder" or reason.startswith("MVTec"):
         return
-    found = find_data_sets(source, ADAPTERS.values())
+    found = find_data_sets(source, BUILT_IN)
     if found:
         raise DatasetError(
             f"{source}: not a data set, but a folder with some in it; {did_you_mean(found)} "
@@ -188,7 +186,7 @@ def options_from(data: DataConfig) -> AdapterOptions:
 def _named(source: Path) -> Adapter | None:
     """The adapter that ``fiftyone:NAME`` or ``huggingface:NAME`` names, unless there is a file so called."""
     prefix, colon, name = str(source).partition(":")
-    adapter = ADAPTERS.get(prefix)
+    adapter = next((one for one in BUILT_IN if one.name == prefix), None)
     if colon and name and getattr(adapter, "accepts_names", False) and not is_there(source):
         return adapter
     return None
@@ -196,7 +194,7 @@ def _named(source: Path) -> Adapter | None:
 
 def _check_exists(source: Path) -> None:
     if not is_there(source):
-        names = " or ".join(f"{name}:NAME" for name, one in ADAPTERS.items() if getattr(one, "accepts_names", False))
+        names = " or ".join(f"{one.name}:NAME" for one in BUILT_IN if getattr(one, "accepts_names", False))
         raise DatasetError(
             f"{source}: no such file or folder; expected a label file or a folder with labelled images, or {names}"
         )

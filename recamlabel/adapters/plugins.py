@@ -6,46 +6,22 @@ Nothing of it is imported before it is needed, and whatever it does wrong is tol
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 from recamlabel.adapters.base import Adapter, Dataset
 from recamlabel.adapters.config import AdapterOptions
+from recamlabel.core.registry import checked, owner
 from recamlabel.errors import DatasetError, RecamlabelError
 
 GROUP = "recamlabel.adapters"
+_checked = checked("description", "detect", "read")
 
 
-def plugin_names(built_in: Collection[str]) -> tuple[str, ...]:
-    """Names of the other packages' adapters, sorted, without importing one; built-in names stay built in."""
-    return tuple(sorted({point.name for point in entry_points(group=GROUP)} - {*built_in, "auto"}))
-
-
-def load_plugin(name: str) -> Adapter:
-    """One adapter of another package, behind a guard that turns its failures into messages.
-
-    Raises:
-        DatasetError: It cannot be imported, is no adapter, or two packages offer the name.
-    """
-    points = list(entry_points(group=GROUP, name=name))
-    if len(points) > 1:
-        owners = ", ".join(sorted(map(_owner, points)))
-        raise DatasetError(f"adapter {name!r} is offered by {len(points)} packages ({owners}); uninstall all but one")
-    if not points:
-        raise DatasetError(f"no package offers an adapter {name!r} (entry point group {GROUP})")
-    return _load(points[0])
-
-
-def load_plugins(built_in: Collection[str]) -> tuple[list[Adapter], list[str]]:
-    """All adapters of other packages that can be loaded, and a message for each that cannot."""
-    loaded, broken = [], []
-    for name in plugin_names(built_in):
-        try:
-            loaded.append(load_plugin(name))
-        except DatasetError as error:
-            broken.append(str(error))
-    return loaded, broken
+def guarded(thing: Any, point: EntryPoint) -> Adapter:
+    """An adapter of another package, behind a guard that turns its failures into messages."""
+    return _Guarded(_checked(thing, point), owner(point))
 
 
 class _Guarded:
@@ -79,25 +55,3 @@ class _Guarded:
             found = type(dataset).__name__
             raise DatasetError(f"{source}: adapter {self.name!r} of {self._owner} gave a {found}; expected a Dataset")
         return dataset
-
-
-def _load(point: EntryPoint) -> Adapter:
-    owner = _owner(point)
-    who = f"adapter {point.name!r} of {owner} ({point.value})"
-    try:
-        loaded = point.load()
-        adapter = loaded() if isinstance(loaded, type) else loaded
-    except Exception as error:
-        raise DatasetError(
-            f"{who} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall the package"
-        ) from error
-    lacking = [part for part in ("name", "description", "detect", "read") if not hasattr(adapter, part)]
-    if lacking:
-        raise DatasetError(f"{who} is no adapter: it has no {', '.join(lacking)}; mend or uninstall the package")
-    if adapter.name != point.name:
-        raise DatasetError(f"{who} calls itself {adapter.name!r}; expected the name of its entry point")
-    return _Guarded(adapter, owner)
-
-
-def _owner(point: EntryPoint) -> str:
-    return f"the package {point.dist.name}" if point.dist is not None else "an installed package"

@@ -8,12 +8,23 @@ import click
 
 from recamlabel.cli.options import run_argument
 from recamlabel.core.progress import say
-from recamlabel.export import FORMATS, IMAGE_MODES, INSTANCES, ON_CHANGED, ONLY, SOURCES, ExportOptions, export_run
+from recamlabel.export import (
+    BUILT_IN,
+    FORMATS,
+    IMAGE_MODES,
+    INSTANCES,
+    ON_CHANGED,
+    ONLY,
+    SOURCES,
+    ExportOptions,
+    export_run,
+)
 from recamlabel.export.base import ImageMode, Instances
 from recamlabel.export.selection import OnChanged, Only
 from recamlabel.storage.run_folder import RunFolder
 
-_LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {format_.description}" for name, format_ in FORMATS.items())])
+_ABOUT = {one.name: one.description for one in BUILT_IN} | dict.fromkeys(FORMATS.others(), "of another package")
+_LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {about}" for name, about in _ABOUT.items())])
 
 
 @click.command(epilog=_LIST)

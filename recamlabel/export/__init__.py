@@ -1,7 +1,8 @@
 """Masks of a run to what trainers and labelling tools read, one module per format.
 
-A new format is one module with a class that follows :class:`Format`, a line in ``FORMATS``,
-and a subclass of the contract test.
+A new format is one module with a class that follows :class:`Format`, a line in ``BUILT_IN``,
+and a subclass of the contract test. Another package adds its own by an entry point of the group
+``recamlabel.exporters``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from recamlabel.errors import ConfigError
+from recamlabel.core.registry import Registry, checked
 from recamlabel.export.base import IMAGE_MODES, INSTANCES, ExportOptions, Format, ImageMode
 from recamlabel.export.engine import ExportResult, export_with
 from recamlabel.export.formats.coco import CocoFormat
@@ -41,19 +42,23 @@ __all__ = [
     "get_format",
 ]
 
-FORMATS: dict[str, Format] = {
-    format_.name: format_
-    for format_ in (
-        VocFormat(),
-        MmsegFormat(),
-        CocoFormat(),
-        YoloFormat(),
-        HuggingFaceFormat(),
-        CvatFormat(),
-        LabelStudioFormat(),
-        Hdf5Format(),
-    )
-}
+BUILT_IN: tuple[Format, ...] = (
+    VocFormat(),
+    MmsegFormat(),
+    CocoFormat(),
+    YoloFormat(),
+    HuggingFaceFormat(),
+    CvatFormat(),
+    LabelStudioFormat(),
+    Hdf5Format(),
+)
+FORMATS: Registry[Format] = Registry(
+    "--format",
+    "format",
+    {one.name: one for one in BUILT_IN},
+    "recamlabel.exporters",
+    checked("kind", "naming", "max_classes", "image_modes", "check", "write", "image_path", "label_files", "readings"),
+)
 
 
 def get_format(name: str) -> Format:
@@ -66,10 +71,7 @@ def get_format(name: str) -> Format:
         >>> get_format("voc").name
         'voc'
     """
-    try:
-        return FORMATS[name]
-    except KeyError:
-        raise ConfigError(f"unknown format {name!r}; the formats are: {', '.join(FORMATS)}") from None
+    return FORMATS.find(name)
 
 
 def export_run(

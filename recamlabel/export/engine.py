@@ -102,9 +102,12 @@ def build_plan(
     """
     classes = catalog.dataset.classes
     if len(classes) > format_.max_classes:
+        from recamlabel.export import BUILT_IN
+
+        free = ", ".join(sorted(one.name for one in BUILT_IN if one.max_classes >= len(classes)))
         raise DatasetError(
             f"{format_.name} has 8-bit masks and holds {MAX_CLASSES_8BIT} classes beside background and ignore; "
-            f"the run has {len(classes)}. Formats without that limit: coco, hdf5, labelstudio"
+            f"the run has {len(classes)}. Formats without that limit: {free}"
         )
     mode = _image_mode(format_, images)
     provenance = {

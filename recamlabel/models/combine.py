@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from recamlabel.errors import ConfigError, RecamlabelError
+from recamlabel.core.registry import Registry
+from recamlabel.errors import RecamlabelError
 
 CONTRAST = 1.5
 
@@ -38,23 +39,26 @@ def contrast(fc1: Tensor, fc2: Tensor, weight: float = CONTRAST) -> Tensor:
     return F.normalize(fc1 * own.relu(), dim=1) + weight * F.normalize(margin, dim=1)
 
 
-COMBINE_RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "contrast": contrast,
-    "product": lambda fc1, fc2: fc1 * fc2[: len(fc1)],
-    "fc1": lambda fc1, fc2: fc1.clone(),
-    "fc2": lambda fc1, fc2: fc2[: len(fc1)].clone(),
-    "sum": lambda fc1, fc2: fc1 + fc2[: len(fc1)],
-    # Rows of FC1 and FC2 differ in length by the training's whim; unit rows weigh both alike.
-    "unit_sum": lambda fc1, fc2: F.normalize(fc1, dim=1) + F.normalize(fc2[: len(fc1)], dim=1),
-    # Two negative weights multiply to a positive one: evidence against the class twice becomes evidence for it.
-    "relu_product": lambda fc1, fc2: fc1.relu() * fc2[: len(fc1)].relu(),
-}
+COMBINE_RULES: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry(
+    "recam.combine",
+    "rule",
+    {
+        "contrast": contrast,
+        "product": lambda fc1, fc2: fc1 * fc2[: len(fc1)],
+        "fc1": lambda fc1, fc2: fc1.clone(),
+        "fc2": lambda fc1, fc2: fc2[: len(fc1)].clone(),
+        "sum": lambda fc1, fc2: fc1 + fc2[: len(fc1)],
+        # Rows of FC1 and FC2 differ in length by the training's whim; unit rows weigh both alike.
+        "unit_sum": lambda fc1, fc2: F.normalize(fc1, dim=1) + F.normalize(fc2[: len(fc1)], dim=1),
+        # Two negative weights multiply to a positive one: evidence against the class twice becomes evidence for it.
+        "relu_product": lambda fc1, fc2: fc1.relu() * fc2[: len(fc1)].relu(),
+    },
+)
 
 
 def check_combine(rule: str) -> None:
     """Refuse a combination rule that does not exist. Raises ConfigError with the list of rules."""
-    if rule not in COMBINE_RULES:
-        raise ConfigError(f"unknown recam.combine {rule!r}; the rules are: {', '.join(COMBINE_RULES)}")
+    COMBINE_RULES.find(rule)
 
 
 def combine_weights(fc1: Tensor, fc2: Tensor, rule: str = "product") -> Tensor:

@@ -15,6 +15,7 @@ import segmentation_models_pytorch as smp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recamlabel.core.registry import Registry, called
 from recamlabel.errors import ConfigError, WeightsError
 from recamlabel.models.backbones import Backbone, any_size
 
@@ -67,17 +68,22 @@ def _upernet(backbone: Backbone, classes: int) -> nn.Module:
     return net
 
 
-SEGMENTERS: dict[str, Callable[[Backbone, int], nn.Module]] = {
-    "deeplabv2": _deeplab_v2,
-    "deeplabv3+": _deeplab_v3_plus,
-    "upernet": _upernet,
-}
+SEGMENTERS: Registry[Callable[[Backbone, int], nn.Module]] = Registry(
+    "segmenter.method",
+    "segmenter",
+    {
+        "deeplabv2": _deeplab_v2,
+        "deeplabv3+": _deeplab_v3_plus,
+        "upernet": _upernet,
+    },
+    "recamlabel.segmenters",
+    called,
+)
 
 
 def check_segmenter(method: str) -> None:
     """Refuse a segmenter that does not exist. Raises ConfigError with the list of names."""
-    if method not in SEGMENTERS:
-        raise ConfigError(f"unknown segmenter.method {method!r}; the segmenters are: {', '.join(SEGMENTERS)}")
+    SEGMENTERS.find(method)
 
 
 class Segmenter(nn.Module):

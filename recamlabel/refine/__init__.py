@@ -2,39 +2,66 @@
 
 A refiner turns the maps of one image into *scores*: per class and pixel the highest
 background level at which the pixel would still be given to the class. Masks are then
-``argmax([threshold, scores])``, so one stored result serves every threshold.
+``argmax([threshold, scores])``, so one stored result serves every threshold. A new one is a
+:class:`Refiner` in ``BUILT_IN``; another package adds its own by an entry point of the group ``recamlabel.refiners``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.errors import ConfigError, MissingExtraError
+from recamlabel.core.registry import FlawError, Registry
+from recamlabel.errors import MissingExtraError
 from recamlabel.refine.config import CrfConfig, RefineConfig
 from recamlabel.refine.crf import crf_available
 from recamlabel.refine.levels import crf_scores
 
-Refiner = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig, bool], NDArray[np.float32]]
+Refine = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig, bool], NDArray[np.float32]]
 """``(image (H, W, 3) uint8, maps (C, H, W) in [0, 1], settings, background) -> scores (C, H, W) in [0, 1]``."""
 
 
-def keep_maps(
-    image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool = True
-) -> NDArray[np.float32]:
-    """No refinement: the maps are the scores."""
-    return maps
+@dataclass(frozen=True)
+class Refiner:
+    """A way from one image's maps to its scores.
+
+    Attributes:
+        name: As ``refine.method`` has it.
+        run: The work on one image; None: the maps are the scores.
+        stepped: Whether its scores come in steps at ``refine.levels``, so that no other level says more.
+        needs_crf: Whether it cannot do without the dense CRF.
+        walks: Whether the maps are spread by a random walk first, which needs the affinity net.
+    """
+
+    name: str
+    run: Refine | None = None
+    stepped: bool = False
+    needs_crf: bool = False
+    walks: bool = False
 
 
-REFINERS: dict[str, Refiner] = {
-    "none": keep_maps,
-    "crf": crf_scores,
-    "random_walk": keep_maps,
-    "crf+random_walk": crf_scores,
-}
-"""What is done with one image's maps; the maps of a method that :func:`walks` have walked before."""
+def _adopt(thing: Any, point: EntryPoint) -> Refiner:
+    if not isinstance(thing, Refiner):
+        raise FlawError(f"is a {type(thing).__name__}; expected a recamlabel.refine.Refiner")
+    if thing.name != point.name:
+        raise FlawError(f"calls itself {thing.name!r}; expected the name of its entry point")
+    return thing
+
+
+BUILT_IN = (
+    Refiner("none"),
+    Refiner("crf", crf_scores, stepped=True, needs_crf=True),
+    Refiner("random_walk", walks=True),
+    Refiner("crf+random_walk", crf_scores, stepped=True, needs_crf=True, walks=True),
+)
+REFINERS: Registry[Refiner] = Registry(
+    "refine.method", "method", {one.name: one for one in BUILT_IN}, "recamlabel.refiners", _adopt
+)
 
 
 def walks(method: str) -> bool:
@@ -44,12 +71,12 @@ def walks(method: str) -> bool:
         >>> walks("crf+random_walk"), walks("crf")
         (True, False)
     """
-    return "random_walk" in method.split("+")
+    return REFINERS.find(method).walks
 
 
-def needs_crf(method: str) -> bool:
-    """Whether a resolved method cannot do without the dense CRF."""
-    return REFINERS[method] is crf_scores
+def stepped(method: str) -> bool:
+    """Whether a resolved method's scores come in steps at ``refine.levels``."""
+    return REFINERS.find(method).stepped
 
 
 def seed_crf(config: RefineConfig) -> CrfConfig | None:
@@ -68,12 +95,11 @@ def resolve_method(name: str) -> str:
     """
     if name == "auto":
         return "crf" if crf_available() else "none"
-    if name not in REFINERS:
-        raise ConfigError(f"refine.method: unknown {name!r}; the methods are: auto, {', '.join(REFINERS)}")
-    if needs_crf(name) and not crf_available():
+    refiner = REFINERS.find(name)
+    if refiner.needs_crf and not crf_available():
         raise MissingExtraError(
             f"refine.method={name} needs the package pydensecrf2: pip install 'recamlabel[crf]' "
             "(builds from source with a C++ compiler such as g++); "
-            f"or --set refine.method={'random_walk' if walks(name) else 'none'}"
+            f"or --set refine.method={'random_walk' if refiner.walks else 'none'}"
         )
     return name

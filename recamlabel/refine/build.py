@@ -15,7 +15,7 @@ from recamlabel.core.arrays import resize_maps, to_uint8
 from recamlabel.core.pool import map_in_order
 from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
-from recamlabel.refine import REFINERS, keep_maps
+from recamlabel.refine import REFINERS
 from recamlabel.refine.config import RefineConfig
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
@@ -42,11 +42,12 @@ def refine_image(task: RefineTask) -> NDArray[np.uint8]:
 
     Methods without a CRF keep the maps' own size: there is nothing to gain from more pixels.
     """
-    if REFINERS[task.method] is keep_maps or not task.class_ids:
+    run = REFINERS.find(task.method).run
+    if run is None or not task.class_ids:
         return to_uint8(task.maps)
     image = shrink(read_image(task.path), task.config.max_side)
     maps = resize_maps(task.maps, *image.shape[:2])
-    scores = REFINERS[task.method](image, maps, task.config, task.background)
+    scores = run(image, maps, task.config, task.background)
     return to_uint8(smooth(scores, task.config.smooth * max(image.shape[:2])))
 
 
@@ -124,7 +125,7 @@ def build_scores(
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
-    alone = REFINERS[method] is keep_maps
+    alone = REFINERS.find(method).run is None
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
         attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})

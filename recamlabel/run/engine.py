@@ -120,6 +120,7 @@ def run_stage(view: View, one: Planned) -> None:
         facts = stage.work(replace(view, stage=stage.name, key=one.key, declared=one.declared))
     seconds = time.monotonic() - began
     more = {**facts, "peak_mb": round(peak_megabytes(), 0), "versions": versions()}
+    run.state.versions = versions()
     run.finish(stage.name, one.key, seconds, one.makes, one.inputs, **({"cache": True} if stage.cache else {}), **more)
     run.log(stage=stage.name, event="finish", key=one.key, seconds=round(seconds, 2))
     say(f"{stage.name}: done in {seconds:.1f} s")

@@ -19,7 +19,7 @@ from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
 from recamlabel.models.weights import check_reachable, weights_identity
 from recamlabel.refine import resolve_method, walks
-from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, versions, view_of
+from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, view_of
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
 from recamlabel.run.rounds import install, kept_keys, kept_round, open_round, restore_first, run_rounds
@@ -182,8 +182,8 @@ def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
     run.state.plan = plan.keys_for(run)
     if not run.is_current("dataset", intake.key):
         save_catalog(run.path / CATALOG_FILE, catalog)
-        facts = {"images": len(catalog.images), "left_out": list(intake.left_out)}
-        run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], **facts)
+        images, left_out = len(catalog.images), list(intake.left_out)
+        run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], images=images, left_out=left_out)
     run.state.config = plan.scope.config.model_dump(mode="json")
     run.state.dataset = {
         "source": _origin(source),
@@ -192,7 +192,6 @@ def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
         "images": len(catalog.images),
         "classes": list(catalog.dataset.classes.names),
     }
-    run.state.versions = versions()
     run.save()
 
 

@@ -18,7 +18,7 @@ from recamlabel.masks.calibrate import LevelEvidence
 from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, separation
 from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.networks import ClassifierNet
-from recamlabel.refine import needs_crf
+from recamlabel.refine import stepped
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.refine import SCORES_FILE
@@ -36,8 +36,8 @@ KEPT_IMAGES = 64
 def run_calibration(view: View) -> Mapping[str, Any]:
     """Separation and kept confidence of the refined masks at every candidate level."""
     config, path = view.config, view.run.path
-    stepped = needs_crf(config.refine.method)
-    levels = candidate_levels(config.refine.levels if stepped else [], stepped)
+    steps = stepped(config.refine.method)
+    levels = candidate_levels(config.refine.levels if steps else [], steps)
     labelled = [image for image in view.catalog.images if image.present] if config.data.background else []
     net = load_classifier(view)
     to_device(net, view.device).eval()
@@ -94,7 +94,7 @@ def _kept(
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    levels = ("refine.levels",) if needs_crf(scope.config.refine.method) else ()
+    levels = ("refine.levels",) if stepped(scope.config.refine.method) else ()
     return (*BACKBONE, "refine.method", "augment.resize_max", "data.background", *levels)
 
 

@@ -30,5 +30,5 @@ STAGE = Stage(
     reads=_reads,
     makes=("cams.h5",),
     wanted=lambda scope: scope.config.maps.variant != "cam",
-    facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps)},
+    facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
 )

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from recamlabel.core.progress import track
-from recamlabel.refine import needs_crf, walks
+from recamlabel.refine import REFINERS, walks
 from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
 from recamlabel.stages.edges import EDGES_FILE
@@ -50,7 +50,7 @@ def run_refine(view: View) -> Mapping[str, Any]:
 
 def _reads(scope: Scope) -> tuple[str, ...]:
     method = scope.config.refine.method
-    crf = ("refine.levels", "refine.max_side", "refine.smooth", "refine.crf") if needs_crf(method) else ()
+    crf = ("refine.levels", "refine.max_side", "refine.smooth", "refine.crf") if REFINERS.find(method).run else ()
     walk = tuple(f"affinity.{name}" for name in WALK_SETTINGS) if walks(method) else ()
     return ("refine.method", "refine.source", "data.background", *crf, *walk)
 

@@ -42,7 +42,7 @@ class RunState:
     Attributes:
         config: The settings of the last ``fit``.
         dataset: What it was run on.
-        versions: Packages that it was run with; each record has those that made it.
+        versions: Packages that made the newest result; each record has those that made it.
         stages: A record for each result that is there.
         plan: The key that each stage's result must have under these settings.
         inputs: By key of a result that is there, or stands below one, what the key is the hash of.

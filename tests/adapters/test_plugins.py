@@ -89,7 +89,7 @@ def test_an_adapter_of_another_package_is_found_and_named(site: Path, source: Pa
     assert python(site, f"d = load_dataset(Path({str(source)!r}))\n{show}") == expected
     named = python(site, f"d = load_dataset(Path({str(source)!r}), 'list')\n{show}")
     assert named == expected.replace("a .list file", "as asked")
-    assert "auto, voc" in refused(site, "get_adapter('lisst')") and ", list" in refused(site, "get_adapter('lisst')")
+    assert "unknown 'lisst', did you mean 'list'? The adapters are: voc" in refused(site, "get_adapter('lisst')")
 
 
 def test_it_is_not_imported_before_it_is_needed(site: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_it_is_not_imported_before_it_is_needed(site: Path, tmp_path: Path) -> N
         ("", "broken:A", "cannot be loaded: AttributeError"),
         ("def A(: pass", "broken:A", "cannot be loaded: SyntaxError"),
         ("class A:\n    def __init__(self): 1 / 0", "broken:A", "cannot be loaded: ZeroDivisionError"),
-        ("class A:\n    name = 'broken'", "broken:A", "is no adapter: it has no description, detect, read"),
+        ("class A:\n    name = 'broken'", "broken:A", "has no description, detect, read"),
         (EXAMPLE, "broken:ListAdapter", "calls itself 'list'; expected the name of its entry point"),
     ],
 )

@@ -262,7 +262,7 @@ def test_every_format_has_a_contract_test() -> None:
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown format 'kitti'; the formats are: voc, mmseg, coco, yolo, hugging"):
+    with pytest.raises(ConfigError, match=r"unknown 'kitti'\. The formats are: voc, mmseg, coco, yolo, hugging"):
         get_format("kitti")
 
 

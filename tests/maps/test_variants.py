@@ -112,7 +112,7 @@ class TestContract:
 
 
 def test_unknown_variants_list_the_known():
-    with pytest.raises(ConfigError, match=r"unknown 'x'; the variants are: cam, layercam, gradcam\+\+, lpcam, advcam"):
+    with pytest.raises(ConfigError, match=r"unknown 'x'. The variants are: cam, layercam, gradcam\+\+, lpcam, advcam"):
         get_variant("x")
 
 

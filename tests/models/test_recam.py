@@ -310,7 +310,7 @@ def test_combine_rules_by_hand() -> None:
 
 
 def test_an_unknown_rule_lists_the_rules() -> None:
-    with pytest.raises(ConfigError, match="'max'; the rules are: contrast, product, fc1, fc2, sum, unit_sum"):
+    with pytest.raises(ConfigError, match=r"'max'\. The rules are: contrast, product, fc1, fc2, sum, unit_sum"):
         combine_weights(torch.zeros(1, 1), torch.zeros(1, 1), "max")
     with pytest.raises(RecamlabelError, match="one row more"):
         combine_weights(torch.zeros(1, 1), torch.zeros(1, 2))

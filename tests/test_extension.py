@@ -1,0 +1,166 @@
+"""One more of each kind from outside of the package: one file and one line of entry points, no file here touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from recamlabel.adapters import load_dataset
+from recamlabel.config import load_config
+from recamlabel.errors import ConfigError
+from recamlabel.export import export_run
+from recamlabel.maps import VARIANTS
+from recamlabel.refine import REFINERS, Refiner
+from recamlabel.run.fit import check_settings, fit
+from recamlabel.stages import GRAPH
+from recamlabel.stages.graph import Graph, Scope, Stage
+from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
+
+MODULE = '''
+import json
+import numpy as np
+from torch import nn
+from recamlabel.adapters.csv.read import CsvAdapter
+from recamlabel.export.formats.hdf5 import Hdf5Format
+from recamlabel.maps.base import MapRequest
+from recamlabel.maps.cam import cam
+from recamlabel.refine import Refiner
+
+
+def square(request):
+    """CAM squared."""
+    plain = cam(request)
+
+    class Square:
+        def maps(self, images, pixels, classes):
+            return {name: [one**2 for one in maps] for name, maps in plain.maps(images, pixels, classes).items()}
+
+    return Square()
+
+
+halve = Refiner("halve", lambda image, maps, config, background: maps / 2)
+
+
+class Names:
+    name, description, accepts_names = "names", "a .names file: file name, then label", False
+
+    def detect(self, source):
+        return "a .names file" if source.suffix == ".names" else None
+
+    def read(self, source, options):
+        table = source.with_name("made-of-names.csv")
+        table.write_text("image,labels\\n" + source.read_text())
+        return CsvAdapter().read(table, options)
+
+
+class Counts(Hdf5Format):
+    name, description = "counts", "pixels of each class, as JSON"
+
+    def write(self, plan, folder, masks):
+        rows = {item.id: np.bincount(mask.ravel(), minlength=256).tolist() for item, mask in masks}
+        (folder / "counts.json").write_text(json.dumps(rows))
+        return []
+
+    def readings(self, plan, folder, items):
+        return iter(())
+
+
+def tiny(backbone, classes):
+    return nn.Sequential(nn.Conv2d(3, classes, 1))
+'''
+POINTS = """[recamlabel.variants]
+square = more:square
+[recamlabel.refiners]
+halve = more:halve
+[recamlabel.adapters]
+names = more:Names
+[recamlabel.exporters]
+counts = more:Counts
+[recamlabel.segmenters]
+tiny = more:tiny
+"""
+
+
+@pytest.fixture
+def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package beside this one, as pip would leave it."""
+    site = tmp_path / "site"
+    add(site, "more", MODULE, POINTS)
+    monkeypatch.syspath_prepend(str(site))
+    yield site
+    sys.modules.pop("more", None)
+
+
+def add(site: Path, name: str, module: str, points: str) -> None:
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{name}.py").write_text(module)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(points)
+
+
+def test_a_variant_and_a_refiner(more, tmp_path):
+    lines = [*TINY, "probe.enabled=false", "maps.scales=[1.0]"]
+    data = make_tiny_csv(tmp_path)
+    plain = fit(data, tmp_path / "plain", load_config(assignments=lines), until="maps")
+    settings = load_config(assignments=[*lines, "maps.variant=square", "refine.method=halve"])
+    run = fit(data, tmp_path / "run", settings)
+    with h5py.File(run.path / "cams.h5") as squared, h5py.File(plain.path / "maps.h5") as maps:
+        assert np.allclose(squared["cam/images/2"][()], maps["cam/images/2"][()].astype(np.float32) ** 2, atol=1e-3)
+    with h5py.File(run.path / "scores.h5") as scores:
+        values = np.concatenate([scores[f"scores/images/{number}"][()].ravel() for number in (0, 1, 2)])
+    assert 0 < values.max() <= 128
+    assert run.state.stages["refine"]["method"] == "halve"
+
+
+def test_a_label_format_and_an_export_format(more, tmp_path, copy_run):
+    data, run = copy_run(tmp_path, *TINY)
+    (data / "my.names").write_text("images/0.png,red\nimages/1.png,blue\n")
+    dataset = load_dataset(data / "my.names")
+    assert dataset.notes[0] == "read as 'names': a .names file" and len(dataset) == 2
+    result = export_run(run, "counts", tmp_path / "out")
+    rows = json.loads((tmp_path / "out/counts.json").read_text())
+    assert result.images == len(rows) == 8 and {sum(row) for row in rows.values()} == {64 * 80}
+
+
+def test_a_segmenter(more, tmp_path):
+    lines = [*TINY_SEGMENTER, "segmenter.method=tiny", "probe.enabled=false", "segmenter.encoder_weights=backbone"]
+    config = check_settings(load_config(assignments=lines))
+    assert config.segmenter.method == "tiny"
+
+
+def test_a_stage_is_one_object():
+    """A stage of another file, put into the list: plan, keys, table and invalidation know it."""
+    blur = Stage("blur", 1, lambda view: {}, "blurs", needs=("maps",), reads=("refine.smooth",), makes=("blur.h5",))
+    graph = Graph((*GRAPH.stages, blur))
+    config = check_settings(load_config(assignments=TINY))
+    keys = []
+    for value in (0.0, 0.01):
+        changed = config.model_copy(update={"refine": config.refine.model_copy(update={"smooth": value})})
+        scope = Scope(changed, None, given={name: "x" for name in GRAPH.names if name != "blur"})
+        (planned,) = graph.plan(scope)
+        keys.append(planned.key)
+        assert planned.makes == ("blur.h5",) and planned.inputs["needs"] == {"maps": "x"}
+    assert keys[0] != keys[1] and "blur" in graph.below("recam") and "blur" not in graph.below("probe")
+
+
+def test_two_of_one_name_and_one_that_breaks(more, monkeypatch):
+    add(more, "rival", MODULE, POINTS.split("[recamlabel.refiners]")[0])
+    add(more, "broken", "1 / 0", "[recamlabel.refiners]\nworse = broken:x\nhalf = more:square\n")
+    both = r"variant 'square' is offered by 2 packages \(the package more, the package rival\); uninstall all but one"
+    with pytest.raises(ConfigError, match=both):
+        VARIANTS.find("square")
+    with pytest.raises(ConfigError, match=r"method 'worse' of the package broken \(broken:x\) cannot be loaded: Zero"):
+        REFINERS.find("worse")
+    with pytest.raises(ConfigError, match=r"method 'half' of the package broken .* is a function; expected a recam"):
+        REFINERS.find("half")
+    assert isinstance(REFINERS.find("halve"), Refiner) and REFINERS.find("none").run is None
+    with pytest.raises(ConfigError, match="unknown 'halv', did you mean 'halve'"):
+        REFINERS.find("halv")
+    add(more, "greedy", MODULE, "[recamlabel.variants]\ncam = greedy:square\n")
+    assert VARIANTS.find("cam").__module__ == "recamlabel.maps.cam"
