@@ -28,6 +28,8 @@ class ClassTable:
 
     Args:
         names: Unique, non-empty class names, at least one and at most 65534.
+        background: False where every pixel belongs to a labelled class (``data.background``): then id 0 stands for
+            nothing, and no pixel may have it.
 
     Raises:
         DatasetError: No name, an empty name, a name twice, or too many names.
@@ -39,6 +41,7 @@ class ClassTable:
     """
 
     names: tuple[str, ...]
+    background: bool = True
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -85,6 +88,15 @@ class ClassTable:
     def ids_of(self, names: Iterable[str]) -> list[int]:
         """Sorted ids of several class names."""
         return sorted(self.id_of(name) for name in names)
+
+    def candidates(self, names: Iterable[str]) -> list[int]:
+        """Sorted ids that a pixel of an image with these classes may have, the background's if there is one.
+
+        Example:
+            >>> ClassTable(("a", "b")).candidates(["b"]), ClassTable(("a", "b"), background=False).candidates(["b"])
+            ([0, 2], [2])
+        """
+        return [*([BACKGROUND_ID] if self.background else []), *self.ids_of(names)]
 
     def palette(self) -> np.ndarray:
         """Colours for ids 0..255 as ``(256, 3) uint8``: the VOC bit-interleaved colour map.

@@ -75,15 +75,26 @@ def save_catalog(path: Path, catalog: Catalog) -> None:
                 **({"file": catalog.states[image.id]} if image.id in catalog.states else {}),
             }
         )
-    head = {"root": str(dataset.root), "adapter": dataset.adapter, "classes": list(dataset.classes.names)}
+    classes = {"classes": list(dataset.classes.names), "background": dataset.classes.background}
+    head = {"root": str(dataset.root), "adapter": dataset.adapter, **classes}
     write_text(path, json.dumps({**head, "images": rows}, indent=1, ensure_ascii=False))
 
 
-def load_catalog(path: Path) -> Catalog:
-    """Read what :func:`save_catalog` wrote. Raises StoreError if it is missing or damaged."""
+def load_catalog(path: Path, background: bool | None = None) -> Catalog:
+    """Read what :func:`save_catalog` wrote.
+
+    Args:
+        path: The file.
+        background: Whether there is one, as the run's settings say; None: as the file says. Files of earlier versions
+            do not say it.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        classes = ClassTable(tuple(tree["classes"]))
+        there_is = tree.get("background", True) if background is None else background
+        classes = ClassTable(tuple(tree["classes"]), bool(there_is))
         images, shapes, hashes, states = [], {}, {}, {}
         everything = frozenset(classes.names)
         # Images with the same labels share their sets: with many classes they are most of the memory.

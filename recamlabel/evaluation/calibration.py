@@ -21,7 +21,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import best_level
 from recamlabel.refine import stepped
 from recamlabel.storage.hdf5 import class_ids, open_store
-from recamlabel.storage.run_folder import RunFolder
+from recamlabel.storage.run_folder import RunFolder, has_background
 
 RESAMPLES = 200
 LOOKED_AT = 200
@@ -148,7 +148,7 @@ def calibrate_with_truth(
     if count < 2:
         raise ConfigError(f"--n {count}: expected at least 2 images, one says nothing about the others")
     run.key_of("refine")
-    catalog = load_catalog(run.path / CATALOG_FILE)
+    catalog = load_catalog(run.path / CATALOG_FILE, has_background(run))
     table = catalog.dataset.classes
     truth = TruthFolder(truth_dir, table, truth_classes)
     matched = truth.match(image.id for image in catalog.images if image.present)

@@ -18,7 +18,7 @@ from recamlabel.evaluation.resampling import Interval, Resampling
 from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What, made_key
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.storage.outdated import outdated_note
-from recamlabel.storage.run_folder import RunFolder
+from recamlabel.storage.run_folder import RunFolder, has_background
 
 METRICS_SECTION = "evaluation"
 
@@ -145,7 +145,7 @@ def evaluate_run(
     if what not in WHAT:
         raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
     stage_key = made_key(run, what)
-    catalog = load_catalog(run.path / "dataset.json")
+    catalog = load_catalog(run.path / "dataset.json", has_background(run))
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)

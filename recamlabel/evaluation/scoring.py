@@ -127,12 +127,11 @@ def complete_masks(run: RunFolder, table: ClassTable) -> Iterator[Callable[[str,
         StoreError: The scores are missing or damaged.
     """
     threshold, _ = _mask_threshold(run)
-    background = bool(run.state.config.get("data", {}).get("background", True))
     with open_store(run.path / SCORES_FILE) as file, open_store(run.path / "masks.h5") as masks:
 
         def mask(image_id: str, shape: tuple[int, int]) -> NDArray[Any]:
             item, left = stored(file, f"scores/{image_id}"), stored(masks, image_id)
-            complete = render_mask(item[()], class_ids(item), shape, threshold, table, background)
+            complete = render_mask(item[()], class_ids(item), shape, threshold, table)
             # What was kept at a level of its own is in the masks alone.
             own = np.isin(left[()], left.attrs.get(KEPT_IDS, ()))
             return np.where(own, left[()], complete) if own.any() else complete

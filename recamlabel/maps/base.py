@@ -53,6 +53,7 @@ class MapRequest:
         table: The classes.
         samples: Reads a few training images a class, for variants that learn from the data set.
         amp: bf16 autocast on CUDA.
+        seed: Of variants that draw.
     """
 
     backbone: Backbone
@@ -61,6 +62,7 @@ class MapRequest:
     table: ClassTable
     samples: Callable[[], Iterable[Sample]]
     amp: bool = False
+    seed: int = 0
 
 
 Factory = Callable[[MapRequest], MapSource]

@@ -102,7 +102,7 @@ def lpcam(request: MapRequest) -> NetworkMaps:
 def _prototypes(request: MapRequest) -> dict[tuple[str, int], Prototypes]:
     """Prototypes of every class that any sample has."""
     gathered: dict[int, list[Tensor]] = {}
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(request.seed)
     for pixels, classes in request.samples():
         vectors = _local_features(request, pixels)
         for number in classes:
@@ -112,7 +112,7 @@ def _prototypes(request: MapRequest) -> dict[tuple[str, int], Prototypes]:
         vectors = torch.cat(parts)
         chosen = torch.randperm(len(vectors), generator=rng)[:MAX_FEATURES]
         for name, weight in request.heads.items():
-            made = class_prototypes(vectors[chosen.to(vectors.device)], weight, number)
+            made = class_prototypes(vectors[chosen.to(vectors.device)], weight, number, request.seed)
             if made is not None:
                 found[name, number] = made
     return found

@@ -51,7 +51,6 @@ def render_mask(
     shape: tuple[int, int],
     threshold: float,
     table: ClassTable,
-    background: bool = True,
 ) -> NDArray[np.generic]:
     """One mask: ``argmax([threshold, scores])`` in class ids; background wins ties.
 
@@ -60,9 +59,8 @@ def render_mask(
         class_ids: The C class ids, 1..K.
         shape: Height and width of the mask.
         threshold: Background level in [0, 1].
-        table: Gives the mask's dtype.
-        background: False where every pixel belongs to a labelled class: the threshold then does
-            not count, and without any label (C = 0) nothing is known, so all is ignored.
+        table: Gives the mask's dtype. Without a background the threshold does not count, and without any label
+            (C = 0) nothing is known, so all is ignored.
 
     Returns:
         ``(H, W)`` of ``table.mask_dtype``.
@@ -71,9 +69,9 @@ def render_mask(
         >>> render_mask(np.array([[[0, 255]]], np.uint8), [2], (1, 2), 0.5, ClassTable(("a", "b"))).tolist()
         [[0, 2]]
     """
-    mask = np.full(shape, BACKGROUND_ID if background else table.ignore_id, dtype=table.mask_dtype)
+    mask = np.full(shape, BACKGROUND_ID if table.background else table.ignore_id, dtype=table.mask_dtype)
     planes = ((number, from_uint8(stored)) for number, stored in zip(class_ids, scores, strict=True))
-    return paint_strongest(mask, threshold if background else -1.0, planes)
+    return paint_strongest(mask, threshold if table.background else -1.0, planes)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,6 @@ class RenderJob:
         threshold: Background level.
         cam_threshold: Background level of plain CAM, for comparison.
         ignore: ``"auto"``, ``"none"``, or the share of the pixels to withhold.
-        background: False where every pixel belongs to a labelled class.
     """
 
     catalog: Catalog
@@ -98,7 +95,11 @@ class RenderJob:
     threshold: float
     cam_threshold: float
     ignore: str | float = "auto"
-    background: bool = True
+
+    @property
+    def background(self) -> bool:
+        """False where every pixel belongs to a labelled class."""
+        return self.catalog.dataset.classes.background
 
     def stored(self, image: LabelledImage) -> Stored:
         """What the file has of one image."""
@@ -163,7 +164,7 @@ def render_one(
     """
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
     scores, maps, cams, ids, probe = stored
-    mask = render_mask(scores, ids, shape, job.threshold, table, job.background)
+    mask = render_mask(scores, ids, shape, job.threshold, table)
     found = job.evidence(stored)
     classes = found.class_scores()
     before = {number: int((mask == number).sum()) for number in classes}

@@ -93,7 +93,6 @@ def build_scores(
     advance: Advance,
     workers: int,
     walk: Walk | None = None,
-    background: bool = True,
 ) -> None:
     """Refine every image that the writer does not have yet.
 
@@ -105,7 +104,6 @@ def build_scores(
         writer: Takes ``scores/<image id>``, ``uint8 (C, H', W')`` with attribute ``class_ids``.
         advance: Progress, in images.
         workers: Processes; 1 or less works in this one. The result is the same for any number.
-        background: False where every pixel belongs to a labelled class.
         walk: Applied to the maps beforehand, in this process.
     """
 
@@ -120,7 +118,7 @@ def build_scores(
             tuple(class_ids(item)),
             method,
             config,
-            background,
+            catalog.dataset.classes.background,
         )
         for image in catalog.images
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])

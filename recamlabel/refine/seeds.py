@@ -49,7 +49,7 @@ class SeedRule:
 
 @dataclass(frozen=True)
 class SeedTask:
-    """What a worker needs for one image; ``complete`` says that no class is unknown."""
+    """What a worker needs for one image; ``complete`` says that a pixel without a class is background for sure."""
 
     image_id: str
     path: Path
@@ -62,8 +62,8 @@ class SeedTask:
 def make_seeds(task: SeedTask) -> NDArray[np.integer[Any]]:
     """Seeds ``(H, W)`` of one image, at most ``max_side`` long: class ids, 0 and the ignore id.
 
-    An image without a label is all background. Where a class of the image is unknown, nothing
-    is sure to be background.
+    An image without a label is all background. Where a class of the image is unknown, or where there is no
+    background, nothing is sure to be it.
     """
     rule = task.rule
     image = shrink(read_image(task.path), rule.max_side)
@@ -130,7 +130,7 @@ def build_seeds(
             image.path,
             item[()],
             tuple(class_ids(item)),
-            image.present | image.absent >= everything,
+            table.background and image.present | image.absent >= everything,
             rule,
         )
         for image in images

@@ -159,7 +159,7 @@ def make_on_demand(run: RunFolder, catalog: Catalog, config: Config, name: str) 
     Returns:
         False where a stage below is not finished: nothing is made then.
     """
-    given = {below: record["key"] for below, record in run.state.stages.items() if below != name}
+    given = {below: key for below, key in run.current_keys().items() if below != name}
     stage = GRAPH.by_name[name]
     if any(run.stage_state(need) != FINISHED for need in stage.needs):
         return False

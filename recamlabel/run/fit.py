@@ -229,7 +229,7 @@ def _render(
     config = config_from_tree(tree, origin=str(run.path / "run.toml"))
     for name in ("refine", "calibration"):
         run.key_of(name)
-    catalog = load_catalog(run.path / CATALOG_FILE)
+    catalog = load_catalog(run.path / CATALOG_FILE, config.data.background)
     scope = scope_of(run, catalog, config)
     kept = kept_round(run)
     if kept == 1:
@@ -241,7 +241,7 @@ def _render(
         _render_here(own, scope, known)
     install(run, kept, key)
     # The choice was made at other masks: it is outdated with these, and current again back at those.
-    shared = {name: record["key"] for name, record in run.state.stages.items() if name not in GRAPH.below("relabel")}
+    shared = {name: key for name, key in run.current_keys().items() if name not in GRAPH.below("relabel")}
     run.state.plan |= {"rounds": make_plan(replace(scope, given=shared)).keys["rounds"]}
     run.save()
 
@@ -253,7 +253,7 @@ def _render_here(run: RunFolder, scope: Scope, known: Mapping[str, Any] | None) 
     if not run.state.plan:
         _adopt(run, scope)
     below = GRAPH.below("masks")
-    given = {name: record["key"] for name, record in run.state.stages.items() if name not in below}
+    given = {name: key for name, key in run.current_keys().items() if name not in below}
     plan = make_plan(replace(scope, given=given))
     run.state.plan = {**run.state.plan, **{name: key for name, key in plan.keys.items() if name in below}}
     run.state.config = scope.config.model_dump(mode="json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recamlabel.adapters import load_dataset, options_from
@@ -51,7 +51,7 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
     dataset = read_dataset(source, config)
     key = _signature(dataset, config)
     if run is not None and run.is_current("dataset", key):
-        catalog = load_catalog(run.path / CATALOG_FILE)
+        catalog = load_catalog(run.path / CATALOG_FILE, config.data.background)
         intake = Intake(catalog, key, tuple(run.state.stages["dataset"].get("left_out", ())))
     else:
         intake = _inspect(dataset, config, key)
@@ -62,7 +62,8 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
 
 def read_dataset(source: Path, config: Config) -> Dataset:
     """Read the labels with the configured or detected adapter. Raises DatasetError."""
-    return load_dataset(source, config.data.adapter, options_from(config.data))
+    dataset = load_dataset(source, config.data.adapter, options_from(config.data))
+    return replace(dataset, classes=replace(dataset.classes, background=config.data.background))
 
 
 def refuse_place(dataset_root: Path, adapter: str, out: Path) -> None:

@@ -72,7 +72,6 @@ def predict(
             advance,
             crf=kernels,
             keep_probabilities=keep_probabilities,
-            background=view.settings.data.background,
         )
     return len(images)
 
@@ -89,5 +88,13 @@ def _open(run: Path, device: str) -> tuple[View, str]:
     key = folder.key_of("segmenter", outdated=True)
     say_if_outdated(folder, "segmenter")
     config = config_from_tree(folder.state.config, origin=str(run / "run.toml"))
-    view = View(folder, load_catalog(run / CATALOG_FILE), config, pick_device(device), "segmenter", key, PREDICTOR)
+    view = View(
+        folder,
+        load_catalog(run / CATALOG_FILE, config.data.background),
+        config,
+        pick_device(device),
+        "segmenter",
+        key,
+        PREDICTOR,
+    )
     return view, key

@@ -73,7 +73,6 @@ def predict_folder(
     *,
     crf: CrfConfig | None = None,
     keep_probabilities: bool = False,
-    background: bool = True,
 ) -> None:
     """Write ``out/masks/<id>.png``, ``out/masks.h5`` and, if asked for, ``out/probabilities.h5``.
 
@@ -102,7 +101,7 @@ def predict_folder(
             found = predictor.probabilities([pixels])[0]
             if soft:
                 soft.add(image.id, {image.id: (found.astype(np.float16), {})})
-            mask = smoothed_mask(pixels, found, table.mask_dtype, crf, background=background)
+            mask = smoothed_mask(pixels, found, table.mask_dtype, crf, background=table.background)
             masks.add(image.id, {image.id: (mask, {})})
             save_mask(fresh / "masks" / f"{image.id}.png", mask)
             advance()

@@ -10,7 +10,7 @@ from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import FineMaps, fine_config
 from recamlabel.maps.multiscale import MapNet
 from recamlabel.stages.graph import Scope, Stage
-from recamlabel.stages.map_files import map_settings, write_maps
+from recamlabel.stages.map_files import write_maps
 from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
 from recamlabel.stages.view import MAPS_FILE, View
 from recamlabel.storage.hdf5 import open_store
@@ -39,7 +39,8 @@ def run_fine(view: View) -> Mapping[str, Any]:
 
 def _reads(scope: Scope) -> tuple[str, ...]:
     head = (*RECAM, "recam.combine") if scope.config.refine.source == "recam" else ()
-    return (*BACKBONE, *head, *map_settings(scope.config), "probe.fine_sides", "refine.source")
+    maps = ("maps.variant", "maps.max_side", "maps.stored_stride")
+    return (*BACKBONE, *head, *maps, "probe.fine_sides", "refine.source")
 
 
 STAGE = Stage(

@@ -46,7 +46,8 @@ def map_source(view: View, backbone: Backbone, heads: Mapping[str, Tensor], fall
     if fallback and name == "precomputed":
         name = fallback
     table, amp = view.catalog.dataset.classes, config.runtime.amp
-    request = MapRequest(backbone, heads, config.maps, table, lambda: training_samples(view), amp)
+    seed = 0 if config.maps.variant == "cam" else config.seed
+    request = MapRequest(backbone, heads, config.maps, table, lambda: training_samples(view), amp, seed)
     return get_variant(name)(request)
 
 

@@ -34,7 +34,7 @@ def run_masks(view: View) -> Mapping[str, Any]:
     config, run = view.config, view.run
     images = [image.id for image in view.catalog.images]
     with open_store(run.path / SCORES_FILE) as scores, open_store(run.path / view.maps_file) as maps:
-        chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE))
+        chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE), config.seed)
         plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
         level = _choose(view, scores, chosen)
         job = RenderJob(
@@ -45,7 +45,6 @@ def run_masks(view: View) -> Mapping[str, Any]:
             level.threshold,
             plain,
             config.masks.ignore,
-            config.data.background,
         )
         workers = max(1, view.workers)
         with track("evidence", len(images)) as advance:

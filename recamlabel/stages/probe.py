@@ -183,7 +183,8 @@ def _sample(
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
             ids, fold = class_ids(stored), folds[image.id]
-            drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, width, image.id)
+            rng = _stream(image.id, view.config.seed)
+            drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, width, rng)
             advance()
     ordered = [parts.pop(image.id) for image in images]
     values = {
@@ -218,13 +219,26 @@ def _tasks(
         yield RefineTask(image.id, image.path, joined, tuple(ids), "crf", config, background)
 
 
-def _draw(
-    features: Tensor, maps: np.ndarray, ids: Sequence[int], fold: int, pixels: int, width: int, name: str
-) -> tuple[Drawn, PixelSample]:
-    """Some positions of one image, the same ones whatever the other images are."""
-    height, across = features.shape[1:]
+def _stream(image_id: str, seed: int) -> np.random.Generator:
+    """Chance of one image's own, so that its positions are the same ones whatever the other images are.
+
+    Seed 0 adds nothing to the id: those are the positions of runs before seeds had a part in it.
+    """
     # The id's own bytes: Python's hash of a string differs from process to process.
-    rng = np.random.default_rng(list(name.encode()))
+    return np.random.default_rng([*image_id.encode(), *([seed] if seed else [])])
+
+
+def _draw(
+    features: Tensor,
+    maps: np.ndarray,
+    ids: Sequence[int],
+    fold: int,
+    pixels: int,
+    width: int,
+    rng: np.random.Generator,
+) -> tuple[Drawn, PixelSample]:
+    """Some positions of one image."""
+    height, across = features.shape[1:]
     places = np.sort(rng.permutation(height * across)[:pixels])
     own = np.zeros((len(places), width), dtype=np.int64)
     own[:, : len(ids)] = ids

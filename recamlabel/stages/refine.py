@@ -42,7 +42,6 @@ def run_refine(view: View) -> Mapping[str, Any]:
                 advance,
                 view.workers,
                 walk,
-                view.config.data.background,
             )
         writer.finish()
     return {"method": config.method}

@@ -24,7 +24,7 @@ def run_relabel(view: View) -> Mapping[str, Any]:
     assert view.first is not None and view.previous is not None
     predictor, catalog = load_predictor(replace(view, run=view.previous)), view.catalog
     source = view.config.refine.source
-    weight = view.config.segmenter.relabel_weight
+    weight, background = view.config.segmenter.relabel_weight, view.config.data.background
     attributes = {**view.provenance(), "segmenter": view.previous.key_of("segmenter")}
     with (
         open_store(view.first.path / view.maps_file) as maps,
@@ -39,7 +39,8 @@ def run_relabel(view: View) -> Mapping[str, Any]:
                 ids = class_ids(stored[source])
                 arrays = {name: item[()] for name, item in stored.items()}
                 if ids:
-                    arrays[source] = fuse(arrays[source], restrict(probabilities, [BACKGROUND_ID, *ids])[1:], weight)
+                    own = restrict(probabilities, [*([BACKGROUND_ID] if background else []), *ids])[-len(ids) :]
+                    arrays[source] = fuse(arrays[source], own, weight)
                 attrs = {"class_ids": np.array(ids, dtype=np.int32)}
                 writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
             advance(len(group))

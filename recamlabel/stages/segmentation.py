@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.arrays import from_uint8
-from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.pool import map_in_order
 from recamlabel.core.progress import track
 from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
+from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import crf_available
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
 from recamlabel.segment.predict import Predictor, decide, restrict
-from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import PREDICTOR, load_predictor
 from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
@@ -66,8 +66,7 @@ def _opinion(
 ) -> dict[str, Any]:
     """What the segmenter, told the image's labels, thinks of its pseudo mask, class by class."""
     table, background = view.catalog.dataset.classes, view.config.data.background
-    own = table.ids_of(image.present)
-    ids = [BACKGROUND_ID, *own] if background else list(own)
+    own, ids = table.ids_of(image.present), table.candidates(image.present)
     pseudo, shape = masks[image.id][()], view.catalog.shapes[image.id]
     restricted = decide(found, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
     known = pseudo != table.ignore_id
@@ -84,7 +83,9 @@ def _opinion(
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    crf = ("segmenter.predict.crf",) if smoothing(scope.config.segmenter.predict) else ()
+    # Probabilities come with their own doubt: gt_prob is for labels.
+    names = but(CrfConfig, "segmenter.predict.crf", "gt_prob")
+    crf = names if smoothing(scope.config.segmenter.predict) else ()
     return (*PREDICTOR, "segmenter.predict.smooth", *crf, "data.background")
 
 

@@ -50,7 +50,7 @@ def run_segmenter(view: View) -> Mapping[str, Any]:
         masks = ReviewedMasks(run.path, masks)
         weights = review_weights(view, names, np.ones(len(names), np.float32) if weights is None else weights)
     batches = make_batches(view, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
-    objective = SegmenterObjective(net, config, table.ignore_id, len(batches))
+    objective = SegmenterObjective(net, config, table.ignore_id, len(batches), view.config.data.background)
     last = run_training(view, objective, batches, config, _guess(view))
     save_trained(view, SEGMENTER_WEIGHTS, net)
     return last

@@ -131,7 +131,7 @@ def _loop_settings(view: View, name: str) -> LoopSettings:
     checkpoint = view.run.path / "weights" / f"{name}.checkpoint"
     # On the CPU the network needs every core; on a GPU the cores are there to decode.
     workers = view.workers if view.device.type == "cuda" else 0
-    return LoopSettings(view.device, workers, config.runtime.amp, checkpoint, view.key, view.run.log)
+    return LoopSettings(view.device, workers, config.runtime.amp, checkpoint, view.key, view.run.log, view.config.seed)
 
 
 def _attempt_key(key: str, restarts: int) -> str:

@@ -81,7 +81,7 @@ class View:
         stage: Name of the stage.
         key: Of its result.
         declared: The settings that it may read.
-        planned: Names of all stages in this run.
+        planned: Names of all stages in this run, those of round 1 that a later round stands on included.
         reviewed: Whether reviewed masks are to be used.
         first, previous: Later rounds: the runs of the first round and of the round before.
     """
@@ -111,7 +111,7 @@ class View:
     @property
     def maps_file(self) -> str:
         """Name of the file with the maps that are refined: fused with the probe where there is one."""
-        return FUSED_FILE if self.settings.probe.enabled else MAPS_FILE
+        return FUSED_FILE if "probe" in self.planned else MAPS_FILE
 
     @property
     def batch_pixels(self) -> int:

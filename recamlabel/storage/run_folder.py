@@ -240,6 +240,11 @@ class RunFolder:
         """The planned stages whose results are not there, in order; of caches only those that were never made."""
         return [name for name in self.state.plan if self.stage_state(name) not in (FINISHED, FREED)]
 
+    def current_keys(self) -> dict[str, str]:
+        """The keys of all results that belong to the run as it is."""
+        there = (FINISHED, FREED, INCOMPLETE)
+        return {name: record["key"] for name, record in self.state.stages.items() if self.stage_state(name) in there}
+
     def maker(self, file: str) -> str | None:
         """The stage that made a file of the run; None where no record names it."""
         return next((name for name, record in self.state.stages.items() if file in record.get("outputs", [])), None)
@@ -307,6 +312,11 @@ class RunFolder:
         """The content of ``metrics.json``; empty before anything was measured."""
         file = self.path / "metrics.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def has_background(run: RunFolder) -> bool:
+    """Whether a run's settings have a background; data sets of earlier versions do not say it themselves."""
+    return bool(run.state.config.get("data", {}).get("background", True))
 
 
 def _without_none(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from recamlabel.maps.cam import Cam
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.gradcam_pp import GradCamPlusPlus
 from recamlabel.maps.layercam import LayerCam
-from recamlabel.maps.lpcam import LpCam, Prototypes, class_prototypes
+from recamlabel.maps.lpcam import LpCam, Prototypes, class_prototypes, lpcam
 from recamlabel.maps.multiscale import MapNet
 from recamlabel.maps.precomputed import PrecomputedMaps, file_identity
 from recamlabel.models.backbones import Backbone
@@ -159,6 +160,21 @@ def test_lpcam_by_hand():
     made = LpCam(prototypes).from_features("cam", features, weight, [0, 1])
     torch.testing.assert_close(made[0, 0], torch.tensor([[1.0, 0.0, 0.0]]))
     torch.testing.assert_close(made[0, 1], torch.tensor([[0.0, 10.0, 5.0]]))  # no prototypes: plain CAM
+
+
+def test_lpcam_draws_by_the_seed(backbone, heads):
+    """More local features than a class may keep: which ones stay is drawn."""
+    rng = np.random.default_rng(0)
+    samples = [(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8), [0]) for _ in range(3)]
+    pixels = [rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)]
+    items = [LabelledImage("x", Path("x"), frozenset({"a"}), frozenset())]
+    maps = [
+        lpcam(MapRequest(backbone, heads, MapsConfig(variant="lpcam"), TABLE, lambda: samples, seed=seed)).maps(
+            items, pixels, [[0]]
+        )["cam"][0]
+        for seed in (0, 0, 1)
+    ]
+    assert np.array_equal(maps[0], maps[1]) and not np.array_equal(maps[0], maps[2])
 
 
 def test_lpcam_clusters_are_sorted_by_the_classifiers_confidence():

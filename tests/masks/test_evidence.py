@@ -23,6 +23,7 @@ from recamlabel.masks.quality import MaskQuality, review_order
 from recamlabel.masks.render import AUTO_SHARE, RenderJob, ignore_limit, render_mask, render_one
 
 TABLE = ClassTable(("a", "b"))
+BARE = ClassTable(("a", "b"), background=False)
 
 
 def test_winners_and_margins_by_hand():
@@ -71,8 +72,8 @@ def test_without_background_the_threshold_does_not_count():
     scores, maps = np.array([[[10, 0]], [[0, 20]]], np.uint8), np.array([[[0.9, 0.1]], [[0.2, 0.3]]])
     found = gather_evidence(scores, maps, maps, [1, 2], 0.99, 0.99, background=False)
     assert np.allclose(found.margins, [[0.7, 0.2]]) and set(found.stability) == {1, 2}
-    assert render_mask(scores, [1, 2], (1, 2), 0.99, TABLE, background=False).tolist() == [[1, 2]]
-    assert render_mask(scores[:0], [], (1, 2), 0.99, TABLE, background=False).tolist() == [[255, 255]]
+    assert render_mask(scores, [1, 2], (1, 2), 0.99, BARE).tolist() == [[1, 2]]
+    assert render_mask(scores[:0], [], (1, 2), 0.99, BARE).tolist() == [[255, 255]]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])

@@ -31,7 +31,7 @@ class TestContract:
         torch.manual_seed(0)
         net = Segmenter(method, Backbone(encoder), 1).train()
         before = {name: value.clone() for name, value in net.encoder.named_buffers() if "running" in name}
-        objective = SegmenterObjective(net, SegmenterConfig(lr=0.001), 255, 10)
+        objective = SegmenterObjective(net, SegmenterConfig(lr=0.001), 255, 10, background=True)
         images, seeds = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.int32)
         seeds[:, :, 32:], images[:, :, :, 32:] = 1, images[:, :, :, 32:] + 3
         batch = Batch(images, torch.ones(2, 1, dtype=torch.int8), 0, seeds)
@@ -63,7 +63,10 @@ def test_swin_encoders_for_upernet():
 
 
 def test_misses_are_named():
-    with pytest.raises(ConfigError, match=r"'unet'; the segmenters are: deeplabv2, deeplabv3\+, upernet"):
+    with pytest.raises(
+        ConfigError,
+        match="unknown 'unet', did you mean 'upernet'",
+    ):
         check_segmenter("unet")
     with pytest.raises(ConfigError, match=r"needs backbone\.output_stride 8 or 16, found 32"):
         Segmenter("deeplabv3+", Backbone("resnet10t", output_stride=32), 2)
@@ -83,7 +86,7 @@ class Fixed(torch.nn.Module):
 
 
 def loss_of(logits, seeds, labels, config=None, step=0, weights=None):
-    objective = SegmenterObjective(Fixed(logits), config or SegmenterConfig(), 255, 10)
+    objective = SegmenterObjective(Fixed(logits), config or SegmenterConfig(), 255, 10, background=True)
     batch = Batch(torch.zeros(len(seeds), 3, 1, 2), torch.tensor(labels), step, torch.tensor(seeds), None, weights)
     return objective.loss(batch)
 

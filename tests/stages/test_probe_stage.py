@@ -11,7 +11,7 @@ import pytest
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import load_config
 from recamlabel.run.fit import fit
-from recamlabel.stages.probe import choose, deal
+from recamlabel.stages.probe import _stream, choose, deal
 from tests.helpers import TINY, arrays, make_tiny_csv, stop_after
 
 
@@ -118,3 +118,10 @@ def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run,
     assert all(np.array_equal(never[name], without[name]) for name in never)  # without a CRF there is nothing new
     assert all(np.array_equal(again[name], two[name]) and np.array_equal(again[name], other[name]) for name in again)
     assert any(not np.allclose(again[name], never[name], atol=1e-3) for name in again)
+
+
+def test_positions_are_drawn_by_the_image_and_the_seed():
+    drawn = {key: _stream(*key).permutation(1000)[:20].tolist() for key in (("a", 0), ("b", 0), ("a", 1), ("a", 2))}
+    assert len({tuple(one) for one in drawn.values()}) == 4
+    assert _stream("a", 0).permutation(1000)[:20].tolist() == drawn["a", 0]
+    assert drawn["a", 0] == np.random.default_rng([97]).permutation(1000)[:20].tolist()  # as before seeds took part

@@ -68,7 +68,7 @@ def batch(labels=((1,), (1,)), step=0):
 
 def test_images_labels_and_weights_go_together(halves):
     net = Seen()
-    loss, figures = SegmenterObjective(net, SegmenterConfig(cutmix=0.5), 255, 10).loss(batch())
+    loss, figures = SegmenterObjective(net, SegmenterConfig(cutmix=0.5), 255, 10, background=True).loss(batch())
     assert net.images[:, 1, 0].tolist() == [[0.0, 2.0], [2.0, 2.0]]
     # Image 0: its background pixel (weight 1), then the other's ignored one; image 1: class 1 (weight 3), ignored.
     even, sure = np.log(2), np.log(1 + np.exp(-2))
@@ -80,7 +80,7 @@ def test_a_pasted_pixel_may_be_corrected_to_the_classes_of_its_own_image(halves)
     config = SegmenterConfig(cutmix=0.5, correction=0.8, correction_start=0.0)
     seen = batch(labels=((0,), (1,)))
     seen.seeds[1, 0, 1] = 0  # contradicts what the network sees there: class 1
-    _, figures = SegmenterObjective(Seen(), config, 255, 10).loss(seen)
+    _, figures = SegmenterObjective(Seen(), config, 255, 10, background=True).loss(seen)
     # Of four known pixels two are changed: that of image 1, and its copy in image 0, whose own labels forbid class 1.
     assert float(figures["corrected"]) == 0.5
 
@@ -88,5 +88,5 @@ def test_a_pasted_pixel_may_be_corrected_to_the_classes_of_its_own_image(halves)
 def test_without_it_nothing_is_drawn():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    SegmenterObjective(Seen(), SegmenterConfig(cutmix=0.0), 255, 10).loss(batch())
+    SegmenterObjective(Seen(), SegmenterConfig(cutmix=0.0), 255, 10, background=True).loss(batch())
     assert torch.equal(before, torch.get_rng_state())

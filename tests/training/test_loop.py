@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -132,3 +134,25 @@ def test_a_diverging_loss_names_the_setting(tiny_csv, tmp_path):
     net.head.weight.data.fill_(float("nan"))
     with pytest.raises(RecamlabelError, match=r"not finite at step 1; lower the learning rate.*--set classifier.lr"):
         train(ClassifierObjective(net, CONFIG), batches, CONFIG, settings(tmp_path))
+
+
+class Dropping(ClassifierObjective):
+    """Has what stages have that draw by torch's generator: dropout and CutMix."""
+
+    def loss(self, batch):
+        drawn.append(torch.rand(3).tolist())
+        return super().loss(batch)
+
+
+drawn: list[list[float]] = []
+
+
+def test_what_is_drawn_in_a_step_is_the_seeds(tiny_csv, tmp_path):
+    seen = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        drawn.clear()
+        net, batches = make(tiny_csv)
+        train(Dropping(net, CONFIG), batches, CONFIG, replace(settings(tmp_path / name), seed=seed))
+        seen[name] = list(drawn)
+    assert seen["a"] == seen["b"] and len({tuple(one) for one in seen["a"]}) == 6
+    assert all(one != other for one, other in zip(seen["a"], seen["c"], strict=True))

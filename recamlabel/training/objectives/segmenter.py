@@ -32,12 +32,14 @@ class SegmenterObjective:
         config: Rates and what is done against noise.
         ignore_id: Mask value of pixels that take no part.
         steps: Optimiser steps of the schedule.
+        background: False: the first class takes no part, and no pixel is ever taught or corrected to be it.
     """
 
     name = "segmenter"
 
-    def __init__(self, net: Segmenter, config: SegmenterConfig, ignore_id: int, steps: int) -> None:
+    def __init__(self, net: Segmenter, config: SegmenterConfig, ignore_id: int, steps: int, background: bool) -> None:
         self.module, self.config, self.ignore_id = net, config, ignore_id
+        self.first = 0 if background else 1
         self.first_corrected = round(config.correction_start * steps)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -48,8 +50,8 @@ class SegmenterObjective:
         """Weighted cross-entropy; logs the share of pixels that are right, and that were corrected."""
         assert batch.seeds is not None
         images, target = batch.images, batch.seeds.long()
-        # A class that may be in the image is a candidate; the background always is.
-        possible = F.pad(batch.labels != 0, (1, 0), value=True)[:, :, None, None]
+        # A class that may be in the image is a candidate; the background, where there is one, always is.
+        possible = F.pad(batch.labels != 0, (1, 0), value=True)[:, self.first :, None, None]
         weights = torch.ones_like(target[:, :1, :1], dtype=torch.float32)
         if batch.weights is not None:
             weights = weights * batch.weights.to(weights)[:, None, None]
@@ -57,8 +59,9 @@ class SegmenterObjective:
             count, height, width = target.shape
             boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device)
             images, target, possible, weights = (paste(part, boxes) for part in (images, target, possible, weights))
-        logits = self.module(images).float()
-        known = target != self.ignore_id
+        logits = self.module(images).float()[:, self.first :]
+        known = (target != self.ignore_id) & (target >= self.first)
+        target = target - self.first
         corrected = torch.zeros((), device=logits.device)
         if self.config.correction < 1 and batch.step >= self.first_corrected:
             target, changed = self._correct(logits.detach(), target, known, possible)
