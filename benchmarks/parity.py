@@ -4,7 +4,7 @@ Runs this package's functions on the inputs of golden files and compares with th
 
     python benchmarks/parity.py FILE.npz [FILE.npz ...]
 
-A file may hold any subset of the groups described in docs and METHOD.md (classifier and ReCAM,
+A file may hold any subset of the groups described in docs/method.md (classifier and ReCAM,
 affinity, random walk, CRF), of any sizes. Prints the largest absolute difference per output;
 exits 1 if one is above 1e-4, a label map differs or a shape is another, 2 if a file compares nothing.
 """
@@ -41,7 +41,7 @@ Result = tuple[str, NDArray[Any]]
 
 
 def classifier_outputs(golden: Arrays) -> Iterator[Result]:
-    """Logits, normalised maps and the BCE loss (METHOD 1)."""
+    """Logits, normalised maps and the BCE loss (docs/method.md, 1)."""
     features, fc1 = (torch.from_numpy(golden[key]) for key in ("features", "fc1"))
     logits = class_logits(features, fc1)
     maps = normalise_by_max(class_activation(features, fc1))
@@ -53,7 +53,7 @@ def classifier_outputs(golden: Arrays) -> Iterator[Result]:
 
 
 def recam_outputs(golden: Arrays) -> Iterator[Result]:
-    """Softmax loss, accuracy, gradients of both losses' sum, and ReCAM maps (METHOD 2)."""
+    """Softmax loss, accuracy, gradients of both losses' sum, and ReCAM maps (docs/method.md, 2)."""
     features, fc1, fc2 = (torch.from_numpy(golden[key]).requires_grad_() for key in ("features", "fc1", "fc2"))
     labels = torch.from_numpy(golden["labels"])
     loss, accuracy = softmax_reactivation_loss(features, fc1, fc2, labels)
@@ -67,7 +67,7 @@ def recam_outputs(golden: Arrays) -> Iterator[Result]:
 
 
 def affinity_outputs(golden: Arrays) -> Iterator[Result]:
-    """Pair affinities and the affinity net's losses (METHOD 4)."""
+    """Pair affinities and the affinity net's losses (docs/method.md, 4)."""
     paths = pair_paths(int(golden["irn_radius"]))
     edge, displacement = (torch.from_numpy(golden[key]) for key in ("irn_edge_logits", "irn_displacement"))
     if "irn_search_dst" in golden:
@@ -86,7 +86,7 @@ def _in_order(affinity: Tensor, paths: PairPaths, offsets: NDArray[Any]) -> Tens
 
 
 def random_walk_outputs(golden: Arrays) -> Iterator[Result]:
-    """The random walk (METHOD 4)."""
+    """The random walk (docs/method.md, 4)."""
     maps, edge = torch.from_numpy(golden["rw_cam"]), torch.from_numpy(golden["rw_edge"])
     size = maps.shape[-2:]
     walked = random_walk(
@@ -101,7 +101,7 @@ def random_walk_outputs(golden: Arrays) -> Iterator[Result]:
 
 
 def crf_outputs(golden: Arrays) -> Iterator[Result]:
-    """CRF labels at both background scores and the seeds they make (METHOD 3)."""
+    """CRF labels at both background scores and the seeds they make (docs/method.md, 3)."""
     image, maps, keys = golden["crf_image"], golden["crf_cam"], golden["crf_keys"]
     for side, threshold in (("fg", 0.35), ("bg", 0.10)):
         floor = np.full((1, *maps.shape[1:]), threshold, dtype=maps.dtype)

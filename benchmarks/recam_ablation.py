@@ -38,7 +38,8 @@ from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.reactivation import ClassVectors, class_vectors, label_masks
 from recamlabel.models.recam import Competing, HeadInit, ReCamHead, vector_losses
 from recamlabel.run.fit import fit
-from recamlabel.stages.base import CPU_MAP_PIXELS, StageContext, load_classifier
+from recamlabel.stages.networks import load_classifier
+from recamlabel.stages.view import CPU_MAP_PIXELS, View
 from recamlabel.storage.run_folder import RunFolder
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
@@ -121,7 +122,7 @@ def rows() -> list[Row]:
 def gather(run: RunFolder, masks: Path, config: Config) -> tuple[list[Item], Tensor]:
     """Keep all features of one seed's classifier."""
     catalog = load_catalog(run.path / CATALOG_FILE)
-    context = StageContext(run, catalog, config, torch.device("cpu"))
+    context = View(run, catalog, config, torch.device("cpu"), declared=tuple(Config.model_fields))
     net = load_classifier(context).eval()
     net.to(memory_format=torch.channels_last)
     training = {image.id for image in catalog.training_images(config.data.train_splits)}

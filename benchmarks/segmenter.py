@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import h5py
-from recamlabel.stages.base import StageContext
 
-from recamlabel.config import config_from_tree
+from recamlabel.config import Config, config_from_tree
 from recamlabel.core.devices import pick_device
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.evaluation.confusion import ConfusionMatrix
@@ -26,6 +25,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.segment.masks import smoothed_mask, smoothing
 from recamlabel.stages.segmentation import load_predictor
 from recamlabel.stages.segmenter import run_segmenter
+from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.run_folder import RunFolder
 
@@ -49,7 +49,7 @@ def put_truth(run: RunFolder, truth: TruthFolder) -> None:
             file[name].attrs["quality"] = 1.0
 
 
-def score(context: StageContext, truth: TruthFolder, split: str) -> tuple[float, float]:
+def score(context: View, truth: TruthFolder, split: str) -> tuple[float, float]:
     """mIoU in percent on one split: of the masks as `fit` makes them, and without the CRF."""
     table, predictor = context.catalog.dataset.classes, load_predictor(context)
     images = [image for image in context.catalog.images if image.split == split]
@@ -88,7 +88,14 @@ def main() -> None:
         truth = TruthFolder(arguments.truth, catalog.dataset.classes)
         if source == "true":
             put_truth(run, truth)
-        context = StageContext(run, catalog, config, pick_device(config.runtime.device), key=f"bench-{source}")
+        context = View(
+            run,
+            catalog,
+            config,
+            pick_device(config.runtime.device),
+            key=f"bench-{source}",
+            declared=tuple(Config.model_fields),
+        )
         began = time.monotonic()
         if not (run.path / "weights/segmenter.safetensors").exists():
             run_segmenter(context)

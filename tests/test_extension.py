@@ -149,6 +149,27 @@ def test_a_stage_is_one_object():
     assert keys[0] != keys[1] and "blur" in graph.below("recam") and "blur" not in graph.below("probe")
 
 
+def test_a_piece_of_evidence(monkeypatch, tmp_path, copy_run):
+    """A function and its line: it counts in every class's score."""
+    from recamlabel.masks import evidence
+
+    def never(compared: evidence.Compared) -> dict[int, float]:
+        """Nothing ever speaks for a class."""
+        return dict.fromkeys(compared.ids, 0.0)
+
+    scores, maps = np.array([[[255, 0]]], np.uint8), np.array([[[0.9, 0.1]]])
+    before = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5)
+    monkeypatch.setattr(evidence, "EVIDENCE", (*evidence.EVIDENCE, never))
+    after = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5)
+    assert before.class_scores() == {0: 1.0, 3: 1.0} and after.class_scores() == {0: 2 / 3, 3: 2 / 3}
+    assert after.parts["never"] == {0: 0.0, 3: 0.0}
+    _, run = copy_run(tmp_path, *TINY)
+    quality = (run.path / "quality.json").read_text()
+    doubted = fit(tmp_path / "data", run.path, load_config(assignments=[*TINY, "masks.ignore=none"]))
+    assert quality != (doubted.path / "quality.json").read_text()
+    assert doubted.state.stages["quality"]["mean"] < run.state.stages["quality"]["mean"]
+
+
 def test_two_of_one_name_and_one_that_breaks(more, monkeypatch):
     add(more, "rival", MODULE, POINTS.split("[recamlabel.refiners]")[0])
     add(more, "broken", "1 / 0", "[recamlabel.refiners]\nworse = broken:x\nhalf = more:square\n")

@@ -47,7 +47,7 @@ def test_published_settings() -> None:
         assert config.refine.method == "random_walk"
     assert (voc.recam.loss_weight, voc.recam.batch_size, voc.masks.threshold) == (1.0, 16, 0.28)
     assert (coco.recam.loss_weight, coco.recam.batch_size, coco.masks.threshold) == (0.1, 6, 0.25)
-    # 10,582 images of train_aug: METHOD has about 2,600 steps of re-activation.
+    # 10,582 images of train_aug: docs/method.md's source has about 2,600 steps of re-activation.
     assert (voc.classifier.steps(10582), voc.recam.steps(10582)) == (3307, 2646)
     assert coco.classifier.steps(82081) == 25650
 

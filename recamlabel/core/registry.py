@@ -65,7 +65,7 @@ class Registry(Mapping[str, T], Generic[T]):
             if isinstance(thing, str):
                 module, _, attribute = thing.partition(":")
                 thing = self.built_in[name] = getattr(importlib.import_module(module), attribute)
-            return thing  # type: ignore[return-value]
+            return thing
         points = list(entry_points(group=self.group, name=name)) if self.group else []
         if not points:
             raise self.error(self._unknown(name))

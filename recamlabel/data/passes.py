@@ -1,18 +1,82 @@
-"""These images through that network: batches of one size, decoded ahead."""
+"""These images through that network: batches of one size, decoded ahead, with progress, continued after a kill.
+
+The one loop of every stage that looks at all images: :func:`image_pass` gives the batches, :func:`store_pass` keeps
+what is made of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.progress import track
 from recamlabel.data.catalog import Catalog
 from recamlabel.storage.decode import read_image
+from recamlabel.storage.hdf5 import ShardedWriter
 
 Group = Sequence[LabelledImage]
+Made = Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]
+"""What is stored of one image: by dataset name the array and its attributes."""
+
+
+def _as_it_is(shape: tuple[int, int]) -> float:
+    return 1.0
+
+
+def image_pass(
+    catalog: Catalog,
+    images: Sequence[LabelledImage],
+    what: str,
+    max_pixels: int,
+    *,
+    done: int = 0,
+    enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
+) -> Iterator[tuple[Group, list[np.ndarray]]]:
+    """Batches of images of one size with their pixels ``(H, W, 3) uint8``, decoded ahead, with progress.
+
+    Args:
+        catalog: Knows the sizes.
+        images: What to read, in this order but for the grouping.
+        what: Name of the pass, for the progress.
+        max_pixels: Bound on a batch's pixels.
+        done: Images that an earlier, interrupted pass has done.
+        enlarged: As :func:`batches_by_shape` takes it.
+    """
+    with track(what, done + len(images), start=done) as advance:
+        for group, pixels in read_ahead(batches_by_shape(catalog, images, max_pixels, enlarged=enlarged)):
+            yield group, pixels
+            advance(len(group))
+
+
+def store_pass(
+    catalog: Catalog,
+    writer: ShardedWriter,
+    what: str,
+    max_pixels: int,
+    make: Callable[[Group, list[np.ndarray]], Iterable[Made]],
+    *,
+    enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
+) -> None:
+    """Store what ``make`` makes of every image that the writer does not have yet, and finish the file.
+
+    Args:
+        catalog: The images.
+        writer: Takes what is made.
+        what: Name of the pass, for the progress.
+        max_pixels: Bound on a batch's pixels.
+        make: From B images of one size and their pixels to B mappings.
+        enlarged: As :func:`batches_by_shape` takes it.
+    """
+    todo = [image for image in catalog.images if image.id not in writer.done]
+    for group, pixels in image_pass(catalog, todo, what, max_pixels, done=len(writer.done), enlarged=enlarged):
+        for image, made in zip(group, make(group, pixels), strict=True):
+            writer.add(image.id, made)
+    writer.finish()
 
 
 def batches_by_shape(
@@ -20,7 +84,7 @@ def batches_by_shape(
     images: Sequence[LabelledImage],
     max_pixels: int,
     max_images: int = 16,
-    enlarged: Callable[[tuple[int, int]], float] = lambda shape: 1.0,
+    enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
 ) -> list[list[LabelledImage]]:
     """Group images of equal size into batches of at most ``max_pixels`` pixels (at least one image).
 
@@ -41,7 +105,7 @@ def batches_by_shape(
     return batches
 
 
-def read_ahead(groups: list[list[LabelledImage]], threads: int) -> Iterator[tuple[Group, list[np.ndarray]]]:
+def read_ahead(groups: list[list[LabelledImage]], threads: int = 2) -> Iterator[tuple[Group, list[np.ndarray]]]:
     """Decode the next groups while the network works on this one."""
     with ThreadPoolExecutor(threads) as pool:
         queue = iter(groups)

@@ -1,4 +1,4 @@
-"""CAM: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016 (METHOD 1)."""
+"""CAM: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016 (docs/method.md, 1)."""
 
 from __future__ import annotations
 

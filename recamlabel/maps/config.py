@@ -8,7 +8,7 @@ from recamlabel.core.section import Section
 
 
 class MapsConfig(Section):
-    """Class maps over scales and flips (METHOD 1)."""
+    """Class maps over scales and flips (docs/method.md, 1)."""
 
     variant: str = Field(
         "cam", description="how a map is made from features and weights; unknown names list the choices"

@@ -58,18 +58,18 @@ class FineMaps:
 
 
 def sharpened(maps: NDArray[np.floating[Any]], fine: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """The maps, with the foreground of the fine ones.
+    """``s_c = sqrt(max_k a_k * max_k f_k) * a_c / max_k a_k``, then ``s / max_{c,n} s`` (docs/method.md, 1).
 
     The foreground is the geometric mean of both maxima over the classes, and each class has the share in it that it
     has of the usual maximum. All classes together are divided by their maximum, not each by its own: which of two
     classes is ahead would change with it, and with a face and a body it is a matter of hundredths.
 
     Args:
-        maps: ``(C, h, w)`` in [0, 1], at the usual scales.
-        fine: The same of larger inputs.
+        maps: *a*, ``(C, h, w)`` in [0, 1], at the usual scales.
+        fine: *f*, the same of larger inputs.
 
     Returns:
-        ``(C, h, w)`` in [0, 1].
+        ``(C, h, w) float16`` in [0, 1]: the maps, with the foreground of the fine ones.
 
     Example:
         >>> sharpened(np.array([[[1.0, 0.5]]]), np.array([[[1.0, 0.125]]])).tolist()
@@ -77,10 +77,10 @@ def sharpened(maps: NDArray[np.floating[Any]], fine: NDArray[np.floating[Any]]) 
     """
     if not len(maps):
         return maps.astype(np.float16)
-    own, other = maps.astype(np.float32), fine.astype(np.float32)
-    share = own / (own.max(axis=0) + PEAK_EPS)
-    joined = np.sqrt(own.max(axis=0) * other.max(axis=0)) * share
-    result: NDArray[np.float16] = (joined / (joined.max() + PEAK_EPS)).astype(np.float16)
+    usual, larger = maps.astype(np.float32), fine.astype(np.float32)  # (C, h, w) each
+    share = usual / (usual.max(axis=0) + PEAK_EPS)
+    sharp = np.sqrt(usual.max(axis=0) * larger.max(axis=0)) * share  # (h, w) * (C, h, w)
+    result: NDArray[np.float16] = (sharp / (sharp.max() + PEAK_EPS)).astype(np.float16)
     return result
 
 

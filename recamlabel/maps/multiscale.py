@@ -1,4 +1,4 @@
-"""Class maps summed over scales and flips (METHOD 1, inference)."""
+"""Class maps summed over scales and flips (docs/method.md, 1, inference)."""
 
 from __future__ import annotations
 

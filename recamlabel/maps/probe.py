@@ -129,7 +129,7 @@ def sure_pixels(maps: Tensor, ids: Tensor, fg_level: float, bg_level: float, bac
 
 
 def restricted(logits: Tensor, ids: Tensor, background: bool) -> Tensor:
-    """Softmax over the background and each position's own classes.
+    """``p_k = exp(l_k) / (exp(l_0) + sum_{own j} exp(l_j))``: softmax over the background and the own classes.
 
     Args:
         logits: ``(N, K + 1)``, background first.
@@ -156,7 +156,10 @@ def fit_probe(
     seed: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> CrossFittedProbe:
-    """Fit the probes, each iteration to the sure pixels of the maps joined with the iteration's before.
+    """``W, b = argmin sum CE(W phi[n] + b, sure[n])`` over the other folds; ``m <- (1 - w) m + w p``; and again.
+
+    *phi* are standardised features, *p* the softmax over the background and the own classes (docs/method.md, 2).
+    Each iteration is fitted to the sure pixels of the maps fused with the probe of the iteration before.
 
     Args:
         sample: What they are fitted to; its device is where they are fitted.

@@ -68,7 +68,9 @@ def appearance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def separation(
     features: NDArray[np.float32], scores: NDArray[np.float32], levels: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Share of the features' variance between the regions of the mask at every level.
+    """``eta^2(t) = sum_r n_r |mu_r - mu|^2 / sum_n |v[n] - mu|^2``: the features' variance between the mask's regions.
+
+    Per feature, then the mean over those that vary (docs/method.md, 6).
 
     Args:
         features: ``(D, h, w)``, such as :func:`appearance` gives them.

@@ -9,13 +9,15 @@ the refined scores, the class maps they were made from, and the plain CAM and th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.core.arrays import from_uint8, resize_maps
+from recamlabel.core.classes import BACKGROUND_ID
 
 # A mask that changes little when the level moves this far is stable.
 LEVEL_STEP = 0.1
@@ -23,6 +25,73 @@ LEVEL_STEP = 0.1
 # of the refiner's levels, so that it never overrules the scores.
 TIE = 0.02
 MARGIN_BINS = 4000
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is at hand of one image when its mask is judged, all of one size.
+
+    Attributes:
+        scores: ``(C, h, w) float32`` refined scores.
+        maps: ``(C, h, w) float32`` the maps they were made from.
+        cams: ``(C, h, w) float32`` the plain CAM.
+        class_ids: The C class ids, 1..K; C >= 1.
+        threshold: Background level of the mask.
+        cam_threshold: Background level of the plain CAM's mask.
+        background: False where every pixel belongs to a labelled class.
+        probe: ``(C, h', w')`` probabilities of the classes; None where there is no probe.
+    """
+
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    cams: NDArray[np.float32]
+    class_ids: Sequence[int]
+    threshold: float
+    cam_threshold: float
+    background: bool
+    probe: NDArray[np.floating] | None = None
+
+    @property
+    def level(self) -> float:
+        """The threshold; without a background a level that every score is above."""
+        return self.threshold if self.background else -1.0
+
+    @cached_property
+    def mask(self) -> NDArray[np.int64]:
+        """Slots ``(h, w)`` of the mask: 0 background, 1..C the classes."""
+        return winners(self.scores, self.level)
+
+    @property
+    def ids(self) -> dict[int, int]:
+        """Slot by class id, the background's included where there is one."""
+        slots = dict(zip(self.class_ids, range(1, len(self.class_ids) + 1), strict=True))
+        return {BACKGROUND_ID: 0, **slots} if self.background else slots
+
+
+def stability(compared: Compared) -> dict[int, float]:
+    """By class id the IoU of the masks at a lower and a higher level."""
+    low, high = (winners(compared.scores, compared.level + step) for step in (-LEVEL_STEP, LEVEL_STEP))
+    return {number: _overlap(low, high, slot) for number, slot in compared.ids.items()}
+
+
+def agreement(compared: Compared) -> dict[int, float]:
+    """By class id the IoU of the mask and that of the plain CAM."""
+    plain = winners(compared.cams, compared.cam_threshold if compared.background else -1.0)
+    return {number: _overlap(compared.mask, plain, slot) for number, slot in compared.ids.items()}
+
+
+def probe_support(compared: Compared) -> dict[int, float]:
+    """By class id the mean probability that the probe gives to the class over its pixels; empty without a probe."""
+    if compared.probe is None:
+        return {}
+    known = with_background(compared.probe, compared.background)
+    values = support(known, compared.scores, compared.level, compared.background)[1]
+    return dict(zip(compared.ids, values, strict=True))
+
+
+# What speaks for a class of a mask, 0..1 by class id; empty where it has nothing to say. The class's score is the mean
+# of those that do. One more is a function and its line here.
+EVIDENCE: tuple[Callable[[Compared], dict[int, float]], ...] = (stability, agreement, probe_support)
 
 
 @dataclass(frozen=True)
@@ -34,22 +103,17 @@ class Evidence:
             (the background's is the threshold), ties ordered by the same difference of the maps. Without a
             background the refiner has no levels, and it is the maps' difference: below 0 they contradict the mask.
         foreground: ``(h, w)`` pixels of the mask that are not background.
-        stability: By class id (background 0 included) the IoU of the masks at a lower and a higher level.
-        agreement: By class id the IoU of the mask and that of the plain CAM.
-        support: By class id the mean probability that the probe gives to the class over its pixels; empty
-            where there is no probe.
+        parts: By name of the evidence its values in [0, 1] by class id, background 0 included.
     """
 
     margins: NDArray[np.float32]
     foreground: NDArray[np.bool_]
-    stability: dict[int, float]
-    agreement: dict[int, float]
-    support: dict[int, float] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[int, float]]
 
     def class_scores(self) -> dict[int, float]:
-        """What speaks for each class, 0..1 by class id: mean of stability, agreement and support."""
-        parts = [self.stability, self.agreement, *([self.support] if self.support else [])]
-        return {number: sum(part[number] for part in parts) / len(parts) for number in self.stability}
+        """What speaks for each class, 0..1 by class id: the mean of the evidence that has something to say."""
+        parts = [part for part in self.parts.values() if part]
+        return {number: sum(part[number] for part in parts) / len(parts) for number in parts[0]}
 
 
 def gather_evidence(
@@ -62,7 +126,9 @@ def gather_evidence(
     background: bool = True,
     probe: NDArray[np.floating] | None = None,
 ) -> Evidence:
-    """Compare the mask at a threshold with its neighbours, with the maps and with the probe.
+    """Compare the mask at a threshold with its neighbours, with the maps and with the probe (docs/method.md, 7).
+
+    ``margin = (s_y - max_{j!=y} s_j) + 0.02 (m_y - max_{j!=y} m_j)``, *y* the mask's class, ``s_0 = m_0 = threshold``.
 
     Args:
         scores: ``(C, h, w) uint8`` refined scores, 255 = 1.0.
@@ -76,30 +142,21 @@ def gather_evidence(
 
     Example:
         >>> maps = np.array([[[0.9, 0.2]]])
-        >>> found = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
-        >>> found.agreement, found.margins.round(3).tolist()
+        >>> evidence = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
+        >>> evidence.parts["agreement"], evidence.margins.round(3).tolist()
         ({0: 0.0, 3: 0.5}, [[0.5080000162124634, 0.49399998784065247]])
     """
     height, width = scores.shape[1:]
     if not len(class_ids):
         nothing = np.zeros((height, width), dtype=bool)
-        return Evidence(np.ones((height, width), dtype=np.float32), nothing, {0: 1.0}, {0: 1.0})
-    soft, own, plain = from_uint8(scores), resize_maps(maps, height, width), resize_maps(cams, height, width)
-    level = threshold if background else -1.0
-    chosen = winners(soft, level)
-    low, high = (winners(soft, level + step) for step in (-LEVEL_STEP, LEVEL_STEP))
-    from_cam = winners(plain, cam_threshold if background else -1.0)
-    ids = [0, *class_ids] if background else list(class_ids)
-    slots = range(len(class_ids) + 1) if background else range(1, len(class_ids) + 1)
-    stability = {number: _overlap(low, high, slot) for number, slot in zip(ids, slots, strict=True)}
-    agreement = {number: _overlap(chosen, from_cam, slot) for number, slot in zip(ids, slots, strict=True)}
-    sure = margins(own, chosen, level)
+        return Evidence(np.ones((height, width), dtype=np.float32), nothing, {"stability": {BACKGROUND_ID: 1.0}})
+    own, plain = (resize_maps(planes, height, width) for planes in (maps, cams))  # (C, h, w) float32 each
+    compared = Compared(from_uint8(scores), own, plain, class_ids, threshold, cam_threshold, background, probe)
+    margin = margins(compared.maps, compared.mask, compared.level)
     if background:
-        sure = margins(soft, chosen, level) + TIE * sure
-    backed: dict[int, float] = {}
-    if probe is not None:
-        backed = dict(zip(ids, support(with_background(probe, background), soft, level, background)[1], strict=True))
-    return Evidence(np.clip(sure, -1, 1), chosen > 0, stability, agreement, backed)
+        margin = margins(compared.scores, compared.mask, compared.level) + TIE * margin
+    parts = {one.__name__: one(compared) for one in EVIDENCE}
+    return Evidence(np.clip(margin, -1, 1), compared.mask > 0, parts)
 
 
 def with_background(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.float32]:
@@ -120,7 +177,7 @@ def with_background(probe: NDArray[np.floating], background: bool = True) -> NDA
 
 
 def expected_iou(probabilities: NDArray[np.float32], slots: NDArray[np.integer]) -> list[float]:
-    """The IoU of a mask's classes that a model, told the image's labels, expects.
+    """``sum_{n in k} p_k / (|k| + sum_n p_k - sum_{n in k} p_k)``: the IoU that a model, told the labels, expects.
 
     Expected intersection over expected union, pixels taken as independent: what the score of the mask would be
     if the truth were drawn from the model's probabilities.

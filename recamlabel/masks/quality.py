@@ -1,12 +1,13 @@
 """Quality scores of masks, without truth, and the order in which a person should look at them.
 
-A mask is doubted where its evidence is weak (it changes with the background level, plain CAM draws it
-elsewhere, the probe does not support it), where much of it is withheld, where the probe expects a low IoU of
-what is left, and where the segmenter that learnt from all masks does not support it. The score is the plain
-mean of these four parts; nothing is fitted. Without a probe, the segmenter's support still counts a quarter
-and the first two parts share the rest; without a segmenter, what is there counts the same. The score foretells
-the IoU of the mask as it is left, with withheld pixels still to be drawn. A labelled class without a pixel is a
-certain error, whatever else speaks for the mask: its score is 0, and that of the mask falls by its share of the
+``score = mean(parts)``; with a segmenter ``(3 score + support) / 4``; times the share of the labelled classes that
+are there (docs/method.md, 7, has the table). A mask is doubted where its evidence is weak (it changes with the
+background level, plain CAM draws it elsewhere, the probe does not support it), where much of it is withheld, where
+the probe expects a low IoU of what is left, and where the segmenter that learnt from all masks does not support it.
+The score is the plain mean of these four parts; nothing is fitted. Without a probe, the segmenter's support still
+counts a quarter and the first two parts share the rest; without a segmenter, what is there counts the same. The score
+foretells the IoU of the mask as it is left, with withheld pixels still to be drawn. A labelled class without a pixel
+is a certain error, whatever else speaks for the mask: its score is 0, and that of the mask falls by its share of the
 labels; a class that was kept at a level of its own only (:mod:`recamlabel.masks.rescue`) counts half. How well it
 orders the masks is measured by ``benchmarks/quality.py``.
 """

@@ -41,8 +41,25 @@ from recamlabel.storage.png import save_mask
 AUTO_SHARE = 0.15
 FOREGROUND_SHARE = 1 / 3
 T = TypeVar("T")
-Stored = tuple[NDArray[np.uint8], NDArray[Any], NDArray[Any], list[int], NDArray[Any] | None]
-"""Scores, maps, plain CAM, class ids and, where there is a probe, its probabilities of one image."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the files have of one image.
+
+    Attributes:
+        scores: ``(C, h, w) uint8`` refined scores.
+        maps: ``(C, h', w') float16`` the maps they were made from.
+        cams: ``(C, h', w') float16`` the plain CAM.
+        class_ids: The C class ids.
+        probe: ``(C, h', w') float16`` the probe's probabilities; None where there is no probe.
+    """
+
+    scores: NDArray[np.uint8]
+    maps: NDArray[Any]
+    cams: NDArray[Any]
+    class_ids: list[int]
+    probe: NDArray[Any] | None
 
 
 def render_mask(
@@ -106,17 +123,26 @@ class RenderJob:
         item = self.scores[f"scores/{image.id}"]
         maps, cams = (self.maps[f"{group}/{image.id}"][()] for group in (self.source, "cam"))
         probe = self.maps.get(f"{PROBE_GROUP}/{image.id}")
-        return item[()], maps, cams, class_ids(item), None if probe is None else probe[()]
+        return Stored(item[()], maps, cams, class_ids(item), None if probe is None else probe[()])
 
     def evidence(self, stored: Stored) -> Evidence:
         """What speaks for one image's mask."""
-        scores, maps, cams, ids, probe = stored
-        return gather_evidence(scores, maps, cams, ids, self.threshold, self.cam_threshold, self.background, probe)
+        return gather_evidence(
+            stored.scores,
+            stored.maps,
+            stored.cams,
+            stored.class_ids,
+            self.threshold,
+            self.cam_threshold,
+            self.background,
+            stored.probe,
+        )
 
 
 def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
-    """The margin below which pixels are withheld; -inf for none.
+    """``min(q_15%(all), q_1/3(foreground), largest(background), largest(foreground))``; -inf for none.
 
+    The margin below which pixels are withheld (docs/method.md, 7); the largest margins less what ties leave unsure.
     ``auto`` withholds the pixels whose class depends on the background level: those that change it while the
     level moves as far as it can to both sides, or as far as 15 % of all pixels of images with labels, or a
     third of their foreground, are withheld; without a background, those whose maps contradict the mask.
@@ -128,7 +154,7 @@ def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
     total = np.zeros((2, MARGIN_BINS), dtype=np.int64)
 
     def histogram(image: LabelledImage, stored: Stored) -> NDArray[np.int64]:
-        if not stored[3]:
+        if not stored.class_ids:
             return np.zeros_like(total)
         found = job.evidence(stored)
         parts = (found.margins[found.foreground == kind] for kind in (False, True))
@@ -163,8 +189,8 @@ def render_one(
     Every class of the image's label has a pixel in it where anything is known of the class.
     """
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
-    scores, maps, cams, ids, probe = stored
-    mask = render_mask(scores, ids, shape, job.threshold, table)
+    ids, probe = stored.class_ids, stored.probe
+    mask = render_mask(stored.scores, ids, shape, job.threshold, table)
     found = job.evidence(stored)
     classes = found.class_scores()
     before = {number: int((mask == number).sum()) for number in classes}
@@ -174,8 +200,8 @@ def render_one(
         spared = withhold(mask, margins, limit, table.ignore_id, ids)
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
     # Plain CAM last: the maps of a re-activation that was cut short may be 0 everywhere.
-    known = [planes for planes in (maps, probe, cams) if planes is not None]
-    sources = [from_uint8(scores), *(np.asarray(planes, np.float32) for planes in known)]
+    known = [planes for planes in (stored.maps, probe, stored.cams) if planes is not None]
+    sources = [from_uint8(stored.scores), *(np.asarray(planes, np.float32) for planes in known)]
     kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
     withheld = float((mask == table.ignore_id).mean())
     expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}

@@ -1,4 +1,4 @@
-"""The affinity net: class boundaries and displacements on a frozen backbone, and its losses (METHOD 4).
+"""The affinity net: class boundaries and displacements on a frozen backbone, and its losses (docs/method.md, 4).
 
 Source: Ahn et al., "Weakly Supervised Learning of Instance Segmentation with Inter-pixel
 Relations" (IRN), CVPR 2019, section 3, equations 3 to 8.
@@ -45,7 +45,7 @@ class AffinityLosses(NamedTuple):
 def affinity_losses(
     edge_logits: Tensor, displacement: Tensor, labels: Tensor, paths: PairPaths, ignore_id: int = 255
 ) -> AffinityLosses:
-    """All losses of the affinity net (IRN, equations 4 to 8; METHOD 4).
+    """All losses of the affinity net (IRN, equations 4 to 8; docs/method.md, 4).
 
     Args:
         edge_logits: ``(B, 1, h, w)`` boundary logits.

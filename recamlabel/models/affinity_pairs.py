@@ -1,4 +1,4 @@
-"""Neighbour pairs of a map, the paths between them, and what both ends' labels say (METHOD 4).
+"""Neighbour pairs of a map, the paths between them, and what both ends' labels say (docs/method.md, 4).
 
 Source: Ahn et al., "Weakly Supervised Learning of Instance Segmentation with Inter-pixel
 Relations" (IRN), CVPR 2019, sections 3.2 and 3.3, equations 3 to 5.

@@ -20,7 +20,7 @@ class Backbone(nn.Module):
         name: timm model name, for example ``"resnet50"``.
         output_stride: Image pixels per feature pixel, 8, 16 or 32.
         frozen_stages: Stages after the stem whose weights are not trained. The stem itself
-            never is (METHOD 1: conv1 and bn1 frozen).
+            never is (docs/method.md, 1: conv1 and bn1 frozen).
 
     Attributes:
         channels: D, channels of the last features.

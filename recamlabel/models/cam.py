@@ -1,4 +1,4 @@
-"""Image-level classifier head and class activation maps (METHOD 1).
+"""Image-level classifier head and class activation maps (docs/method.md, 1).
 
 Shapes: ``B`` images, ``K`` foreground classes, ``D`` feature channels, ``h x w`` feature pixels.
 Every function keeps the device and dtype of its inputs and lets the gradient through.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation, resize
 
 
@@ -24,3 +27,27 @@ def scaled_inputs(images: list[np.ndarray], height: int, width: int, normalisati
     """Network input ``(B, 3, height, width) float32`` from B images ``(H, W, 3) uint8``."""
     arrays = [normalisation.apply(resize(image, height, width)) for image in images]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def run_network(
+    net: Callable[[Tensor], Tensor],
+    images: list[np.ndarray],
+    size: tuple[int, int],
+    normalisation: Normalisation,
+    device: torch.device,
+    amp: bool,
+) -> Tensor:
+    """The output of a network for B images ``(H, W, 3) uint8`` at one input size.
+
+    Args:
+        net: In eval mode, on ``device``.
+        images: All of one size.
+        size: Height and width of the input, pixels.
+        normalisation: Of the input.
+        device: Where the network is.
+        amp: bf16 autocast on CUDA.
+    """
+    inputs = scaled_inputs(images, *size, normalisation).to(device)  # (B, 3, height, width)
+    with autocast(device, amp):
+        return net(inputs.contiguous(memory_format=torch.channels_last))

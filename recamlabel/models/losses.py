@@ -12,7 +12,7 @@ UNKNOWN_LABEL = -1
 
 
 def masked_multilabel_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Multi-label soft-margin loss over the known labels only (METHOD 1; ReCAM, equation 2).
+    """Multi-label soft-margin loss over the known labels only (docs/method.md, 1; ReCAM, equation 2).
 
     With every label known it equals ``torch.nn.functional.multilabel_soft_margin_loss``: the mean of
     the per-class binary cross-entropies over classes and batch. Unknown entries are in neither the

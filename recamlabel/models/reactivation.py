@@ -1,4 +1,4 @@
-"""Class features of the softmax re-activation (METHOD 2): one batched matrix product.
+"""Class features of the softmax re-activation (docs/method.md, 2): one batched matrix product.
 
 Shapes: ``B`` images, ``K`` foreground classes, ``D`` feature channels, ``h x w`` feature pixels,
 ``M`` the largest number of labels an image of the batch has.

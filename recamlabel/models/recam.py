@@ -1,4 +1,4 @@
-"""Softmax re-activation of class maps (METHOD 2).
+"""Softmax re-activation of class maps (docs/method.md, 2).
 
 Shapes: ``B`` images, ``K`` foreground classes, ``D`` feature channels, ``h x w`` feature pixels.
 

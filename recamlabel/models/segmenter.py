@@ -1,4 +1,4 @@
-"""Segmentation networks that are trained on the pseudo masks, by name (METHOD 5).
+"""Segmentation networks that are trained on the pseudo masks, by name (docs/method.md, 5).
 
 DeepLab-v3+ and UPerNet come from segmentation-models-pytorch, on any timm encoder that gives a feature
 pyramid (convolutional nets and Swin). DeepLab-v2, which that library does not have, is a classifier of

@@ -10,7 +10,7 @@ from recamlabel.core.section import ScheduleConfig, Section
 
 
 class AffinityConfig(ScheduleConfig):
-    """The affinity net and the random walk on its boundaries (METHOD 3 and 4); used by refine.method=random_walk."""
+    """The affinity net and the walk on its boundaries (docs/method.md, 3 and 4); for refine.method=random_walk."""
 
     lr: float = Field(0.1, gt=0, description="learning rate of the boundary branch")
     displacement_lr_factor: float = Field(
@@ -41,7 +41,7 @@ class AffinityConfig(ScheduleConfig):
 
 
 class CrfConfig(Section):
-    """Dense CRF (METHOD 3; Kraehenbuehl & Koltun 2011)."""
+    """Dense CRF (docs/method.md, 3; Kraehenbuehl & Koltun 2011)."""
 
     gt_prob: float = Field(0.7, gt=0, lt=1, description="probability that an input label is right")
     gaussian_sxy: float = Field(3.0, gt=0, description="smoothness kernel: pixels")

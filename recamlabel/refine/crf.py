@@ -1,4 +1,4 @@
-"""Dense CRF and the confident seeds made with it (METHOD 3).
+"""Dense CRF and the confident seeds made with it (docs/method.md, 3).
 
 Needs the package ``pydensecrf2`` (extra ``recamlabel[crf]``), imported on first use only. Everything
 here is numpy on the CPU and deterministic: the result does not depend on the number of workers.
@@ -150,7 +150,7 @@ def crf_from_labels(
     n_labels: int,
     params: CrfConfig | None = None,
 ) -> LabelArray:
-    """Labels after the dense CRF, from labels before it (METHOD 3).
+    """Labels after the dense CRF, from labels before it (docs/method.md, 3).
 
     Args:
         image: ``(H, W, 3) uint8`` RGB.
@@ -182,7 +182,7 @@ def confident_seeds(
     bg_threshold: float = BACKGROUND_THRESHOLD,
     ignore_id: int = 255,
 ) -> NDArray[np.integer[Any]]:
-    """Seeds for the affinity net: class, background or "not sure" per pixel (METHOD 3).
+    """Seeds for the affinity net: class, background or "not sure" per pixel (docs/method.md, 3).
 
     ``fg`` is the CRF of ``argmax([fg_threshold, maps])``, ``bg`` that of ``argmax([bg_threshold, maps])``.
     A pixel is its ``fg`` class where that is a class, background where both say background, else ignored.

@@ -1,4 +1,4 @@
-"""Boundary probabilities of all images into ``edges.h5``, and the random walk on them (METHOD 4)."""
+"""Boundary probabilities of all images into ``edges.h5``, and the random walk on them (docs/method.md, 4)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from recamlabel.core.devices import autocast
-from recamlabel.core.progress import Advance
 from recamlabel.data.batches import Normalisation
-from recamlabel.data.catalog import Catalog
-from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
 from recamlabel.models.inputs import scaled_inputs, working_size
 from recamlabel.models.networks import AffinityFeatures
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.refine.random_walk import random_walk
-from recamlabel.storage.hdf5 import ShardedWriter
 
 SCALE_EPS = 1e-5
 
@@ -52,34 +48,6 @@ def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsC
         logits = F.interpolate(logits, target, mode="bilinear", align_corners=False)
     edges: np.ndarray = logits[:, 0].sigmoid().cpu().numpy().astype(np.float16)
     return edges
-
-
-def build_edges(
-    catalog: Catalog,
-    net: AffinityFeatures,
-    config: MapsConfig,
-    writer: ShardedWriter,
-    advance: Advance,
-    *,
-    amp: bool,
-    max_pixels: int,
-) -> None:
-    """Compute and store the boundaries of every image that the writer does not have yet.
-
-    Args:
-        catalog: Images and sizes.
-        net: Backbone and trained affinity net, in eval mode.
-        config: Sizes of the stored maps.
-        writer: Takes ``<image id>``, ``float16 (h, w)``.
-        advance: Progress, in images.
-        amp: bf16 autocast on CUDA.
-        max_pixels: Pixels of one batch.
-    """
-    todo = [image for image in catalog.images if image.id not in writer.done]
-    for group, pixels in read_ahead(batches_by_shape(catalog, todo, max_pixels), threads=2):
-        for image, edge in zip(group, boundary_maps(pixels, net, config, amp), strict=True):
-            writer.add(image.id, {image.id: (edge, {})})
-        advance(len(group))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scores from the dense CRF run at several background levels (METHOD 3, at every level)."""
+"""Scores from the dense CRF run at several background levels (docs/method.md, 3, at every level)."""
 
 from __future__ import annotations
 

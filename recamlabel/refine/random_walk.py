@@ -1,4 +1,4 @@
-r"""Random walk over a boundary map, in O(N) memory (METHOD 4).
+r"""Random walk over a boundary map, in O(N) memory (docs/method.md, 4).
 
 With ``A`` the symmetric affinities of pixel pairs closer than the radius (self-affinity 1, each
 raised to beta), ``c`` its column sums and ``T = A / c``, the walk is ``(maps * (1 - edge)) T^n``.

@@ -1,4 +1,4 @@
-"""Confident seeds of the training images into ``seeds.h5``, one process per core (METHOD 3)."""
+"""Confident seeds of the training images into ``seeds.h5``, one process per core (docs/method.md, 3)."""
 
 from __future__ import annotations
 

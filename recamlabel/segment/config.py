@@ -32,7 +32,7 @@ class PredictConfig(Section):
 
 
 class SegmenterConfig(ScheduleConfig):
-    """The segmenter that learns from the masks (METHOD 5)."""
+    """The segmenter that learns from the masks (docs/method.md, 5)."""
 
     enabled: bool = Field(True, description="train a segmenter after the masks")
     method: str = Field("deeplabv3+", description="network: deeplabv2, deeplabv3+, upernet")

@@ -1,4 +1,4 @@
-"""From a segmenter's probabilities to masks: a dense CRF first, where it is installed (METHOD 5)."""
+"""From a segmenter's probabilities to masks: a dense CRF first, where it is installed (docs/method.md, 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class probabilities and masks of single images from a trained segmenter (METHOD 5, inference)."""
+"""Class probabilities and masks of single images from a trained segmenter (docs/method.md, 5, inference)."""
 
 from __future__ import annotations
 

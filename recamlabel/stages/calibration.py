@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.arrays import from_uint8, resize_maps
-from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.devices import to_device
 from recamlabel.core.progress import track
 from recamlabel.data.batches import Normalisation, resize
 from recamlabel.masks.calibrate import LevelEvidence
 from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, separation
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import stepped
 from recamlabel.stages.graph import Scope, Stage
@@ -69,7 +68,6 @@ def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
     return [images[position * len(images) // count] for position in range(count)]
 
 
-@torch.no_grad()
 def _kept(
     view: View,
     net: ClassifierNet,
@@ -85,9 +83,7 @@ def _kept(
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     found = []
     for number, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
-        inputs = scaled_inputs(pictures, *size, normalisation).to(view.device)
-        with autocast(view.device, view.config.runtime.amp):
-            logits = net(inputs.contiguous(memory_format=torch.channels_last))
+        logits = run_network(net, pictures, size, normalisation, view.device, view.config.runtime.amp)
         found.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
     mean: NDArray[np.float64] = np.mean(found, axis=0)
     return mean

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.core.progress import say, track
-from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.core.progress import say
+from recamlabel.data.passes import image_pass
 from recamlabel.gate.crossval import average_precision, canonical_order
 from recamlabel.gate.head_start import logistic_head
 from recamlabel.gate.verdicts import lucky_precision
@@ -151,16 +151,13 @@ def image_logits(view: View, net: ClassifierNet, images: Sequence[LabelledImage]
     """Logits ``(N, K)`` of whole images, in their order; the network is left in training mode."""
     net.eval()
     found: dict[str, NDArray[np.float32]] = {}
-    groups = batches_by_shape(view.catalog, list(images), view.batch_pixels)
-    with track("classifier: check", len(images)) as advance:
-        for group, pixels in read_ahead(groups, 2):
-            for image, row in zip(group, pooled(view, net.backbone, pixels), strict=True):
-                found[image.id] = row
-            advance(len(group))
+    for group, pixels in image_pass(view.catalog, images, "classifier: check", view.batch_pixels):
+        rows = pooled(view, net.backbone, pixels)
+        found |= {image.id: row for image, row in zip(group, rows, strict=True)}
     net.train()
     weight = net.head.weight.detach().float().cpu().numpy().astype(np.float64)
-    rows = [found[image.id] for image in images]
-    return np.stack(rows).astype(np.float64) @ weight.T if rows else np.zeros((0, len(weight)))
+    pooled_rows = [found[image.id] for image in images]
+    return np.stack(pooled_rows).astype(np.float64) @ weight.T if pooled_rows else np.zeros((0, len(weight)))
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from recamlabel.core.devices import autocast, to_device
-from recamlabel.core.progress import track
+from recamlabel.core.devices import to_device
 from recamlabel.data.batches import Normalisation
-from recamlabel.data.passes import batches_by_shape, read_ahead
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.data.passes import Group, Made, store_pass
+from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
@@ -29,26 +27,22 @@ def run_confidence(view: View) -> Mapping[str, Any]:
     path.parent.mkdir(exist_ok=True)
     net = load_classifier(view)
     to_device(net, view.device).eval()
-    images = view.catalog.images
+
+    def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
+        rows = _probabilities(view, net, pixels)
+        return ({image.id: (row, {})} for image, row in zip(group, rows, strict=True))
+
     with ShardedWriter(path, view.key, view.provenance()) as writer:
-        todo = [image for image in images if image.id not in writer.done]
-        with track("classifier confidence", len(images), start=len(writer.done)) as advance:
-            for group, pixels in read_ahead(batches_by_shape(view.catalog, todo, view.batch_pixels), 2):
-                for image, row in zip(group, _probabilities(view, net, pixels), strict=True):
-                    writer.add(image.id, {image.id: (row, {})})
-                advance(len(group))
-        writer.finish()
+        store_pass(view.catalog, writer, "classifier confidence", view.batch_pixels, make)
     return {}
 
 
-@torch.no_grad()
 def _probabilities(view: View, net: ClassifierNet, pixels: list[np.ndarray]) -> NDArray[np.float32]:
     """``(B, K) float32`` of images of one size."""
     height, width = pixels[0].shape[:2]
     size = working_size(height, width, view.config.maps.max_side)
-    inputs = scaled_inputs(pixels, *size, Normalisation(net.backbone.mean, net.backbone.std)).to(view.device)
-    with autocast(view.device, view.config.runtime.amp):
-        logits = net(inputs.contiguous(memory_format=torch.channels_last))
+    normalisation = Normalisation(net.backbone.mean, net.backbone.std)
+    logits = run_network(net, pixels, size, normalisation, view.device, view.config.runtime.amp)
     probabilities: NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()
     return probabilities
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from recamlabel.core.devices import to_device
-from recamlabel.core.progress import track
+from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.weights import load_strict, read_weights, weights_identity
 from recamlabel.refine import walks
-from recamlabel.refine.edges import build_edges
+from recamlabel.refine.edges import boundary_maps
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import AFFINITY_WEIGHTS, new_affinity
 from recamlabel.stages.view import View
@@ -26,12 +28,13 @@ def run_edges(view: View) -> Mapping[str, Any]:
     load_strict(net.head, read_weights(path), origin=str(path))
     to_device(net.head, view.device).eval()
     attributes = {**view.provenance(), "model_keys": {"affinity": view.run.key_of("affinity")}}
-    total = len(view.catalog.images)
+
+    def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
+        edges = boundary_maps(pixels, net, config.maps, config.runtime.amp)
+        return ({image.id: (edge, {})} for image, edge in zip(group, edges, strict=True))
+
     with ShardedWriter(view.run.path / EDGES_FILE, view.key, attributes) as writer:
-        with track("edges", total, start=len(writer.done)) as advance:
-            amp, pixels = config.runtime.amp, view.batch_pixels
-            build_edges(view.catalog, net, config.maps, writer, advance, amp=amp, max_pixels=pixels)
-        writer.finish()
+        store_pass(view.catalog, writer, "edges", view.batch_pixels, make)
     return {}
 
 

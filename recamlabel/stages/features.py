@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recamlabel.core.devices import autocast, to_device
-from recamlabel.core.progress import track
+from recamlabel.core.devices import to_device
 from recamlabel.data.batches import Normalisation
-from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.weights import load_backbone_weights, weights_identity
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
@@ -26,16 +25,13 @@ FEATURES_FILE = "features.h5"
 def run_features(view: View) -> Mapping[str, Any]:
     """Write ``features.h5``."""
     backbone = _pretrained(view)
-    images = view.catalog.images
+
+    def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
+        rows = pooled(view, backbone, pixels)
+        return ({image.id: (row, {})} for image, row in zip(group, rows, strict=True))
+
     with ShardedWriter(view.run.path / FEATURES_FILE, view.key, view.provenance()) as writer:
-        todo = [image for image in images if image.id not in writer.done]
-        groups = batches_by_shape(view.catalog, todo, view.batch_pixels)
-        with track("features", len(images), start=len(writer.done)) as advance:
-            for group, pixels in read_ahead(groups, 2):
-                for image, row in zip(group, pooled(view, backbone, pixels), strict=True):
-                    writer.add(image.id, {image.id: (row, {})})
-                advance(len(group))
-        writer.finish()
+        store_pass(view.catalog, writer, "features", view.batch_pixels, make)
     return {}
 
 
@@ -49,14 +45,12 @@ def _pretrained(view: View) -> Backbone:
     return backbone
 
 
-@torch.no_grad()
 def pooled(view: View, backbone: Backbone, pixels: list[np.ndarray]) -> NDArray[np.float32]:
     """Global average of a backbone's last features, ``(B, D) float32``, of B images ``(H, W, 3)`` of one size."""
     height, width = pixels[0].shape[:2]
     size = working_size(height, width, view.config.maps.max_side)
-    inputs = scaled_inputs(pixels, *size, Normalisation(backbone.mean, backbone.std)).to(view.device)
-    with autocast(view.device, view.config.runtime.amp):
-        features = backbone(inputs.contiguous(memory_format=torch.channels_last))
+    normalisation = Normalisation(backbone.mean, backbone.std)
+    features = run_network(backbone, pixels, size, normalisation, view.device, view.config.runtime.amp)
     pooled: NDArray[np.float32] = features.float().mean(dim=(2, 3)).cpu().numpy()
     return pooled
 

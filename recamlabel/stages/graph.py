@@ -273,7 +273,7 @@ class StageLine:
     Attributes:
         name, about: Of the stage.
         needs: Stages it stands on.
-        reads: Settings it reads.
+        reads: Settings it reads; ``section.* but key key`` where it is most of a section.
         makes: Its files.
     """
 
@@ -305,8 +305,19 @@ def stage_lines(graph: Graph, config: Config, every: bool = False) -> list[Stage
             stage.name,
             stage.about,
             tuple(name for name in stage.needs if name in names),
-            _names(stage.reads, scope),
+            tuple(_by_section(_names(stage.reads, scope), scope.settings)),
             _names(stage.makes, scope),
         )
         for stage in chosen
     ]
+
+
+def _by_section(reads: Names, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Settings as a table has room for them: ``recam.* but combine`` for a section that is read but for a few."""
+    for section in dict.fromkeys(key.partition(".")[0] for key in reads):
+        own = [key for key in reads if key.partition(".")[0] == section]
+        left = [key.partition(".")[2] for key in settings if covers((section,), key) and not covers(own, key)]
+        if section in own or len(own) <= len(left):
+            yield from own
+        else:
+            yield f"{section}.*" + (f" but {' '.join(left)}" if left else "")

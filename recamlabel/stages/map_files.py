@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from recamlabel.config import Config
-from recamlabel.core.progress import track
+from recamlabel.data.passes import store_pass
 from recamlabel.maps import get_variant
 from recamlabel.maps.base import MapRequest, MapSource, Sample
-from recamlabel.maps.build import build_maps
+from recamlabel.maps.build import made_maps
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import working_size
 from recamlabel.stages.view import View
@@ -87,9 +88,7 @@ def write_maps(
 
     keys = {name: view.run.key_of(name) for name in models}
     attributes = {**view.provenance(), "variant": view.config.maps.variant, "model_keys": keys}
-    total = len(view.catalog.images)
+    make = partial(made_maps, view.catalog.dataset.classes, sources)
     with ShardedWriter(view.run.path / file, view.key, attributes) as writer:
-        with track(Path(file).stem, total, start=len(writer.done)) as advance:
-            build_maps(view.catalog, sources, writer, advance, max_pixels=view.batch_pixels, enlarged=enlarged)
-        writer.finish()
+        store_pass(view.catalog, writer, Path(file).stem, view.batch_pixels, make, enlarged=enlarged)
     return {}

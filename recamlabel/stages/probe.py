@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import h5py
@@ -15,7 +16,7 @@ from torch import Tensor
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config
 from recamlabel.core.arrays import from_uint8, fuse, resize_maps
-from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.devices import to_device
 from recamlabel.core.pool import map_in_order
 from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
@@ -24,7 +25,7 @@ from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps.config import ProbeConfig
 from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import run_network, working_size
 from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.refine.crf import crf_available
@@ -252,7 +253,6 @@ def _draw(
     return drawn, sample
 
 
-@torch.no_grad()
 def _features(
     view: View, backbone: Backbone, images: Sequence[LabelledImage]
 ) -> Iterator[tuple[LabelledImage, Tensor]]:
@@ -260,12 +260,17 @@ def _features(
     scale, side = view.config.probe.scale, view.config.maps.max_side
     normalisation = Normalisation(backbone.mean, backbone.std)
     bound = max(1, int(view.batch_pixels / scale**2))
-    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound), threads=2):
+    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound)):
         size = [max(1, round(length * scale)) for length in working_size(pixels[0].shape[0], pixels[0].shape[1], side)]
-        inputs = scaled_inputs(pixels, size[0], size[1], normalisation).to(view.device)
-        with autocast(view.device, view.config.runtime.amp):
-            found = pixel_features(backbone, inputs.contiguous(memory_format=torch.channels_last))
-        yield from zip(group, found, strict=True)
+        features = run_network(
+            partial(pixel_features, backbone),
+            pixels,
+            (size[0], size[1]),
+            normalisation,
+            view.device,
+            view.config.runtime.amp,
+        )
+        yield from zip(group, features, strict=True)
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from recamlabel.core.arrays import fuse
 from recamlabel.core.classes import BACKGROUND_ID
-from recamlabel.core.progress import track
-from recamlabel.data.passes import batches_by_shape, read_ahead
+from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import PREDICTOR, load_predictor
@@ -22,19 +21,18 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 def run_relabel(view: View) -> Mapping[str, Any]:
     """Write the round's maps, under the name that its other stages look for."""
     assert view.first is not None and view.previous is not None
-    predictor, catalog = load_predictor(replace(view, run=view.previous)), view.catalog
+    predictor = load_predictor(replace(view, run=view.previous))
     source = view.config.refine.source
     weight, background = view.config.segmenter.relabel_weight, view.config.data.background
     attributes = {**view.provenance(), "segmenter": view.previous.key_of("segmenter")}
     with (
         open_store(view.first.path / view.maps_file) as maps,
         ShardedWriter(view.run.path / view.maps_file, view.key, attributes) as writer,
-        track("relabel", len(catalog.images), start=len(writer.done)) as advance,
     ):
-        todo = [image for image in catalog.images if image.id not in writer.done]
-        for group, pixels in read_ahead(batches_by_shape(catalog, todo, view.batch_pixels), threads=2):
-            found = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
-            for image, probabilities in zip(group, found, strict=True):
+
+        def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
+            known = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
+            for image, probabilities in zip(group, known, strict=True):
                 stored = {name: group[image.id] for name, group in maps.items() if image.id in group}
                 ids = class_ids(stored[source])
                 arrays = {name: item[()] for name, item in stored.items()}
@@ -42,9 +40,9 @@ def run_relabel(view: View) -> Mapping[str, Any]:
                     own = restrict(probabilities, [*([BACKGROUND_ID] if background else []), *ids])[-len(ids) :]
                     arrays[source] = fuse(arrays[source], own, weight)
                 attrs = {"class_ids": np.array(ids, dtype=np.int32)}
-                writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
-            advance(len(group))
-        writer.finish()
+                yield {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()}
+
+        store_pass(view.catalog, writer, "relabel", view.batch_pixels, make)
     return {}
 
 

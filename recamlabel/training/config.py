@@ -10,7 +10,7 @@ from recamlabel.core.section import ScheduleConfig
 
 
 class ClassifierConfig(ScheduleConfig):
-    """The multi-label classifier (METHOD 1)."""
+    """The multi-label classifier (docs/method.md, 1)."""
 
     lr: float = Field(0.02, gt=0, description="learning rate of the backbone")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the head = lr times this")
@@ -22,7 +22,7 @@ class ClassifierConfig(ScheduleConfig):
 
 
 class RecamConfig(ScheduleConfig):
-    """The softmax re-activation (METHOD 2)."""
+    """The softmax re-activation (docs/method.md, 2)."""
 
     lr: float = Field(0.005, gt=0, description="learning rate of the softmax head FC2")
     backbone_lr_factor: float = Field(0.01, ge=0, description="learning rate of backbone and FC1 = lr times this")

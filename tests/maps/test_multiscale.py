@@ -26,7 +26,7 @@ def image(seed=0, size=(48, 64)):
 
 
 def test_equals_the_written_out_recipe(net):
-    """Scales and flips summed, resized, divided by the maximum: METHOD 1, step by step."""
+    """Scales and flips summed, resized, divided by the maximum: docs/method.md, 1, step by step."""
     config = MapsConfig(scales=[1.0, 0.5], stored_stride=4)
     picture, weight = image(), net.heads["recam"]
     total = torch.zeros(1, 4, 12, 16)

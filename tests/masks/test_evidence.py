@@ -46,7 +46,7 @@ def test_evidence_by_hand():
     found = gather_evidence(scores, maps, np.array([[[1.0, 1.0, 1.0, 0.0]]]), [2], 0.5, 0.5)
     assert np.allclose(found.margins, [[0.402 + 0.01, 0.049 - 0.002, 0.5 + 0.004, 0.5 + 0.008]], atol=1e-3)
     assert found.foreground.tolist() == [[True, True, False, False]]
-    assert found.stability == {0: 2 / 3, 2: 0.5} and found.agreement == {0: 0.5, 2: 2 / 3}
+    assert found.parts["stability"] == {0: 2 / 3, 2: 0.5} and found.parts["agreement"] == {0: 0.5, 2: 2 / 3}
     assert found.class_scores() == {0: pytest.approx(7 / 12), 2: pytest.approx(7 / 12)}
 
 
@@ -57,10 +57,11 @@ def test_the_probes_support_joins_the_evidence():
     probe = np.array([[[0.9, 0.5, 0.2, 0.0]]])
     plain = gather_evidence(scores, maps, maps, [2], 0.5, 0.5)
     found = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, probe=probe)
-    assert plain.support == {} and found.support == {0: pytest.approx(0.9), 2: pytest.approx(0.7)}
+    assert plain.parts["probe_support"] == {}
+    assert found.parts["probe_support"] == {0: pytest.approx(0.9), 2: pytest.approx(0.7)}
     assert found.class_scores()[2] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
     alone = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, background=False, probe=np.ones((1, 1, 4)))
-    assert alone.support == {2: 1.0}
+    assert alone.parts["probe_support"] == {2: 1.0}
 
 
 def test_without_labels_everything_is_sure():
@@ -71,7 +72,7 @@ def test_without_labels_everything_is_sure():
 def test_without_background_the_threshold_does_not_count():
     scores, maps = np.array([[[10, 0]], [[0, 20]]], np.uint8), np.array([[[0.9, 0.1]], [[0.2, 0.3]]])
     found = gather_evidence(scores, maps, maps, [1, 2], 0.99, 0.99, background=False)
-    assert np.allclose(found.margins, [[0.7, 0.2]]) and set(found.stability) == {1, 2}
+    assert np.allclose(found.margins, [[0.7, 0.2]]) and set(found.parts["stability"]) == {1, 2}
     assert render_mask(scores, [1, 2], (1, 2), 0.99, BARE).tolist() == [[1, 2]]
     assert render_mask(scores[:0], [], (1, 2), 0.99, BARE).tolist() == [[255, 255]]
 

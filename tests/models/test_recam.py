@@ -39,7 +39,7 @@ def make_case(dtype: torch.dtype = torch.float32, labels: Tensor = LABELS, side:
 
 
 def written_out(case: Case, labels: Tensor) -> Tensor:
-    """METHOD 2 word by word, with the (B, K, D, N) product."""
+    """docs/method.md, 2 word by word, with the (B, K, D, N) product."""
     masks = normalise_by_max(class_activation(case.features, case.fc1))
     scores = (masks[:, :, None] * case.features[:, None]).mean(dim=(3, 4)) @ case.fc2.T
     total = case.features.new_zeros(())

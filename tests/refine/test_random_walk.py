@@ -15,7 +15,7 @@ from recamlabel.refine.random_walk import chebyshev_coefficients, chebyshev_degr
 
 
 def transitions(edge: Tensor, radius: int, beta: float) -> Tensor:
-    """METHOD 4's T by plain loops over pixel pairs, float64."""
+    """docs/method.md, 4's T by plain loops over pixel pairs, float64."""
     height, width = edge.shape
     affinity = torch.eye(height * width, dtype=torch.float64)
     for (dy, dx), path in zip(pair_paths(radius).offsets, pair_paths(radius).paths, strict=True):

@@ -1,4 +1,4 @@
-"""The affinity net on a frozen ImageNet backbone, taught by confident seeds (METHOD 4)."""
+"""The affinity net on a frozen ImageNet backbone, taught by confident seeds (docs/method.md, 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1: the multi-label classifier whose weights make the class maps (METHOD 1)."""
+"""Stage 1: the multi-label classifier whose weights make the class maps (docs/method.md, 1)."""
 
 from __future__ import annotations
 

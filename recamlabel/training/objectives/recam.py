@@ -1,4 +1,4 @@
-"""Stage 2: softmax re-activation from the converged classifier (METHOD 2)."""
+"""Stage 2: softmax re-activation from the converged classifier (docs/method.md, 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segmenter, taught by pseudo masks (METHOD 5)."""
+"""The segmenter, taught by pseudo masks (docs/method.md, 5)."""
 
 from __future__ import annotations
 
