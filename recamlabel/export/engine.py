@@ -72,7 +72,7 @@ def export_with(
         selected = rule.apply(format_, plan, source, left)
         plan, source = selected.plan, selected.source
         refuse_nothing(run.path, plan.items, left)
-        notes = [*left.notes(wanted, plan.classes.ignore_id), *gone, *_other_masks(what, kinds, plan)]
+        notes = [*left.notes(wanted, plan.classes.ignore_id, what), *gone, *_other_masks(what, kinds, plan)]
         with placing(place) as folder:
             notes += [
                 *_place_images(format_, plan, folder),

@@ -42,7 +42,8 @@ SOURCES: dict[str, Source] = {
     "reviewed": Source(
         (MASKS_FILE, "masks.h5"),
         "masks",
-        "no reviewed masks in this run; review them with `recamlabel review`, or export --what masks",
+        "nothing in this run is reviewed yet; decide on its masks with `recamlabel review`, or export all of them "
+        "(--what masks, without --only)",
     ),
 }
 

@@ -104,8 +104,8 @@ class LeftOut:
             "at_a_level_of_their_own": self.own_level,
         }
 
-    def notes(self, wanted: Wanted, ignore_id: int) -> list[str]:
-        """For a person, a sentence a line."""
+    def notes(self, wanted: Wanted, ignore_id: int, what: str = "masks") -> list[str]:
+        """For a person, a sentence a line; ``what`` is the name of the exported masks."""
         lines = []
         if self.by_only:
             lines.append(f"left out by --only {wanted.only}: {counted(self.by_only)}")
@@ -118,12 +118,16 @@ class LeftOut:
         if self.unknown:
             lines.append(f"written as {ignore_id} (not known) in every pixel: {counted(self.unknown)}")
         if self.missing:
+            way_out = (
+                "They are the segmenter's own, which knows no label: --what masks has what the labels name"
+                if what == "segmenter"
+                else "Paint or reject them in `recamlabel review`, try a lower `recamlabel masks --threshold`, or "
+                "leave them out with --ids"
+            )
             shown = "; ".join(f"{name}: {', '.join(classes)}" for name, classes in list(self.missing.items())[:NAMED])
             lines.append(
                 f"{_images(len(self.missing))} with some labelled class missing from the mask ({shown}"
-                f"{'; …' if len(self.missing) > NAMED else ''}): a trainer reads that object as background. Paint or "
-                "reject them in `recamlabel review`, try a lower `recamlabel masks --threshold`, or leave them out "
-                "with --ids"
+                f"{'; …' if len(self.missing) > NAMED else ''}): a trainer reads that object as background. {way_out}"
             )
         if self.own_level:
             lines.append(
@@ -293,7 +297,8 @@ def refuse_nothing(run: Path, items: Collection[object], left: LeftOut) -> None:
     if items:
         return
     reasons = "; ".join(counted(part) for part in (left.by_only, left.by_rule) if part)
-    raise StoreError(f"{run}: no image to export{f': left out are {reasons}' if reasons else ''}")
+    way_out = "; decide on the masks in `recamlabel review`, or leave out --only" if left.by_only else ""
+    raise StoreError(f"{run}: no image to export{f': left out are {reasons}' if reasons else ''}{way_out}")
 
 
 def _images(count: int) -> str:

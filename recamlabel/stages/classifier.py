@@ -67,8 +67,8 @@ def run_classifier(view: View) -> Mapping[str, Any]:
 
 def read_gate(view: View) -> dict[str, Any]:
     """``gate.json``; empty where there is none, or where random features made it worthless."""
-    path = view.run.path / "gate.json"
-    if not path.is_file():
+    path = view.run.artifact("gate.json")
+    if path is None:
         return {}
     tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {} if tree.get("note") else tree
@@ -85,10 +85,12 @@ def refuse_noise(view: View) -> None:
         return
     gains = [_gain(one) for one in judged]
     best = judged[int(np.argmax(gains))]
+    luck = lucky_precision(best["positives"], best["negatives"]) if "positives" in best else 0.0
+    lucky = f", and up to {luck:.2f} with luck" if luck else ""
     text = (
         "classifier: the labels look as if drawn at random: on held-out images a linear model recognises no class "
         f"better than a lucky guess (best: {best['name']!r}, average precision {best['ap']:.2f}, guessing has "
-        f"{best['chance']:.2f}). Check that the rows of the label file belong to their images; objects of a few "
+        f"{best['chance']:.2f}{lucky}). Check that the rows of the label file belong to their images; objects of a few "
         "pixels may need larger inputs (--set maps.max_side=1280)"
     )
     if not view.config.runtime.force:

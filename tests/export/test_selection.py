@@ -19,6 +19,7 @@ from recamlabel.data.catalog import load_catalog, save_catalog
 from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export import FORMATS, ExportResult, export_run, get_format
 from recamlabel.export.engine import export_with
+from recamlabel.export.selection import LeftOut, Wanted
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.storage.run_folder import RunFolder
 
@@ -193,7 +194,7 @@ class TestOnly:
     def test_without_a_review_there_is_nothing(self, tmp_path: Path) -> None:
         maps = np.ones((1, 2, 2))
         run = make_run(tmp_path, ("cat",), [TinyImage("a", ("cat",), maps, maps, CAT)])
-        with pytest.raises(StoreError, match="no reviewed masks in this run"):
+        with pytest.raises(StoreError, match="nothing in this run is reviewed yet"):
             export_run(run, "hdf5", tmp_path / "out", only="accepted")
         with pytest.raises(StoreError, match="no image to export: left out are 1 image without a decision"):
             export_run(run, "hdf5", tmp_path / "out", only="accepted", what="masks")
@@ -298,3 +299,10 @@ class TestChangedImages:
         (tmp_path / "run-data/i/half.png").unlink()
         result = export_run(run, "voc", tmp_path / "out", images="none")
         assert result.images == len(IMAGES) and any("cannot be read any more" in note for note in result.notes)
+
+
+def test_what_helps_depends_on_whose_masks_they_are():
+    left = LeftOut(missing={"a": ["dog"]})
+    pseudo, segmenter = (left.notes(Wanted(), 255, what)[0] for what in ("masks", "segmenter"))
+    assert "try a lower `recamlabel masks --threshold`" in pseudo and "masks --threshold" not in segmenter
+    assert "--what masks has what the labels name" in segmenter

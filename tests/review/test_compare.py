@@ -117,7 +117,7 @@ def test_scores_are_over_the_same_images(runs: tuple[RunFolder, RunFolder], trut
 
 def test_rows_of_classes(runs: tuple[RunFolder, RunFolder], truth: Path) -> None:
     rows = list(share_rows(compare_runs(*runs, truth)))
-    assert [row["name"] for row in rows] == ["background", EVIL, "dog", "no label (ignored)"]
+    assert [row["name"] for row in rows] == ["background", EVIL, "dog", "withheld"]
     assert [row["first"] for row in rows] == pytest.approx([25, 25, 500 / 12, 100 / 12])
     assert [row["iou_second"] for row in rows] == [50, pytest.approx(200 / 3), 50, None]
     assert sum(row["second"] for row in rows) == pytest.approx(100)

@@ -355,3 +355,14 @@ def test_thumbnail_keeps_the_shape_and_never_enlarges() -> None:
     assert thumbnail(np.zeros((100, 400, 3), np.uint8), 200).shape == (50, 200, 3)
     assert thumbnail(np.zeros((10, 4, 3), np.uint8), 200).shape == (10, 4, 3)
     assert thumbnail(np.zeros((1000, 1, 3), np.uint8), 10).shape == (10, 1, 3)
+
+
+def test_a_forced_run_says_so_on_its_page(tmp_path):
+    one = np.ones((1, 2, 2))
+    run = make_run(tmp_path, ("cat",), [TinyImage("a", ("cat",), one, one, [[0, 1, 1, 0, 255]])])
+    assert "--force" not in write_report(run).read_text()
+    run.state.stages["maps"]["useless"] = True
+    run.save()
+    text = write_report(run).read_text()
+    assert "The training of maps learnt nothing and was gone on with (--force)" in text
+    assert "withheld</li>" in text and "no label (ignored)" not in text

@@ -157,7 +157,7 @@ def test_nothing_outdated_is_shown_as_current(run, data, capsys):
     copy = RunFolder.open(run.path.with_name("copy"))
     render(copy.path, "auto")
     stages = {one.name: (one.first, one.second) for one in compare_runs(other, RunFolder.open(copy.path)).stages}
-    assert stages["segmenter"] == (None, whole.key_of("segmenter"))
+    assert stages["segmenter"] == ("outdated", whole.key_of("segmenter"))
 
 
 def test_a_run_of_an_earlier_version_keeps_its_segmenter_too(run):

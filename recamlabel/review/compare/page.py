@@ -101,7 +101,7 @@ def share_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
         iou = [None if value != value else 100 * float(value) for value in found] or [None, None]
         yield {
             "id": row,
-            "name": "no label (ignored)" if ignored else table.name_of(row),
+            "name": "withheld" if ignored else table.name_of(row),
             "first": float(shares[0][row]),
             "second": float(shares[1][row]),
             "iou_first": iou[0],

@@ -22,7 +22,7 @@ from recamlabel.review.compare.truth import TruthScores, TruthTally, image_count
 from recamlabel.review.page.html import flat
 from recamlabel.stages import GRAPH
 from recamlabel.storage.hdf5 import open_store
-from recamlabel.storage.run_folder import RunFolder
+from recamlabel.storage.run_folder import OUTDATED, RunFolder
 
 NAMED = 5
 Mask = NDArray[np.integer]
@@ -236,7 +236,9 @@ def _facts(run: RunFolder) -> Mapping[str, Any]:
 
 
 def _keys(run: RunFolder) -> Mapping[str, Any]:
-    return {name: run.current_key(name) for name in GRAPH.names}
+    """Key of every stage; where its result is not that of the run as it is, in words."""
+    states = {name: run.stage_state(name) for name in GRAPH.names}
+    return {name: run.current_key(name) or (state if state == OUTDATED else None) for name, state in states.items()}
 
 
 def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:

@@ -176,7 +176,7 @@ class _Pages:
             "rounds": round_rows(run),
             "reviewed_rounds": review_rows(run),
             "round_pages": {name: (run.path / name).is_file() for name in COMPARISONS},
-            "warnings": truth_warnings(level, scores),
+            "warnings": [*_useless(run), *truth_warnings(level, scores)],
             "changes": read_changes(run, self.gallery.photographs),
             "headline": headline(scores),
             "classes": list(class_rows(run, names, positives, self.gallery.quality)),
@@ -186,6 +186,17 @@ class _Pages:
             "settings": [(key, short(value)) for key, value in flat(run.state.config)],
             "versions": run.state.versions,
         }
+
+
+def _useless(run: RunFolder) -> list[str]:
+    """Which trainings learnt nothing and were gone on with because of ``--force``."""
+    names = [name for name, record in run.state.stages.items() if record.get("useless")]
+    if not names:
+        return []
+    return [
+        f"The training of {', '.join(names)} learnt nothing and was gone on with (--force): no map, mask or score of "
+        "this run is to be trusted."
+    ]
 
 
 def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:

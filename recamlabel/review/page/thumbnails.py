@@ -22,7 +22,7 @@ DIFFERENCE = {
     "object in A only": (230, 159, 0),
     "object in B only": (0, 114, 178),
     "another class": (204, 121, 167),
-    "background against no label": (120, 120, 120),
+    "background against withheld": (120, 120, 120),
 }
 DIFFERENCE_FILL = 0.8
 IGNORE_COLOUR = (0.93, 0.92, 0.88)
