@@ -82,15 +82,12 @@ def fit(
     FiftyOne, or fiftyone:NAME or huggingface:NAME; `recamlabel check SOURCE` says what it takes it for.
     Without --out it is an earlier run, which goes on with its own source and settings; --set changes some.
 
-    The stages are gate, classifier, recam, maps, fine, probe, refine, calibration, masks, segmenter, segmentation
-    and quality; cams comes before recam where maps.variant is not cam, affinity and edges before refine where
-    refine.method has a random walk, relabel starts a further round; probe.enabled=false leaves fine and probe
-    out, segmenter.enabled=false the segmenter. The gate judges the labels without any mask, and names the
-    classes whose masks deserve no trust. Each stage is
-    skipped while nothing it depends on has changed, so the same command continues after an
-    interruption, and a changed setting redoes just what depends on it. Before a finished stage is done again,
-    it says which settings differ, and asks on a terminal. Masks land in RUN/masks and
-    RUN/masks.h5, a page to look at in RUN/report.html, as soon as there are masks.
+    `recamlabel stages` lists the stages, with what each reads and makes; its --set shows what a setting adds or
+    leaves out. The gate judges the labels without any mask, and names the classes whose masks deserve no trust.
+    Each stage is skipped while nothing it depends on has changed, so the same command continues after an
+    interruption, and a changed setting redoes just what depends on it. Before a finished stage is done again, it
+    says which settings differ, and asks on a terminal. Masks land in RUN/masks and RUN/masks.h5, a page to look at
+    in RUN/report.html, as soon as there are masks.
 
     \b
     Examples:

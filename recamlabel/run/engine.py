@@ -16,6 +16,7 @@ from recamlabel.core.devices import pick_device
 from recamlabel.core.memory import peak_megabytes, reset_peak
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import Catalog
+from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import Planned, Scope
@@ -119,6 +120,12 @@ def run_stage(view: View, one: Planned) -> None:
     with freed_memory_kept(view.device):
         facts = stage.work(replace(view, stage=stage.name, key=one.key, declared=one.declared))
     seconds = time.monotonic() - began
+    absent = [name for name in one.makes if not (run.path / name).exists()]
+    if absent:
+        raise StoreError(
+            f"{run.path}: stage '{stage.name}' ended without {', '.join(absent)}, which it is to make; that is a "
+            "defect of the stage, and nothing of it is recorded"
+        )
     more = {**facts, "peak_mb": round(peak_megabytes(), 0), "versions": versions()}
     run.state.versions = versions()
     run.finish(stage.name, one.key, seconds, one.makes, one.inputs, **({"cache": True} if stage.cache else {}), **more)

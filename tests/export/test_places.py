@@ -114,7 +114,7 @@ def test_sources(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[s
         export_run(run, "voc", tmp_path / "out", what="seeds")
     with pytest.raises(StoreError, match=r"segmenter\.h5: not there yet; no segmenter has made predictions"):
         export_run(run, "voc", tmp_path / "out", what="segmenter")
-    with pytest.raises(StoreError, match=r"review/masks\.h5: not there yet; no reviewed masks in this run"):
+    with pytest.raises(StoreError, match=r"review/masks\.h5: not there yet; nothing in this run is reviewed yet"):
         export_run(run, "voc", tmp_path / "out", what="reviewed")
     with h5py.File(run.path / SOURCES["segmenter"].files[0], "w") as file:
         file["images/a"], file["images/b"] = np.full((2, 4), 2, np.uint8), np.zeros((2, 4), np.uint8)

@@ -176,6 +176,26 @@ def test_a_run_of_an_earlier_version_keeps_its_segmenter_too(run):
     assert set(states(run).values()) == {"finished"}
 
 
+def test_a_fit_builds_on_nothing_of_an_earlier_version_and_says_so(run, data, capsys):
+    text = (run.path / "run.toml").read_text().replace("format = 2", "format = 1")
+    start, end = text.index("[plan]"), text.index("[stages.")
+    inputs = text.index("[inputs.")
+    (run.path / "run.toml").write_text(text[:start] + text[end:inputs])
+    old = RunFolder.open(run.path)
+    for name, record in old.state.stages.items():
+        record["key"] = f"old-{name}"
+    old.save()
+    (run.path / "run.toml").write_text((run.path / "run.toml").read_text().replace("format = 2", "format = 1"))
+    assert command(["status", str(run.path)]) == 0 and " outdated " not in capsys.readouterr().out
+    target = ["--format", "voc", "--out", str(run.path.parent / "voc"), "--images", "none"]
+    assert command(["export", str(run.path), *target]) == 0
+    capsys.readouterr()
+    assert command(["fit", str(run.path), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "made by an earlier version of recamlabel, whose results are read and exported, but not built on" in text
+    assert "redoes gate (" in text or "redoes features (" in text
+
+
 def test_the_table_of_a_review_goes_with_its_masks(run):
     row = {"criterion": 0.5, "threshold": 0.4, "withheld": 0.1, "quality": 0.8}
     run.update_metrics("with_review", {"digest": "d", "before": row, "after": row}, stage="quality")

@@ -14,6 +14,7 @@ import torch
 from recamlabel.config import load_config
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.run import engine
 from recamlabel.run.engine import make_on_demand, make_plan, scope_of
@@ -147,6 +148,31 @@ def test_an_undeclared_reading_is_refused_at_once(tmp_path):
     with pytest.raises(Exception, match=r"stage curious reads maps\.flip and does not declare it"):
         engine.run_stage(view, one)
     assert RunFolder.open(tmp_path / "run").stage_state("curious") == "not run"
+
+
+def test_a_stage_that_does_not_make_its_file_is_not_recorded(tmp_path):
+    config = check_settings(load_config(assignments=TINY))
+    (one,) = Graph([Stage("idle", 1, lambda view: {}, "", makes=("idle.h5",))]).plan(Scope(config, CATALOG))
+    view = View(RunFolder.create(tmp_path / "run"), CATALOG, config, torch.device("cpu"))
+    with pytest.raises(StoreError, match=r"stage 'idle' ended without idle\.h5, which it is to make"):
+        engine.run_stage(view, one)
+    assert RunFolder.open(tmp_path / "run").stage_state("idle") == "not run"
+
+
+def test_every_setting_belongs_to_a_stage():
+    """Or to what decides which stages there are, where and how fast they run, and how labels are read."""
+    declared: set[str] = set()
+    for lines in CONFIGS.values():
+        config = check_settings(load_config(assignments=lines))
+        for number in (1, 2):
+            scope = Scope(config, CATALOG, reviewed="x", settled=9, round=number)
+            declared |= {key for one in make_plan(scope).stages for key in one.inputs["settings"]}
+            declared |= set(GRAPH.by_name["rounds"].settings(scope))
+    scope = Scope(check_settings(load_config(assignments=[*TINY, "data.classes=[]"])), CATALOG)
+    decides = ("preset", FREE, "data", "probe.enabled", "segmenter.enabled", "review.use", "maps.file")
+    assert {key for key in scope.settings if key not in declared and not covers(decides, key)} == {
+        "segmenter.predict.crf.gt_prob"  # of labels, which a segmenter's probabilities are not
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ IMAGE_FOLDERS = ("images", "imgs", "img", "image", "jpegimages", "photos", "pict
 _MASK_WORDS = ("mask", "truth", "label", "annot", "segm", "overlay", "thumb")
 _SAMPLE = 40
 _MOST = 0.9
+_SOME = 0.3
 _ENOUGH_HERE = 0.5
 # So many folders are looked through for a hint; a home folder or a network share has more.
 _SEARCHED = 200
@@ -65,8 +66,15 @@ def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
         return ImageRoot(here, hint=_common_hint(here, outside), outside=True)
     if not some or _share(here, some, bare) >= _ENOUGH_HERE:
         return ImageRoot(here, bare=bare)
-    good = [folder for folder in _candidates(here) if _share(folder, some, bare) >= _MOST]
-    obvious = [folder for folder in good if folder.name.casefold() in IMAGE_FOLDERS and folder.parent == here]
+    shares = {folder: _share(folder, some, bare) for folder in _candidates(here)}
+    good = [folder for folder, share in shares.items() if share >= _MOST]
+    # Beside the table and named for it: there the missing ones are missing, and nowhere else to be found.
+    there = max(_share(here, some, bare), _SOME)
+    obvious = [
+        folder
+        for folder, share in shares.items()
+        if folder.name.casefold() in IMAGE_FOLDERS and folder.parent == here and share > there
+    ]
     for chosen in (obvious, good):
         if len(chosen) == 1:
             shown = os.path.relpath(chosen[0], here)
