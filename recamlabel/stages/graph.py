@@ -17,14 +17,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from recamlabel.config import Config
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
-
-if TYPE_CHECKING:
-    from recamlabel.stages.view import View
 
 # In no key and free to all: where and how fast, never what.
 FREE = "runtime"
@@ -75,6 +72,8 @@ class Scope:
 
 
 Names = tuple[str, ...]
+Work = Callable[[Any], Mapping[str, Any]]
+"""What a stage does with a :class:`recamlabel.stages.view.View`; gives facts for its record."""
 ByScope = Callable[[Scope], Names]
 
 
@@ -109,7 +108,7 @@ class Stage:
 
     name: str
     version: int
-    work: Callable[[View], Mapping[str, Any]] | None
+    work: Work | None
     about: str
     needs: Names = ()
     peeks: Names = ()
