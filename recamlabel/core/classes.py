@@ -98,13 +98,6 @@ class ClassTable:
         """
         return [*([BACKGROUND_ID] if self.background else []), *self.ids_of(names)]
 
-    def palette(self) -> np.ndarray:
-        """Colours for ids 0..255 as ``(256, 3) uint8``: the VOC bit-interleaved colour map.
-
-        Ids above 255 repeat the colours of ``id % 256``.
-        """
-        return voc_palette()
-
 
 def voc_palette() -> np.ndarray:
     """The 256-entry colour map of the PASCAL VOC devkit, ``(256, 3) uint8``.

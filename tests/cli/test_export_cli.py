@@ -57,7 +57,7 @@ def test_mistakes_get_one_message(run: RunFolder, tmp_path: Path, capsys: pytest
     out = str(tmp_path / "out")
     many = many_classes_run(tmp_path / "many")[0]
     cases = [
-        (export(run, "--format", "kitti", "--out", out), 2, "unknown format 'kitti'; the formats are: voc, mmseg,"),
+        (export(run, "--format", "kitti", "--out", out), 2, "--format: unknown 'kitti'. The formats are: voc, mmseg,"),
         (export(run, "--format", "voc"), 2, "Missing option '--out'"),
         (export(run, "--out", out), 2, "Missing option '--format'"),
         (export(run, "--format", "voc", "--out", str(run.path)), 1, "not empty; nothing was written"),

@@ -40,7 +40,7 @@ def test_help_lists_every_verb_and_is_quick():
         (["fit", "{data}", "--out", "{out}", "--set", "masks.treshold=1"], 2, "did you mean masks.threshold"),
         (["fit", "{data}", "--out", "{out}", "--config", "{data}"], 2, "a folder; expected a TOML file"),
         (["fit", "{data}", "--out", "{out}", "--preset", "fast"], 2, "'fast' is not one of"),
-        (["fit", "{data}", "--out", "{out}", "--adapter", "voc99"], 1, "unknown adapter 'voc99'"),
+        (["fit", "{data}", "--out", "{out}", "--adapter", "voc99"], 1, "--adapter: unknown 'voc99'"),
         (["fit", "{data}", "--out", "{out}", "--device", "cuda:77"], 2, "cuda:77"),
         (["fit", "{data}", "--out", "{out}", "--weights", "none.pth"], 1, "no such weights file"),
         (["fit", "{data}", "--out", "{out}", "--set", "data.labels_column=tags"], 1, "tags"),

@@ -135,11 +135,14 @@ def test_an_outdated_segmenter_is_exported_and_says_so(
 ) -> None:
     with h5py.File(run.path / "segmenter.h5", "w") as file:
         file["images/a"], file["images/b"] = np.full((2, 4), 2, np.uint8), np.zeros((2, 4), np.uint8)
-    run.state.config = {"masks": {"threshold": "auto"}}
-    run.finish("segmenter", "trained on masks-key", 9.0, [])
-    run.finish("segmentation", "of that", 9.0, ["segmenter.h5"])
+    made = run.key_of("masks")
+    run.finish("masks", made, 1.0, ["masks.h5"], {"settings": {"masks.threshold": "auto"}})
+    run.finish("segmenter", "trained on masks-key", 9.0, [], {"needs": {"masks": made}})
+    run.finish("segmentation", "of that", 9.0, ["segmenter.h5"], {"needs": {"segmenter": "trained on masks-key"}})
     run.state.config = {"masks": {"threshold": 0.5}}
-    run.finish("masks", "another-key", 1.0, ["masks.h5"])
+    planned = {name: f"another-{name}" for name in ("masks", "segmenter", "segmentation")}
+    run.state.plan = {**{name: record["key"] for name, record in run.state.stages.items()}, **planned}
+    run.finish("masks", "another-masks", 1.0, ["masks.h5"])
     out = export_run(RunFolder.open(run.path), "hdf5", tmp_path / "out", what="segmenter").path
     assert (out / "dataset.h5").is_file()
     assert capsys.readouterr().err.splitlines()[0] == (
