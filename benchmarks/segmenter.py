@@ -62,7 +62,7 @@ def score(context: View, truth: TruthFolder, split: str) -> tuple[float, float]:
         found = predictor.probabilities([pixels])[0]
         true = truth.read(matched[image.id], shape)
         for crf, confusion in zip(kernels, confusions, strict=True):
-            confusion.update(true, smoothed_mask(pixels, found, table.mask_dtype, crf))
+            confusion.update(true, smoothed_mask(pixels, found, table.mask_dtype, crf, background=True))
     smoothed, plain = (100 * confusion.counts().scores().miou for confusion in confusions)
     return smoothed, plain
 

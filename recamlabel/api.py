@@ -143,7 +143,7 @@ def fit(
         The run, opened.
 
     Raises:
-        RecamlabelError: Anything that is the user's to mend.
+        RecamlabelError: Anything that is the user's to fix.
 
     Example:
         >>> import recamlabel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class RecamlabelError(Exception):
-    """Base of all errors that are the user's to mend.
+    """Base of all errors that are the user's to fix.
 
     Example:
         >>> try:

@@ -158,9 +158,9 @@ def test_a_piece_of_evidence(monkeypatch, tmp_path, copy_run):
         return dict.fromkeys(compared.ids, 0.0)
 
     scores, maps = np.array([[[255, 0]]], np.uint8), np.array([[[0.9, 0.1]]])
-    before = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5)
+    before = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5, background=True)
     monkeypatch.setattr(evidence, "EVIDENCE", (*evidence.EVIDENCE, never))
-    after = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5)
+    after = evidence.gather_evidence(scores, maps, maps, [3], 0.5, 0.5, background=True)
     assert before.class_scores() == {0: 1.0, 3: 1.0} and after.class_scores() == {0: 2 / 3, 3: 2 / 3}
     assert after.parts["never"] == {0: 0.0, 3: 0.0}
     _, run = copy_run(tmp_path, *TINY)

@@ -107,10 +107,10 @@ def _refuse_parent(source: Path, adapter: Adapter, reason: str) -> None:
     """The parent folder of data sets looks like a folder of class folders, with masks among the photographs."""
     if adapter.name != "folder" or reason.startswith("MVTec"):
         return
-    found = find_data_sets(source, BUILT_IN)
-    if found:
+    data_sets = find_data_sets(source, BUILT_IN)
+    if data_sets:
         raise DatasetError(
-            f"{source}: not a data set, but a folder with some in it; {did_you_mean(found)} "
+            f"{source}: not a data set, but a folder with some in it; {did_you_mean(data_sets)} "
             "(--adapter folder reads its folders as classes all the same)"
         )
 
@@ -118,9 +118,9 @@ def _refuse_parent(source: Path, adapter: Adapter, reason: str) -> None:
 def _not_recognised(source: Path, adapters: Sequence[Adapter], broken: Sequence[str]) -> str:
     if source.suffix.lower() in IMAGE_SUFFIXES and source.is_file():
         return f"{source}: a single image; give the label file, or the folder that holds it"
-    found = find_data_sets(source, adapters) if source.is_dir() else []
-    if found:
-        return f"{source}: not a data set, but a folder with some in it; {did_you_mean(found)}"
+    data_sets = find_data_sets(source, adapters) if source.is_dir() else []
+    if data_sets:
+        return f"{source}: not a data set, but a folder with some in it; {did_you_mean(data_sets)}"
     simple = explain(source)
     if simple is not None:
         return simple

@@ -63,8 +63,8 @@ def assemble(draft: Draft, options: AdapterOptions, *, listing: FolderListing | 
     known, origin = tuple(options.classes), SETTING_ORIGIN
     if draft.classes_folder is not None:
         known, origin = known_classes(options, draft.classes_folder)
-    found = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
-    if not (known or draft.names or found) and draft.problems:
+    names = {name for entry in draft.entries for name in (*entry.present, *(entry.absent or ()))}
+    if not (known or draft.names or names) and draft.problems:
         many = len(draft.problems)
         raise DatasetError(f"{draft.problems[0]} (no entry with a label can be read; problems: {many})")
     repeats: list[Problem] = []
@@ -97,13 +97,13 @@ def settle_classes(draft: Draft, known: Sequence[str], options: AdapterOptions) 
     nothing = sorted(name for name in used if name in negatives)
     draft.entries = read_negatives(draft.entries, negatives, draft.names, draft.problems, draft.notes)
     listed = [name for name in (known or draft.names) if name not in negatives]
-    found = used.difference(nothing)
-    if nothing and not listed and not found:
+    remaining = used.difference(nothing)
+    if nothing and not listed and not remaining:
         raise DatasetError(
             f"{draft.source}: every label says that nothing is there ({some([repr(name) for name in nothing])}), so "
             f"there is no class; add images with something to find, or make classes of these with {TURN_OFF}"
         )
-    classes, case_problems = make_table(listed, found, draft.source)
+    classes, case_problems = make_table(listed, remaining, draft.source)
     draft.problems += case_problems
     return classes
 
@@ -179,7 +179,7 @@ def _missing(
         )
         yield Problem(message, entries[missing[0]].file, fatal=False)
     near = NearFiles(root)
-    way_out = hint or "mend the path or put the image there"
+    way_out = hint or "fix the path or put the image there"
     for index in missing:
         path = entries[index].path
         message = f"no image '{path}' below {root}{near.hint(path)}; {way_out}"

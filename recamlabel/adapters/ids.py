@@ -106,11 +106,11 @@ class NearFiles:
     def _names(self, folder: Path) -> dict[str, str] | None:
         if folder not in self._folders:
             try:
-                found = sorted(entry.name for entry in folder.iterdir())
+                names = sorted(entry.name for entry in folder.iterdir())
             except OSError:
                 self._folders[folder] = None
             else:
-                self._folders[folder] = {_key(PurePosixPath(name).stem): name for name in reversed(found)}
+                self._folders[folder] = {_key(PurePosixPath(name).stem): name for name in reversed(names)}
         return self._folders[folder]
 
 

@@ -198,7 +198,7 @@ def _names(item: _Labelled, file: _File, problems: list[Problem]) -> frozenset[s
         if isinstance(label, str):
             if file.names and label not in file.names:
                 shown = f"{item.place}: class {label!r} is not among the file's {len(file.names)} classes"
-                problems.append(Problem(f"{shown}; add it to 'classes' or mend it", file.path))
+                problems.append(Problem(f"{shown}; add it to 'classes' or fix it", file.path))
             found.add(label)
         elif 0 <= label < len(file.names):
             found.add(file.names[label])

@@ -40,14 +40,14 @@ def _is_data_set(folder: Path, adapters: Iterable[Adapter]) -> bool:
         return False
 
 
-def did_you_mean(found: list[Path]) -> str:
+def did_you_mean(data_sets: list[Path]) -> str:
     """The question that names data sets.
 
     Example:
         >>> did_you_mean([Path("data/coco"), Path("data/csv")])
         'did you mean data/coco or data/csv?'
     """
-    names = list(map(str, found))
+    names = list(map(str, data_sets))
     if len(names) > _SHOWN:
         names = [*names[:_SHOWN], f"{len(names) - _SHOWN} more"]
     *first, last = names

@@ -139,20 +139,20 @@ def _base(tree: dict[str, Any], file: Path) -> Path:
 
 
 def _places(tree: dict[str, Any], base: Path, file: Path) -> Iterator[_Place]:
-    found = False
+    any_split = False
     for split in _SPLITS:
         value = tree.get(split)
         for text in value if isinstance(value, list) else [value] if value else []:
-            found = True
+            any_split = True
             path = _resolve(str(text), base, file.parent)
             if path is not None:
                 yield _Place(split, path)
             elif split != "test":  # many files name a test set that nobody has
                 raise DatasetError(
-                    f"{file}: {split}: no folder or list file '{text}' below {base}; mend 'path' or {split!r}, "
+                    f"{file}: {split}: no folder or list file '{text}' below {base}; fix 'path' or {split!r}, "
                     "or say where with --set data.image_root=FOLDER"
                 )
-    if not found:
+    if not any_split:
         raise DatasetError(f"{file}: neither 'train' nor 'val'; expected folders with images or list files")
 
 
@@ -230,7 +230,7 @@ def _orphans(folder: Path, images: list[Path]) -> Iterator[Problem]:
 
 
 def _classes(file: Path, names: dict[int, str], problems: list[Problem]) -> frozenset[str]:
-    found = set()
+    class_ids = set()
     for row, line in enumerate(read_text(file).splitlines(), start=1):
         first, *numbers = line.split() or [""]
         if not first:
@@ -244,8 +244,8 @@ def _classes(file: Path, names: dict[int, str], problems: list[Problem]) -> froz
             )
             problems.append(Problem(message, file, row))
         elif not is_background(names[number]):
-            found.add(names[number])
-    return frozenset(found)
+            class_ids.add(names[number])
+    return frozenset(class_ids)
 
 
 def _class_number(text: str) -> int | None:

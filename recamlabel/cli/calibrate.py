@@ -38,17 +38,17 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
 
     folder = RunFolder.open(run)
     before = folder.state.stages.get("masks", {}).get("threshold")
-    found = calibrate_with_truth(folder, truth, count, seed, truth_classes)
-    if len(found.images) < count:
-        say(f"note: {len(found.images)} labelled images have a true mask in {truth}, fewer than the {count} asked for")
-    low, high = found.interval
+    level = calibrate_with_truth(folder, truth, count, seed, truth_classes)
+    if len(level.images) < count:
+        say(f"note: {len(level.images)} labelled images have a true mask in {truth}, fewer than the {count} asked for")
+    low, high = level.interval
     was = "" if before is None else f" (was {before:g})"
     click.echo(
-        f"background level {found.threshold:g}{was}: 90 % interval {low:g} to {high:g}, {len(found.images)} masks"
+        f"background level {level.threshold:g}{was}: 90 % interval {low:g} to {high:g}, {len(level.images)} masks"
     )
     if dry_run:
         return
-    folder = render(run, found.threshold, known=found.to_json())
+    folder = render(run, level.threshold, known=level.to_json())
     say_if_outdated(folder, "segmenter")
     click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'}; keep it in later fits with")
-    click.echo(f"  --set masks.threshold={found.threshold:g}")
+    click.echo(f"  --set masks.threshold={level.threshold:g}")

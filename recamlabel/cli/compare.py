@@ -49,43 +49,43 @@ def compare(
     """
     if out is not None:
         check_page(out)
-    found = compare_runs(RunFolder.open(run_a), RunFolder.open(run_b), truth, truth_classes)
-    if found.scores is not None and found.scores.warning:
-        say(f"WARNING: {found.scores.warning}")
-    for note in found.notes():
+    comparison = compare_runs(RunFolder.open(run_a), RunFolder.open(run_b), truth, truth_classes)
+    if comparison.scores is not None and comparison.scores.warning:
+        say(f"WARNING: {comparison.scores.warning}")
+    for note in comparison.notes():
         say(f"note: {note}")
     console = Console()
-    for table in tables(found, images):
+    for table in tables(comparison, images):
         console.print(table)
-    click.echo(caption(found))
+    click.echo(caption(comparison))
     if out is not None:
-        click.echo(f"page: {write_comparison(found, out, images)}")
+        click.echo(f"page: {write_comparison(comparison, out, images)}")
 
 
-def tables(found: Comparison, images: int) -> Iterable[Table]:
+def tables(comparison: Comparison, images: int) -> Iterable[Table]:
     """The comparison as rich tables: settings and stages, images, classes."""
-    differences = [(one.name, one.first, one.second) for one in found.settings]
-    differences += [(f"key of stage {one.name}", one.first, one.second) for one in found.stages]
+    differences = [(one.name, one.first, one.second) for one in comparison.settings]
+    differences += [(f"key of stage {one.name}", one.first, one.second) for one in comparison.stages]
     if differences:
         settings = _table("Settings and stages that differ", "setting", "A", "B")
         for name, *values in differences:
             settings.add_row(escape(name), *("–" if value is None else escape(short(value)) for value in values))
         yield settings
-    changed = [image for image in found.images[:images] if image.changed > 0]
+    changed = [image for image in comparison.images[:images] if image.changed > 0]
     if changed:
         pictures = _table("Images that changed most", "image", numbers=("pixels that differ %", "mIoU of A with B %"))
         for image in changed:
             pictures.add_row(escape(image.id), percent(100 * image.changed), percent(100 * image.miou))
         yield pictures
-    yield _classes(found)
+    yield _classes(comparison)
 
 
-def _classes(found: Comparison) -> Table:
-    scores = found.scores
+def _classes(comparison: Comparison) -> Table:
+    scores = comparison.scores
     columns = ("pixels A %", "pixels B %", "B − A", *(("IoU A %", "IoU B %") if scores else ()))
     of = "" if scores is None else f"; IoU of {'the complete masks' if scores.complete else 'what remains'}"
     table = _table(f"Classes{of}", "class", numbers=columns)
-    rows = list(share_rows(found))
+    rows = list(share_rows(comparison))
     for row in rows:
         iou = (percent(row["iou_first"]), percent(row["iou_second"])) if scores else ()
         shares = percent(row["first"]), percent(row["second"]), change(row["second"] - row["first"])
@@ -95,16 +95,16 @@ def _classes(found: Comparison) -> Table:
     return table
 
 
-def caption(found: Comparison) -> str:
+def caption(comparison: Comparison) -> str:
     """The comparison in one line; a second one names all scores together."""
     text = (
-        f"{len(found.images)} images compared, {found.equal} with equal masks; "
-        f"{percent(100 * found.mean_change)} % of the pixels differ in the mean"
+        f"{len(comparison.images)} images compared, {comparison.equal} with equal masks; "
+        f"{percent(100 * comparison.mean_change)} % of the pixels differ in the mean"
     )
-    if found.scores is None:
+    if comparison.scores is None:
         return text
-    measures = "; ".join(map(str, found.scores.measures))
-    return f"{text}\nA → B over {found.scores.images} images, in percent: {measures}"
+    measures = "; ".join(map(str, comparison.scores.measures))
+    return f"{text}\nA → B over {comparison.scores.images} images, in percent: {measures}"
 
 
 def _table(title: str, first: str, *texts: str, numbers: Iterable[str] = ()) -> Table:

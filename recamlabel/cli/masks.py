@@ -64,14 +64,14 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
     Example:
       recamlabel masks runs/one --threshold 0.5 --ignore none
     """
-    from recamlabel.masks.pngs import mend_pngs
+    from recamlabel.masks.pngs import fix_pngs
     from recamlabel.run.fit import render
     from recamlabel.storage.run_folder import RunFolder
 
     if threshold is None and ignore is None:
         folder = RunFolder.open(run)
         with folder.lock():
-            damage = mend_pngs(folder)
+            damage = fix_pngs(folder)
         if damage:
             count = len(damage.missing) + len(damage.changed)
             click.echo(f"masks: {count} PNG file{'s' if count > 1 else ''} written again in {run / 'masks'}")

@@ -47,14 +47,14 @@ def status(run: Path, as_json: bool) -> None:
         }
         click.echo(json_module.dumps(tree, indent=2, ensure_ascii=False))
         return
-    mend = (
+    fix = (
         [f"masks: {damage}; `recamlabel masks {run}` writes them again (every command reads masks.h5)"]
         if damage
         else []
     )
     again = [row.stage for row in stages if row.redone and row.state != "not run"]
     redo = [f"fit redoes {', '.join(again)}, which took {duration(seconds_to_redo(stages))}"] if again else []
-    for line in (*_head(folder), *_table(rows), *redo, *mend, *summary_lines(folder)):
+    for line in (*_head(folder), *_table(rows), *redo, *fix, *summary_lines(folder)):
         # A long reason goes on below its own beginning; paths and commands stay whole, to be copied.
         click.echo("\n".join(wrap(line, WIDTH, subsequent_indent=" " * 10, break_long_words=False)) or "")
 

@@ -130,8 +130,8 @@ def near(name: str, names: Iterable[str]) -> str:
         >>> near("qick", ["quick", "paper"]), near("x", ["quick"])
         (", did you mean 'quick'?", '.')
     """
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f", did you mean {found[0]!r}?" if found else "."
+    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f", did you mean {nearest[0]!r}?" if nearest else "."
 
 
 def checked(*parts: str) -> Callable[[Any, EntryPoint], Any]:

@@ -72,8 +72,8 @@ def changed_images(catalog: Catalog, images: Iterable[LabelledImage] | None = No
         catalog: Of the run.
         images: Some of its images; None for all.
     """
-    found = (_changed(catalog, image) for image in (catalog.images if images is None else images))
-    return [change for change in found if change is not None]
+    changes = (_changed(catalog, image) for image in (catalog.images if images is None else images))
+    return [change for change in changes if change is not None]
 
 
 def _changed(catalog: Catalog, image: LabelledImage) -> ChangedImage | None:

@@ -36,7 +36,7 @@ def read_id_list(file: Path, ids: Iterable[str]) -> list[str]:
         ['JPEGImages/2007_000033', 'JPEGImages/2007_000032']
     """
     index = _index(ids)
-    found: dict[str, int] = {}
+    rows: dict[str, int] = {}
     for row, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
             continue
@@ -48,12 +48,12 @@ def read_id_list(file: Path, ids: Iterable[str]) -> list[str]:
             )
         if image_id == AMBIGUOUS:
             raise DatasetError(f"{file}, row {row}: several images end in {line.strip()!r}; write the full id")
-        if image_id in found:
-            raise DatasetError(f"{file}, row {row}: {line.strip()!r} stands in row {found[image_id]} already")
-        found[image_id] = row
-    if not found:
+        if image_id in rows:
+            raise DatasetError(f"{file}, row {row}: {line.strip()!r} stands in row {rows[image_id]} already")
+        rows[image_id] = row
+    if not rows:
         raise DatasetError(f"{file}: empty; expected image ids, one a line")
-    return list(found)
+    return list(rows)
 
 
 def _index(ids: Iterable[str]) -> dict[str, str]:

@@ -160,7 +160,7 @@ def refusal_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
     reasons = []
     fatal = [problem for problem in dataset.problems if problem.fatal]
     if fatal:
-        reasons.append(f"{_count(len(fatal), 'problem')} to mend (first: {fatal[0]})")
+        reasons.append(f"{_count(len(fatal), 'problem')} to fix (first: {fatal[0]})")
     if not dataset.images:
         return [*reasons, "no image in the data set; expected at least one"]
     for split in train_splits if dataset.splits else ():

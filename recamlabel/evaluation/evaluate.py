@@ -176,8 +176,8 @@ def _intervals(resampling: Resampling | None) -> dict[str, Interval]:
     if resampling is None:
         return {}
     drawn = resampling.of(0)
-    found = {name: resampling.interval(getattr(drawn, name)) for name in ("miou", "miou_covered", "coverage")}
-    return {name: interval for name, interval in found.items() if interval is not None}
+    intervals = {name: resampling.interval(getattr(drawn, name)) for name in ("miou", "miou_covered", "coverage")}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def images_of_split(catalog: Catalog, split: str | None) -> list[LabelledImage]:

@@ -84,10 +84,10 @@ class Plan:
     @cached_property
     def subsets(self) -> dict[str, tuple[Item, ...]]:
         """The items by subset, subsets in order of first appearance."""
-        found: dict[str, list[Item]] = {}
+        by_subset: dict[str, list[Item]] = {}
         for item in self.items:
-            found.setdefault(item.subset, []).append(item)
-        return {name: tuple(items) for name, items in found.items()}
+            by_subset.setdefault(item.subset, []).append(item)
+        return {name: tuple(items) for name, items in by_subset.items()}
 
     @property
     def class_names(self) -> list[str]:

@@ -96,9 +96,9 @@ class LeftOut:
 
     def to_json(self) -> dict[str, Any]:
         """For the record, by reason."""
-        joined = {reason: [*self.by_only.get(reason, []), *self.by_rule.get(reason, [])] for reason in REASONS}
+        by_reason = {reason: [*self.by_only.get(reason, []), *self.by_rule.get(reason, [])] for reason in REASONS}
         return {
-            "left_out": {reason: ids for reason, ids in joined.items() if ids},
+            "left_out": {reason: ids for reason, ids in by_reason.items() if ids},
             "written_as_ignored": self.unknown,
             "labelled_but_missing": self.missing,
             "at_a_level_of_their_own": self.own_level,
@@ -227,20 +227,20 @@ class Rule:
         Raises:
             StoreError: A mask is missing or does not fit.
         """
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         with track("look at the masks", len(plan.items)) as advance:
             for item in plan.items:
                 reason = self._reason(item, plan.classes, source, left)
                 if reason is not None:
-                    found[item.id] = reason
+                    reasons[item.id] = reason
                 advance()
         kind: Kind = getattr(format_, "kind", "instances")
         target = left.by_rule if kind == "instances" else left.unknown
-        for name, reason in found.items():
+        for name, reason in reasons.items():
             target.setdefault(reason, []).append(name)
         if kind == "index":
-            return Selected(plan, replace(source, unknown=frozenset(found)))
-        return Selected(replace(plan, items=tuple(item for item in plan.items if item.id not in found)), source)
+            return Selected(plan, replace(source, unknown=frozenset(reasons)))
+        return Selected(replace(plan, items=tuple(item for item in plan.items if item.id not in reasons)), source)
 
     def _reason(self, item: Item, table: ClassTable, source: MaskFiles, left: LeftOut) -> str | None:
         kind = self.kinds.get(item.id)

@@ -161,7 +161,7 @@ def _suspects(
     config: GateConfig,
 ) -> tuple[tuple[Suspect, ...], tuple[Suspect, ...]]:
     """Doubtful and missing labels; the means they are measured against are the training images'."""
-    found: tuple[list[Suspect], list[Suspect]] = ([], [])
+    by_kind: tuple[list[Suspect], list[Suspect]] = ([], [])
     for number, name in enumerate(names):
         own, column = labels[:, number], probabilities[:, number]
         precision = precisions[number]
@@ -174,11 +174,11 @@ def _suspects(
             ((own == 1) & (column <= absent + margin), absent),
             ((own == 0) & (column >= present - margin), present),
         )
-        for suspects, (rows, typical) in zip(found, chosen, strict=True):
+        for suspects, (rows, typical) in zip(by_kind, chosen, strict=True):
             suspects += [Suspect(ids[int(row)], name, float(column[row]), typical) for row in np.flatnonzero(rows)]
     # Ratios: rare classes have small probabilities all over, and would come last by differences.
-    doubtful = sorted(found[0], key=lambda one: (one.probability / one.typical, one.image, one.name))
-    missing = sorted(found[1], key=lambda one: ((1 - one.probability) / (1 - one.typical), one.image, one.name))
+    doubtful = sorted(by_kind[0], key=lambda one: (one.probability / one.typical, one.image, one.name))
+    missing = sorted(by_kind[1], key=lambda one: ((1 - one.probability) / (1 - one.typical), one.image, one.name))
     return tuple(doubtful), tuple(missing)
 
 

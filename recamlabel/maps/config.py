@@ -28,14 +28,14 @@ class MapsConfig(Section):
 
 
 class ProbeConfig(Section):
-    """A linear probe across images that the class maps are joined with (recamlabel.maps.probe)."""
+    """A linear probe across images that the class maps are fused with (recamlabel.maps.probe)."""
 
     enabled: bool = Field(False, description="join the class maps with a linear probe on the classifier's features")
-    weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the joined maps")
-    iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps joined so far")
+    weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the fused maps")
+    iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps fused so far")
     folds: int = Field(5, ge=2, le=20, description="probes; each is fitted to the images of the other folds")
-    fg_level: float = Field(0.6, gt=0, lt=1, description="pixels with a map above are surely its class")
-    bg_level: float = Field(0.3, ge=0, lt=1, description="pixels with all maps below are surely background")
+    fg_level: float = Field(0.6, gt=0, lt=1, description="pixels with a map above are taken as its class")
+    bg_level: float = Field(0.3, ge=0, lt=1, description="pixels with all maps below are taken as background")
     images: int = Field(2000, ge=2, description="at most so many images are fitted to, rare classes first")
     pixels: int = Field(100, ge=1, description="positions drawn from each of them")
     scale: float = Field(1.5, gt=0, le=4, description="input scale of the features")
@@ -46,7 +46,7 @@ class ProbeConfig(Section):
         1,
         ge=0,
         le=5,
-        description="times it is fitted again, to the joined maps after the dense CRF, where that is installed",
+        description="times it is fitted again, to the fused maps after the dense CRF, where that is installed",
     )
 
     @model_validator(mode="after")

@@ -51,9 +51,10 @@ class FineMaps:
         made = class_maps(pixels, classes, self.net, fine_config(self.config, (height, width), self.sides), self.amp)
         return {
             name: [
-                sharpened(self.usual[f"{name}/{image.id}"][()], fine) for image, fine in zip(images, found, strict=True)
+                sharpened(self.usual[f"{name}/{image.id}"][()], fine)
+                for image, fine in zip(images, larger, strict=True)
             ]
-            for name, found in made.items()
+            for name, larger in made.items()
         }
 
 

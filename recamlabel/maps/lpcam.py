@@ -52,14 +52,14 @@ class LpCam(NetworkVariant):
         unit = F.normalize(features, dim=1)
         maps = []
         for number in classes:
-            found = self.prototypes.get((name, number))
-            if found is None:
+            prototypes = self.prototypes.get((name, number))
+            if prototypes is None:
                 maps.append(class_activation(features, weight[number : number + 1]))
                 continue
             # The mean of similarities is the similarity to the mean.
-            direction = found.own.mean(dim=0)
-            if len(found.context):
-                direction = direction - found.context.mean(dim=0)
+            direction = prototypes.own.mean(dim=0)
+            if len(prototypes.context):
+                direction = direction - prototypes.context.mean(dim=0)
             maps.append(class_activation(unit, direction[None]))
         return torch.cat(maps, dim=1)
 
@@ -107,15 +107,15 @@ def _prototypes(request: MapRequest) -> dict[tuple[str, int], Prototypes]:
         vectors = _local_features(request, pixels)
         for number in classes:
             gathered.setdefault(number, []).append(vectors)
-    found = {}
+    prototypes = {}
     for number, parts in gathered.items():
         vectors = torch.cat(parts)
         chosen = torch.randperm(len(vectors), generator=rng)[:MAX_FEATURES]
         for name, weight in request.heads.items():
             made = class_prototypes(vectors[chosen.to(vectors.device)], weight, number, request.seed)
             if made is not None:
-                found[name, number] = made
-    return found
+                prototypes[name, number] = made
+    return prototypes
 
 
 def _local_features(request: MapRequest, pixels: np.ndarray) -> Tensor:

@@ -3,8 +3,8 @@
 A class map follows what is typical for a class *within its own image*: the water under every boat. Other
 images know better: the same water is background where a bird stands in it. So one multinomial logistic
 regression (a linear probe) is fitted to the sure pixels of all class maps, and asked about the images it
-has not seen; its probabilities, restricted to each image's labels, join the maps, and the joined maps
-give the next fit its sure pixels. The stage then fits once more, to what the dense CRF makes of the joined
+has not seen; its probabilities, restricted to each image's labels, are fused with the maps, and the fused maps
+give the next fit its sure pixels. The stage then fits once more, to what the dense CRF makes of the fused
 maps: labels and model in turn, as Papandreou et al. ("Weakly- and semi-supervised learning of a deep
 convolutional network for semantic image segmentation", ICCV 2015) alternate them. No true mask has a part in it.
 
@@ -124,8 +124,8 @@ def sure_pixels(maps: Tensor, ids: Tensor, fg_level: float, bg_level: float, bac
     best, slot = maps.max(dim=1)
     label = ids.gather(1, slot[:, None])[:, 0]
     unsure = torch.full_like(label, UNSURE)
-    found = torch.where(best > fg_level, label, unsure)
-    return torch.where(best < bg_level, torch.full_like(label, BACKGROUND_ID), found) if background else found
+    confident = torch.where(best > fg_level, label, unsure)
+    return torch.where(best < bg_level, torch.full_like(label, BACKGROUND_ID), confident) if background else confident
 
 
 def restricted(logits: Tensor, ids: Tensor, background: bool) -> Tensor:
@@ -173,23 +173,23 @@ def fit_probe(
     mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0) + 1e-3
     rows = ((rows - mean) / deviation).to(sample.features.dtype)
     count = int(sample.folds.max()) + 1
-    joined = sample.maps
+    fused = sample.maps
     for iteration in range(config.iterations):
-        target = sure_pixels(joined, sample.ids, config.fg_level, config.bg_level, background)
+        target = sure_pixels(fused, sample.ids, config.fg_level, config.bg_level, background)
         fits = []
         for fold in range(count):
             generator = torch.Generator().manual_seed((seed * 1009 + iteration) * 1009 + fold)
             fits.append(_fit(rows, target, sample.folds != fold, classes + 1, generator))
             advance(1)
         weights, biases, known = (torch.stack([fit[part] for fit in fits]) for part in range(3))
-        joined = sample.maps.clone()
+        fused = sample.maps.clone()
         for fold in range(count):
             held = (sample.folds == fold).nonzero()[:, 0]
             # A class the fold's probe has never met would lose its pixels to all others.
             taught = (known[fold][sample.ids[held]] | (sample.ids[held] == BACKGROUND_ID)).all(dim=1)
             held = held[taught]
-            own = restricted(rows[held].float() @ weights[fold] + biases[fold], sample.ids[held], background)
-            joined[held] = (1 - config.weight) * sample.maps[held] + config.weight * own
+            probabilities = restricted(rows[held].float() @ weights[fold] + biases[fold], sample.ids[held], background)
+            fused[held] = (1 - config.weight) * sample.maps[held] + config.weight * probabilities
     return CrossFittedProbe(mean, deviation, weights, biases, known, background)
 
 

@@ -123,7 +123,7 @@ def gather_evidence(
     class_ids: Sequence[int],
     threshold: float,
     cam_threshold: float,
-    background: bool = True,
+    background: bool,
     probe: NDArray[np.floating] | None = None,
 ) -> Evidence:
     """Compare the mask at a threshold with its neighbours, with the maps and with the probe (docs/method.md, 7).
@@ -142,7 +142,7 @@ def gather_evidence(
 
     Example:
         >>> maps = np.array([[[0.9, 0.2]]])
-        >>> evidence = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5)
+        >>> evidence = gather_evidence(np.array([[[255, 255]]], np.uint8), maps, maps, [3], 0.5, 0.5, True)
         >>> evidence.parts["agreement"], evidence.margins.round(3).tolist()
         ({0: 0.0, 3: 0.5}, [[0.5080000162124634, 0.49399998784065247]])
     """
@@ -159,7 +159,7 @@ def gather_evidence(
     return Evidence(np.clip(margin, -1, 1), compared.mask > 0, parts)
 
 
-def with_background(probe: NDArray[np.floating], background: bool = True) -> NDArray[np.float32]:
+def with_background(probe: NDArray[np.floating], background: bool) -> NDArray[np.float32]:
     """The probe's probabilities with the background's, which is the rest, before them.
 
     Args:
@@ -167,7 +167,7 @@ def with_background(probe: NDArray[np.floating], background: bool = True) -> NDA
         background: False: there is none, and the probabilities stay as they are.
 
     Example:
-        >>> with_background(np.array([[[0.75, 0.25]]])).tolist()
+        >>> with_background(np.array([[[0.75, 0.25]]]), True).tolist()
         [[[0.25, 0.75]], [[0.75, 0.25]]]
     """
     known: NDArray[np.float32] = np.asarray(probe, dtype=np.float32)
@@ -205,7 +205,7 @@ def expected_iou(probabilities: NDArray[np.float32], slots: NDArray[np.integer])
 
 
 def support(
-    probabilities: NDArray[np.float32], scores: NDArray[np.float32], level: float, background: bool = True
+    probabilities: NDArray[np.float32], scores: NDArray[np.float32], level: float, background: bool
 ) -> tuple[float, list[float]]:
     """Mean probability that a model, told the image's labels, gives to what the complete mask says.
 
@@ -224,7 +224,7 @@ def support(
 
     Example:
         >>> probabilities = np.array([[[0.2, 0.7]], [[0.8, 0.3]]], dtype=np.float32)
-        >>> whole, rows = support(probabilities, np.array([[[0.9, 0.1]]], np.float32), 0.5)
+        >>> whole, rows = support(probabilities, np.array([[[0.9, 0.1]]], np.float32), 0.5, True)
         >>> round(whole, 2), [round(value, 2) for value in rows]
         (0.75, [0.7, 0.8])
     """

@@ -122,7 +122,7 @@ def check_pngs(run: RunFolder) -> PngDamage:
     return PngDamage(tuple(missing), tuple(changed), tuple(touched))
 
 
-def mend_pngs(run: RunFolder) -> PngDamage:
+def fix_pngs(run: RunFolder) -> PngDamage:
     """Write the PNG files again that are missing or changed, from ``masks.h5``; the caller holds the run's lock.
 
     A changed file may be somebody's work: it goes to ``RUN/masks-by-hand/``. Says what was done.

@@ -156,8 +156,8 @@ def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
     def histogram(image: LabelledImage, stored: Stored) -> NDArray[np.int64]:
         if not stored.class_ids:
             return np.zeros_like(total)
-        found = job.evidence(stored)
-        parts = (found.margins[found.foreground == kind] for kind in (False, True))
+        evidence = job.evidence(stored)
+        parts = (evidence.margins[evidence.foreground == kind] for kind in (False, True))
         return np.stack([margin_histogram(part) for part in parts])
 
     for _, counts in _in_threads(job, histogram, workers):
@@ -169,13 +169,13 @@ def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
         return margin_limit(total.sum(axis=0), float(job.ignore))
     if not job.background:
         return min(0.0, margin_limit(total.sum(axis=0), AUTO_SHARE))
-    limits = [margin_limit(total.sum(axis=0), AUTO_SHARE), *(_surest(kind) for kind in total if kind.any())]
+    limits = [margin_limit(total.sum(axis=0), AUTO_SHARE), *(_largest(kind) for kind in total if kind.any())]
     if total[1].any():
         limits.append(margin_limit(total[1], FOREGROUND_SHARE))
     return min(limits)
 
 
-def _surest(histogram: NDArray[np.int64]) -> float:
+def _largest(histogram: NDArray[np.int64]) -> float:
     """The margin of the pixels that no background level changes, ties left aside."""
     top = (int(np.flatnonzero(histogram)[-1]) + 1) / (MARGIN_BINS / 2) - 1
     return top - 2 * TIE - 2 / MARGIN_BINS
@@ -191,12 +191,12 @@ def render_one(
     table, shape = job.catalog.dataset.classes, job.catalog.shapes[image.id]
     ids, probe = stored.class_ids, stored.probe
     mask = render_mask(stored.scores, ids, shape, job.threshold, table)
-    found = job.evidence(stored)
-    classes = found.class_scores()
+    evidence = job.evidence(stored)
+    classes = evidence.class_scores()
     before = {number: int((mask == number).sum()) for number in classes}
     spared: list[int] = []
     if limit > -np.inf and ids:
-        margins = resize_maps(found.margins[None], *shape)[0]
+        margins = resize_maps(evidence.margins[None], *shape)[0]
         spared = withhold(mask, margins, limit, table.ignore_id, ids)
     lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
     # Plain CAM last: the maps of a re-activation that was cut short may be 0 everywhere.
@@ -212,7 +212,7 @@ def render_one(
 def withhold(
     mask: NDArray[np.generic], margins: NDArray[np.float32], limit: float, ignore_id: int, ids: Sequence[int]
 ) -> list[int]:
-    """Withhold the pixels below a margin, in place, but never all of a labelled class: its surest half stays.
+    """Withhold the pixels below a margin, in place, but never all of a labelled class: its half with the largest margins stays.
 
     Args:
         mask: ``(H, W)`` class ids; changed in place.

@@ -91,11 +91,11 @@ def keep_labelled(
 
 def _enlarged(region: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
     """The region at another size; one pixel of it, where all would be lost between the centres."""
-    found = nearest(region.astype(np.int64), height, width) > 0
-    if not found.any():
+    enlarged = nearest(region.astype(np.int64), height, width) > 0
+    if not enlarged.any():
         row, column = np.argwhere(region)[0]
-        found[row * height // region.shape[0], column * width // region.shape[1]] = True
-    return found
+        enlarged[row * height // region.shape[0], column * width // region.shape[1]] = True
+    return enlarged
 
 
 @dataclass(frozen=True)

@@ -84,16 +84,16 @@ class ReviewFolder:
         """Every decision ever recorded, oldest first. Raises StoreError for a damaged line, by number."""
         if not self.decisions_path.is_file():
             return []
-        found = []
+        decisions = []
         for number, line in enumerate(self.decisions_path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 tree = json.loads(line)
-                found.append(Decision(**{**tree, "tags": tuple(tree.get("tags", ()))}))
+                decisions.append(Decision(**{**tree, "tags": tuple(tree.get("tags", ()))}))
             except (ValueError, TypeError) as error:
                 raise StoreError(
                     f"{self.decisions_path}: line {number} is no decision ({error}); repair or delete that line"
                 ) from None
-        return found
+        return decisions
 
     def decisions(self) -> dict[str, Decision]:
         """The decision that counts, by image id."""
@@ -138,8 +138,8 @@ class ReviewFolder:
         if not self.masks_path.is_file():
             return None
         with open_store(self.masks_path) as file:
-            found = first_dataset([file], image_id)
-            return None if found is None else np.asarray(found[()])
+            stored = first_dataset([file], image_id)
+            return None if stored is None else np.asarray(stored[()])
 
     def digest(self) -> str:
         """Hash (16 hex digits) of all settled masks, for stage keys; the same for no review at all."""

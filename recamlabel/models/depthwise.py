@@ -58,10 +58,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
 def quicken_depthwise(net: nn.Module) -> int:
     """Give every depthwise convolution of stride 1 its quick gradient, in place; returns how many there were."""
-    found = [module for module in net.modules() if type(module) is nn.Conv2d and _is_quick(module)]
-    for module in found:
+    quick = [module for module in net.modules() if type(module) is nn.Conv2d and _is_quick(module)]
+    for module in quick:
         module.__class__ = DepthwiseConv2d
-    return len(found)
+    return len(quick)
 
 
 def _is_quick(module: nn.Conv2d) -> bool:

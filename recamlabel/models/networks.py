@@ -43,7 +43,7 @@ class RecamNet(nn.Module):
         config: Where FC2 starts.
     """
 
-    def __init__(self, classifier: ClassifierNet, config: RecamConfig, background: bool = True) -> None:
+    def __init__(self, classifier: ClassifierNet, config: RecamConfig, background: bool) -> None:
         super().__init__()
         self.classifier = classifier
         classes, channels = classifier.head.weight.shape

@@ -73,20 +73,20 @@ def softmax_reactivation_loss(
         1.6094
     """
     _check_loss_inputs(features, fc1, fc2, labels, label_smoothing, competing)
-    found = class_vectors(features, fc1, labels, maps=maps, background=fc2.shape[0] > fc1.shape[0], eps=eps)
-    scores = F.linear(found.vectors, fc2)
-    losses = vector_losses(scores, found, label_smoothing=label_smoothing, competing=competing)
-    loss = (losses * found.share).sum() / max(1, labels.shape[0])
-    hits = scores.detach().argmax(dim=1) == found.targets
+    vectors = class_vectors(features, fc1, labels, maps=maps, background=fc2.shape[0] > fc1.shape[0], eps=eps)
+    scores = F.linear(vectors.vectors, fc2)
+    losses = vector_losses(scores, vectors, label_smoothing=label_smoothing, competing=competing)
+    loss = (losses * vectors.share).sum() / max(1, labels.shape[0])
+    hits = scores.detach().argmax(dim=1) == vectors.targets
     return loss, hits.sum() / max(1, hits.numel())
 
 
 def vector_losses(
-    scores: Tensor, found: ClassVectors, *, label_smoothing: float = 0.0, competing: Competing = "all"
+    scores: Tensor, vectors: ClassVectors, *, label_smoothing: float = 0.0, competing: Competing = "all"
 ) -> Tensor:
     """Cross-entropy ``(P,)`` of the head's scores ``(P, K or K + 1)`` of class vectors."""
-    rivals = None if competing == "all" else _rivals(found, competing)
-    return _cross_entropy(scores, found.targets, rivals, label_smoothing)
+    rivals = None if competing == "all" else _rivals(vectors, competing)
+    return _cross_entropy(scores, vectors.targets, rivals, label_smoothing)
 
 
 class ReCamHead(nn.Module):
@@ -147,10 +147,10 @@ class ReCamHead(nn.Module):
         return f"classes={self.weight.shape[0]}, channels={self.weight.shape[1]}"
 
 
-def _rivals(found: ClassVectors, competing: Competing) -> Tensor:
+def _rivals(vectors: ClassVectors, competing: Competing) -> Tensor:
     """``(P, K)`` bool: the classes in the softmax of each (image, label) pair, the label always included."""
-    chosen = found.present if competing == "present" else ~found.present
-    return chosen.scatter(1, found.targets[:, None], True)
+    chosen = vectors.present if competing == "present" else ~vectors.present
+    return chosen.scatter(1, vectors.targets[:, None], True)
 
 
 def _cross_entropy(scores: Tensor, targets: Tensor, rivals: Tensor | None, smoothing: float) -> Tensor:

@@ -156,8 +156,8 @@ def copy_encoder(target: nn.Module, backbone: Backbone) -> None:
     state = backbone.net.state_dict()
     flat = {_flat(name): value for name, value in state.items()}
     own = target.state_dict()
-    found = {name: flat[_flat(name)] for name in own if _flat(name) in flat}
-    lost = [name for name in own if name not in found or found[name].shape != own[name].shape]
+    copied = {name: flat[_flat(name)] for name in own if _flat(name) in flat}
+    lost = [name for name in own if name not in copied or copied[name].shape != own[name].shape]
     # Swin's relative position tables are buffers that depend on the window alone, not learnt.
     lost = [name for name in lost if name in dict(target.named_parameters())]
     if lost:
@@ -165,7 +165,7 @@ def copy_encoder(target: nn.Module, backbone: Backbone) -> None:
             f"backbone {backbone.name!r}: {len(lost)} of its pyramid's tensors are not in the backbone: "
             f"{', '.join(lost[:3])}"
         )
-    target.load_state_dict({name: found.get(name, value) for name, value in own.items()})
+    target.load_state_dict({name: copied.get(name, value) for name, value in own.items()})
 
 
 def _flat(name: str) -> str:

@@ -34,7 +34,7 @@ class RefineTask:
     class_ids: tuple[int, ...]
     method: str
     config: RefineConfig
-    background: bool = True
+    background: bool
 
 
 def refine_image(task: RefineTask) -> NDArray[np.uint8]:
@@ -69,8 +69,8 @@ def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """
     if sigma <= 0:
         return scores
-    found: NDArray[np.float32] = gaussian_filter(scores, (0, sigma, sigma), mode="nearest")
-    return found
+    smoothed: NDArray[np.float32] = gaussian_filter(scores, (0, sigma, sigma), mode="nearest")
+    return smoothed
 
 
 def shrink(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

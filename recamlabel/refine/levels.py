@@ -10,7 +10,7 @@ from recamlabel.refine.crf import CrfInference
 
 
 def crf_scores(
-    image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool = True
+    image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool
 ) -> NDArray[np.float32]:
     """Per class and pixel, the highest background level at which the CRF keeps the class.
 

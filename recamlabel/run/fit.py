@@ -14,7 +14,7 @@ from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
-from recamlabel.masks.pngs import mend_pngs
+from recamlabel.masks.pngs import fix_pngs
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_segmenter
 from recamlabel.models.weights import check_reachable, weights_identity
@@ -60,7 +60,7 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
         The run folder, every stage up to ``until`` current.
 
     Raises:
-        RecamlabelError: Anything that is the user's to mend; the run folder then holds every
+        RecamlabelError: Anything that is the user's to fix; the run folder then holds every
             stage finished so far, and the same call continues.
     """
     hooks = hooks or Hooks()
@@ -68,7 +68,7 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
     intake = _take_in(source, out, config)
     run = RunFolder.create(out)
     with run.lock():
-        mend_pngs(run)
+        fix_pngs(run)
         plan = plan_run(run, intake, config)
         for line in (lines := what_is_redone(run, plan, intake.catalog, _origin(source)).lines()):
             say(line)
@@ -215,7 +215,7 @@ def render(
     """
     run = RunFolder.open(path)
     with run.lock():
-        mend_pngs(run)
+        fix_pngs(run)
         _render(run, threshold, ignore, known)
     return run
 

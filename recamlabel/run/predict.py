@@ -43,7 +43,7 @@ def predict(
         Number of images.
 
     Raises:
-        RecamlabelError: Anything that is the user's to mend; nothing is written then.
+        RecamlabelError: Anything that is the user's to fix; nothing is written then.
     """
     refuse_target(out, source)
     view, key = _open(run, device)

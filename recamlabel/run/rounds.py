@@ -105,8 +105,8 @@ def open_part(run: RunFolder, folder: Path) -> RunFolder:
         own.state = replace(run.state, stages={})
         own.save()
     # Where the rounds' own maps have another name, those of the networks are the same for all.
-    joined = run.state.config.get("probe", {}).get("enabled", False)
-    _link_all(run.path, folder, (*SHARED, MAPS_FILE) if joined else SHARED)
+    fused = run.state.config.get("probe", {}).get("enabled", False)
+    _link_all(run.path, folder, (*SHARED, MAPS_FILE) if fused else SHARED)
     return own
 
 

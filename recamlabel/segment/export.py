@@ -64,8 +64,8 @@ def export_model(net: Segmenter, path: Path, kind: Format, size: tuple[int, int]
     with torch.no_grad(), replacing(path) as temporary:
         expected = model(example).numpy()
         write = _write_onnx if kind == "onnx" else _write_torchscript
-        found = write(model, example, temporary, facts)
-        difference = float(np.abs(found - expected).max())
+        outputs = write(model, example, temporary, facts)
+        difference = float(np.abs(outputs - expected).max())
         if not difference <= TOLERANCE:
             raise RecamlabelError(
                 f"{path}: the {kind} model's probabilities differ from PyTorch's by {difference:.2g} "

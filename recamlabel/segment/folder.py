@@ -98,10 +98,10 @@ def predict_folder(
         )
         for image in catalog.images:
             pixels = read_image(image.path)
-            found = predictor.probabilities([pixels])[0]
+            probabilities = predictor.probabilities([pixels])[0]
             if soft:
-                soft.add(image.id, {image.id: (found.astype(np.float16), {})})
-            mask = smoothed_mask(pixels, found, table.mask_dtype, crf, background=table.background)
+                soft.add(image.id, {image.id: (probabilities.astype(np.float16), {})})
+            mask = smoothed_mask(pixels, probabilities, table.mask_dtype, crf, background=table.background)
             masks.add(image.id, {image.id: (mask, {})})
             save_mask(fresh / "masks" / f"{image.id}.png", mask)
             advance()

@@ -44,8 +44,8 @@ class MaskTask:
     probabilities: NDArray[np.float32]
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
-    crf: CrfConfig | None = None
-    background: bool = True
+    crf: CrfConfig | None
+    background: bool
 
 
 def make_mask(task: MaskTask) -> NDArray[np.generic]:
@@ -61,12 +61,12 @@ def smoothed_mask(
     dtype: np.dtype[np.generic],
     crf: CrfConfig | None,
     *,
-    background: bool = True,
+    background: bool,
 ) -> NDArray[np.generic]:
     """The mask of an image that is at hand, of its size: through the CRF, where there is one."""
-    found = probabilities if crf is None else smooth(image, probabilities, crf, background=background)
+    smoothed = probabilities if crf is None else smooth(image, probabilities, crf, background=background)
     height, width = image.shape[:2]
-    return decide(found, (height, width), dtype, background=background)
+    return decide(smoothed, (height, width), dtype, background=background)
 
 
 def smoothing(config: PredictConfig) -> CrfConfig | None:
@@ -90,7 +90,7 @@ def smooth(
     probabilities: NDArray[np.float32],
     config: CrfConfig,
     *,
-    background: bool = True,
+    background: bool,
     floor: float = 1e-4,
 ) -> NDArray[np.float32]:
     """Dense CRF (Kraehenbuehl and Koltun 2011) on the network's probabilities and their own grid, then a Gaussian.
@@ -110,7 +110,8 @@ def smooth(
 
     Example:
         >>> probabilities = np.array([[[0.9, 0.4]], [[0.1, 0.6]]], dtype=np.float32)
-        >>> smooth(np.zeros((2, 4, 3), np.uint8), probabilities, CrfConfig()).argmax(axis=0).tolist()
+        >>> image = np.zeros((2, 4, 3), np.uint8)
+        >>> smooth(image, probabilities, CrfConfig(), background=True).argmax(axis=0).tolist()
         [[0, 0]]
     """
     height, width = probabilities.shape[1:]

@@ -110,7 +110,7 @@ def decide(
     dtype: np.dtype[np.generic],
     labels: Sequence[int] = (),
     *,
-    background: bool = True,
+    background: bool,
 ) -> NDArray[np.generic]:
     """The most probable class of every pixel.
 
@@ -126,8 +126,8 @@ def decide(
 
     Example:
         >>> p = np.array([[[0.2, 0.6]], [[0.5, 0.1]], [[0.3, 0.3]]], dtype=np.float32)
-        >>> decide(p, (1, 2), np.dtype(np.uint8)).tolist(), decide(p, (1, 2), np.dtype(np.uint8), [2]).tolist()
-        ([[1, 0]], [[2, 0]])
+        >>> [decide(p, (1, 2), np.dtype(np.uint8), own, background=True).tolist() for own in ([], [2])]
+        [[[1, 0]], [[2, 0]]]
     """
     ids = [*([BACKGROUND_ID] if background else []), *(labels or range(1, len(probabilities)))]
     mask = np.full(shape, BACKGROUND_ID, dtype=dtype)

@@ -81,11 +81,11 @@ def _kept(
     small = resize(pixels, *size)
     scores = resize_maps(soft, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
-    found = []
+    confidences = []
     for number, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
         logits = run_network(net, pictures, size, normalisation, view.device, view.config.runtime.amp)
-        found.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
-    mean: NDArray[np.float64] = np.mean(found, axis=0)
+        confidences.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
+    mean: NDArray[np.float64] = np.mean(confidences, axis=0)
     return mean
 
 

@@ -152,13 +152,13 @@ def compare_with_gate(view: View, net: ClassifierNet) -> Verdict:
 def image_logits(view: View, net: ClassifierNet, images: Sequence[LabelledImage]) -> NDArray[np.float64]:
     """Logits ``(N, K)`` of whole images, in their order; the network is left in training mode."""
     net.eval()
-    found: dict[str, NDArray[np.float32]] = {}
+    pooled_by_id: dict[str, NDArray[np.float32]] = {}
     for group, pixels in image_pass(view.catalog, images, "classifier: check", view.batch_pixels):
         rows = pooled(view, net.backbone, pixels)
-        found |= {image.id: row for image, row in zip(group, rows, strict=True)}
+        pooled_by_id |= {image.id: row for image, row in zip(group, rows, strict=True)}
     net.train()
     weight = net.head.weight.detach().float().cpu().numpy().astype(np.float64)
-    pooled_rows = [found[image.id] for image in images]
+    pooled_rows = [pooled_by_id[image.id] for image in images]
     return np.stack(pooled_rows).astype(np.float64) @ weight.T if pooled_rows else np.zeros((0, len(weight)))
 
 

@@ -19,7 +19,7 @@ from recamlabel.storage.hdf5 import open_store
 FINE_FILE = "fine.h5"
 
 
-def looks_again(config: Config) -> bool:
+def wants_fine(config: Config) -> bool:
     """Whether the probe starts from finer maps. Other variants than CAM have maps that no larger input explains."""
     return config.probe.enabled and bool(config.probe.fine_sides) and config.maps.variant == "cam"
 
@@ -51,5 +51,5 @@ STAGE = Stage(
     needs=("maps",),
     reads=_reads,
     makes=(FINE_FILE,),
-    wanted=lambda scope: looks_again(scope.config),
+    wanted=lambda scope: wants_fine(scope.config),
 )

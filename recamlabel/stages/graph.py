@@ -185,11 +185,11 @@ class Graph:
             >>> Graph([one, two, three]).below("a")
             ('a', 'b')
         """
-        found = set(names)
+        standing = set(names)
         for stage in self.stages:
-            if found & set(stage.needs):
-                found.add(stage.name)
-        return tuple(name for name in self.names if name in found)
+            if standing & set(stage.needs):
+                standing.add(stage.name)
+        return tuple(name for name in self.names if name in standing)
 
     def plan(self, scope: Scope, on_demand: Sequence[str] = ()) -> list[Planned]:
         """The wanted stages with their keys, in order; those of ``scope.given`` only lend their keys."""

@@ -1,4 +1,4 @@
-"""Stage ``probe``: the class maps joined with what the other images say about each pixel."""
+"""Stage ``probe``: the class maps fused with what the other images say about each pixel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
-from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids, leaf_paths, open_store
 
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28
@@ -43,21 +43,27 @@ ALTERNATION_LEVEL, ALTERNATION_STRIDE = 0.4, 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """Positions drawn from one image's ``(h, w)`` grid, in a sample of so many classes an image."""
+    """Positions drawn from one image's ``(h, w)`` grid.
+
+    Attributes:
+        shape: Of the grid.
+        positions: ``(P,)`` into the flattened grid.
+        slots: Columns of the sample, the most classes that an image has.
+    """
 
     shape: tuple[int, int]
-    places: NDArray[np.int64]
-    width: int
+    positions: NDArray[np.int64]
+    slots: int
 
     def values(self, maps: NDArray[np.floating[Any]]) -> Tensor:
-        """The maps' values at the positions, ``(positions, width)``."""
-        found = torch.zeros(len(self.places), self.width)
-        at = resize_maps(maps, *self.shape).reshape(len(maps), -1)[:, self.places].T
-        found[:, : len(maps)] = torch.from_numpy(at)
-        return found
+        """The maps' values at the positions, ``(P, slots)``."""
+        values = torch.zeros(len(self.positions), self.slots)
+        at = resize_maps(maps, *self.shape).reshape(len(maps), -1)[:, self.positions].T  # (P, C)
+        values[:, : len(maps)] = torch.from_numpy(at)
+        return values
 
 
-def alternates(config: Config) -> bool:
+def alternates_with_crf(config: Config) -> bool:
     """Whether the probe is fitted again to maps that the dense CRF has refined.
 
     As for the seeds of the affinity net, it is enough that the CRF is there: another method of refinement leaves
@@ -67,7 +73,7 @@ def alternates(config: Config) -> bool:
 
 
 def run_probe(view: View) -> Mapping[str, Any]:
-    """Fit the probe, then write ``fused.h5``: as ``maps.h5``, with the refined source's maps joined with the probe."""
+    """Fit the probe, then write ``fused.h5``: as ``maps.h5``, with the refined source's maps fused with the probe."""
     catalog, config = view.catalog, view.config
     backbone = load_classifier(view).backbone
     to_device(backbone, view.device).eval()
@@ -83,7 +89,6 @@ def run_probe(view: View) -> Mapping[str, Any]:
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
         files = {"cam": maps, "recam": maps, source: own_maps}
-        joined = len(writer.done)
         with track("probe", len(catalog.images), start=len(writer.done)) as advance:
             todo = [image for image in catalog.images if image.id not in writer.done]
             for image, features in _features(view, backbone, todo):
@@ -93,12 +98,14 @@ def run_probe(view: View) -> Mapping[str, Any]:
                 if own is not None:
                     arrays[source] = fuse(arrays[source], own, config.probe.weight)
                     arrays[PROBE_GROUP] = resize_maps(own, *arrays[source].shape[1:]).astype(np.float16)
-                    joined += 1
                 attrs = {"class_ids": np.array(ids, dtype=np.int32)}
                 writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
                 advance()
         writer.finish()
-    return {"fitted_to": len(folds), "joined": joined}
+    # Counted in the file: what an interrupted pass has done is among it, without those that have nothing to fuse.
+    with open_store(view.run.path / FUSED_FILE) as file:
+        fused = len(list(leaf_paths(file[PROBE_GROUP]))) if PROBE_GROUP in file else 0
+    return {"fitted_to": len(folds), "joined": fused}
 
 
 def choose(view: View) -> list[LabelledImage]:
@@ -150,8 +157,8 @@ def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, i
     drawn, sample = _sample(view, backbone, images, maps, folds)
     probe = _fitted(view, sample, config.iterations)
     labelled = [image for image in images if image.present]
-    for _ in range(config.alternations if alternates(view.settings) else 0):
-        values = {name: torch.zeros(len(one.places), one.width) for name, one in drawn.items()}
+    for _ in range(config.alternations if alternates_with_crf(view.settings) else 0):
+        values = {name: torch.zeros(len(one.positions), one.slots) for name, one in drawn.items()}
         tasks = _tasks(view, backbone, labelled, maps, folds, probe)
         with track("probe: refine", len(labelled)) as advance:
             for task, scores in map_in_order(refine_image, tasks, view.workers, "probe"):
@@ -177,7 +184,7 @@ def _sample(
     folds: Mapping[str, int],
 ) -> tuple[dict[str, Drawn], PixelSample]:
     """Positions of every image, and what is known there, image after image."""
-    width = max(1, *(len(image.present) for image in images))
+    slots = max(1, *(len(image.present) for image in images))
     pixels, drawn, parts = view.config.probe.pixels, {}, {}
     with track("probe: sample", len(images)) as advance:
         for image, features in _features(view, backbone, images):
@@ -185,7 +192,7 @@ def _sample(
             stored = maps[image.id]
             ids, fold = class_ids(stored), folds[image.id]
             rng = _stream(image.id, view.config.seed)
-            drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, width, rng)
+            drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, slots, rng)
             advance()
     ordered = [parts.pop(image.id) for image in images]
     values = {
@@ -203,21 +210,21 @@ def _tasks(
     folds: Mapping[str, int],
     probe: CrossFittedProbe,
 ) -> Iterator[RefineTask]:
-    """Each image's joined maps for the dense CRF."""
+    """Each image's fused maps for the dense CRF."""
     refine = view.config.refine
     crf = refine.crf.model_copy(
         update={name: getattr(refine.crf, name) / ALTERNATION_STRIDE for name in ("gaussian_sxy", "bilateral_sxy")}
     )
     for image, features in _features(view, backbone, images):
         stored = maps[image.id]
-        ids, joined = class_ids(stored), stored[()]
-        found = probe.probabilities(features, ids, folds[image.id])
-        if found is not None:
-            joined = fuse(joined, found, view.config.probe.weight)
+        ids, fused = class_ids(stored), stored[()]
+        probabilities = probe.probabilities(features, ids, folds[image.id])
+        if probabilities is not None:
+            fused = fuse(fused, probabilities, view.config.probe.weight)
         side = max(1, min(refine.max_side, max(view.catalog.shapes[image.id])) // ALTERNATION_STRIDE)
         config = refine.model_copy(update={"levels": [ALTERNATION_LEVEL], "max_side": side, "crf": crf})
         background = view.config.data.background
-        yield RefineTask(image.id, image.path, joined, tuple(ids), "crf", config, background)
+        yield RefineTask(image.id, image.path, fused, tuple(ids), "crf", config, background)
 
 
 def _stream(image_id: str, seed: int) -> np.random.Generator:
@@ -235,20 +242,20 @@ def _draw(
     ids: Sequence[int],
     fold: int,
     pixels: int,
-    width: int,
+    slots: int,
     rng: np.random.Generator,
 ) -> tuple[Drawn, PixelSample]:
     """Some positions of one image."""
-    height, across = features.shape[1:]
-    places = np.sort(rng.permutation(height * across)[:pixels])
-    own = np.zeros((len(places), width), dtype=np.int64)
-    own[:, : len(ids)] = ids
-    drawn = Drawn((height, across), places, width)
+    height, width = features.shape[1:]
+    positions = np.sort(rng.permutation(height * width)[:pixels])
+    ids_at = np.zeros((len(positions), slots), dtype=np.int64)
+    ids_at[:, : len(ids)] = ids
+    drawn = Drawn((height, width), positions, slots)
     sample = PixelSample(
-        features.flatten(1)[:, torch.from_numpy(places)].T.half().cpu(),
-        torch.from_numpy(own),
-        drawn.values(maps) if ids else torch.zeros(len(places), width),
-        torch.full((len(places),), fold),
+        features.flatten(1)[:, torch.from_numpy(positions)].T.half().cpu(),
+        torch.from_numpy(ids_at),
+        drawn.values(maps) if ids else torch.zeros(len(positions), slots),
+        torch.full((len(positions),), fold),
     )
     return drawn, sample
 
@@ -274,7 +281,7 @@ def _features(
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    crf = ("refine.max_side", "refine.smooth", "refine.crf") if alternates(scope.config) else ()
+    crf = ("refine.max_side", "refine.smooth", "refine.crf") if alternates_with_crf(scope.config) else ()
     own = but(ProbeConfig, "probe", "fine_sides", "enabled")
     rest = ("refine.source", "data.background", "data.train_splits", "maps.max_side", "seed")
     return (*BACKBONE, *own, *rest, *crf)

@@ -41,10 +41,10 @@ def run_segmentation(view: View) -> Mapping[str, Any]:
         todo = [image for image in view.catalog.images if image.id not in writer.done]
 
         def tasks() -> Iterator[MaskTask]:
-            for image, found in _answers(view, predictor, todo):
+            for image, probabilities in _answers(view, predictor, todo):
                 shape, dtype = view.catalog.shapes[image.id], view.catalog.dataset.classes.mask_dtype
-                opinions[image.id] = _opinion(view, found, image, masks, scores)
-                yield MaskTask(image.id, image.path, found, shape, dtype, crf, view.config.data.background)
+                opinions[image.id] = _opinion(view, probabilities, image, masks, scores)
+                yield MaskTask(image.id, image.path, probabilities, shape, dtype, crf, view.config.data.background)
 
         with track("segmentation", len(view.catalog.images), start=len(writer.done)) as advance:
             for task, mask in map_in_order(make_mask, tasks(), view.workers if crf else 1, "segmentation"):
@@ -62,18 +62,18 @@ def _answers(
 
 
 def _opinion(
-    view: View, found: NDArray[np.float32], image: LabelledImage, masks: h5py.File, scores: h5py.File
+    view: View, probabilities: NDArray[np.float32], image: LabelledImage, masks: h5py.File, scores: h5py.File
 ) -> dict[str, Any]:
     """What the segmenter, told the image's labels, thinks of its pseudo mask, class by class."""
     table, background = view.catalog.dataset.classes, view.config.data.background
     own, ids = table.ids_of(image.present), table.candidates(image.present)
     pseudo, shape = masks[image.id][()], view.catalog.shapes[image.id]
-    restricted = decide(found, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
+    restricted = decide(probabilities, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
     known = pseudo != table.ignore_id
     overlap = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
     level = float(masks.attrs["threshold"])
     own_scores = from_uint8(scores[f"scores/{image.id}"][()])
-    whole, classes = support(restrict(found, ids), own_scores, level, background)
+    whole, classes = support(restrict(probabilities, ids), own_scores, level, background)
     return {
         "agreement_ids": np.array(ids, dtype=np.int32),
         "agreement": np.array(overlap, dtype=np.float32),

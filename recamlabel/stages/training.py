@@ -108,7 +108,7 @@ def run_training(
         objective.module.load_state_dict(first)
         try:
             last = train(objective, batches, schedule, replace(settings, key=key), rate=rate, watch=watch)
-            verdict = check() if (found := watch.failure(len(batches))) == "" else Verdict(found)
+            verdict = check() if (failure := watch.failure(len(batches))) == "" else Verdict(failure)
         except TrainingFailedError as error:
             last, verdict = {}, Verdict(str(error))
         facts = _facts(last, watch, restarts, verdict)

@@ -259,7 +259,7 @@ def test_coco_paths(tmp_path: Path) -> None:
     assert [text.split(": ")[1] for text in found] == [f"images[{i}] (id {i})" for i in (1, 2, 3, 6, 5)]
     assert "image path '/etc/b.jpg' is outside of" in found[0]
     assert "'..' in it" in found[1] and "is absolute" in found[2] and "'..' in it" in found[3]
-    assert found[4].endswith(f"no image 'lost.jpg' below {tmp_path}; mend the path or put the image there")
+    assert found[4].endswith(f"no image 'lost.jpg' below {tmp_path}; fix the path or put the image there")
     assert dataset.problems[-1].image_id == "lost"
 
 
@@ -415,7 +415,7 @@ def test_open_images_mistakes(tmp_path: Path) -> None:
         f"{file}, row 6: ImageID: image path '../b' has '..' in it; expected a path relative to {tmp_path}/train that "
         "stays inside",
         f"{file}, row 7: ImageID: image path '/c' is outside of {tmp_path}/train; put the label file above its images",
-        f"{file}, row 5: no image 'lost.jpg' below {tmp_path}/train; mend the path or put the image there",
+        f"{file}, row 5: no image 'lost.jpg' below {tmp_path}/train; fix the path or put the image there",
     ]
     assert dataset.notes[-1] == "images beside these without an entry: 1 (extra.jpg); not read"
 
@@ -512,7 +512,7 @@ def test_mmpretrain_mistakes(tmp_path: Path) -> None:
         "that stays inside",
         f"{file}: data_list[5]: 'a.jpg' has labels dog here but labels cat in data_list[0]; expected one entry an "
         "image, with all its labels",
-        f"{file}: data_list[6]: no image 'lost.jpg' below {tmp_path}; mend the path or put the image there",
+        f"{file}: data_list[6]: no image 'lost.jpg' below {tmp_path}; fix the path or put the image there",
     ]
     assert dataset.notes[-1] == "images beside these without an entry: 1 (e.jpg); not read"
 
@@ -542,8 +542,8 @@ def test_fiftyone_labels_file(tmp_path: Path) -> None:
     }
     assert fatal(dataset) == [
         f"{file}: labels['f']: [1] is no label; expected a class name, the number of a class, or a list",
-        f"{file}: labels['e']: class 'eel' is not among the file's 2 classes; add it to 'classes' or mend it",
-        f"{file}: labels['lost']: no image 'lost' below {tmp_path}/data; mend the path or put the image there",
+        f"{file}: labels['e']: class 'eel' is not among the file's 2 classes; add it to 'classes' or fix it",
+        f"{file}: labels['lost']: no image 'lost' below {tmp_path}/data; fix the path or put the image there",
     ]
 
 

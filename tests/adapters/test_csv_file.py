@@ -287,7 +287,7 @@ def test_bad_rows_have_their_line_and_the_others_are_read(tmp_path: Path) -> Non
 
 def test_missing_images_are_tied_to_the_image_and_say_what_is_there(tmp_path: Path) -> None:
     dataset = read(write(tmp_path, "image,labels\na,cat\nB.JPG,cat\nx/c.jpg,cat\nz.jpg,cat\n", "a.jpg b.jpg"))
-    end = "; mend the path or put the image there, or name the images' folder with --set data.image_root=FOLDER"
+    end = "; fix the path or put the image there, or name the images' folder with --set data.image_root=FOLDER"
     assert complaints(dataset) == [
         f"labels.csv, row 2: no image 'a' below {tmp_path}; 'a.jpg' is there{end}",
         f"labels.csv, row 3: no image 'B.JPG' below {tmp_path}; 'b.jpg' is there{end}",

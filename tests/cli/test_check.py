@@ -75,14 +75,14 @@ def test_problems_have_file_and_row_and_exit_1(source: Path) -> None:
     result = run(source)
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
-    missing = f"problem: {source}/labels.csv, row 5: no image '{'x' * 90}.png' below {source}; mend the path"
+    missing = f"problem: {source}/labels.csv, row 5: no image '{'x' * 90}.png' below {source}; fix the path"
     assert any(line.startswith(missing) for line in lines)
     assert f"note: {source}/labels.csv, row 6: the same as row 2 ('a.png'); read once" in lines
     assert (
         f"problem: {source}/b.png: an empty file (0 bytes); expected an image; "
         "replace the file, or leave it out with --on-bad-image skip"
     ) in lines
-    assert lines[-1].startswith(f"fit would refuse: 2 problems to mend (first: {source}/labels.csv, row 5: no image")
+    assert lines[-1].startswith(f"fit would refuse: 2 problems to fix (first: {source}/labels.csv, row 5: no image")
 
 
 def test_skip_accepts_what_fit_would_skip(source: Path) -> None:
@@ -127,7 +127,7 @@ def test_json(source: Path) -> None:
             "few training images: cat (2); below 5 the masks of a class deserve no trust, below 15 they are weak; "
             "50 or more are a good start",
         ],
-        "fit_would_refuse": [f"1 problem to mend (first: {source}/b.png: {message})"],
+        "fit_would_refuse": [f"1 problem to fix (first: {source}/b.png: {message})"],
     }
 
 

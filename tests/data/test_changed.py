@@ -50,8 +50,8 @@ def test_every_kind_of_change_is_found(catalog: Catalog, tmp_path: Path) -> None
     assert str(found[1]).endswith("b.png: 4x4 pixels now, 5x3 when the masks were made")
     assert [one.id for one in changed_images(catalog, catalog.images[2:3])] == ["c"]
     with pytest.raises(StoreError, match=r"(?s)4 images are not .*a\.png: no such image any more\n.*\nmend them"):
-        refuse_changed(found, "mend them")
-    refuse_changed([], "mend them")
+        refuse_changed(found, "fix them")
+    refuse_changed([], "fix them")
 
 
 def test_another_time_alone_is_no_change_and_an_old_catalog_is_hashed(catalog: Catalog, tmp_path: Path) -> None:

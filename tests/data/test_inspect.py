@@ -190,7 +190,7 @@ def test_refusals() -> None:
         "no image in the training split 'train' (setting data.train_splits); the splits with images are: Train"
     ]
     assert refusal_reasons(build(problems=(BAD_IMAGE, BAD_LABEL)), ["train"]) == [
-        "2 problems to mend (first: labels.csv, row 2: no image 'a.png')",
+        "2 problems to fix (first: labels.csv, row 2: no image 'a.png')",
         "no image in the data set; expected at least one",
     ]
     dataset = build(labelled(Path(), "a", "", "train"), labelled(Path(), "b", "cat", "val"))

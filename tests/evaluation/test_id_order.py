@@ -65,8 +65,8 @@ def test_another_order_is_named_with_the_list_to_give(tmp_path: Path) -> None:
     names = [line.strip() for line in found.warning.splitlines()[1:]]
     assert names == list(OTHER) and found.to_json()["warning"] == found.warning
     (tmp_path / "names.txt").write_text("\n".join(names))
-    mended = evaluate_run(run, truth, truth_classes=tmp_path / "names.txt")
-    assert (mended.miou, mended.warning) == (100, "")
+    fixed = evaluate_run(run, truth, truth_classes=tmp_path / "names.txt")
+    assert (fixed.miou, fixed.warning) == (100, "")
 
 
 def test_a_list_in_a_wrong_order_is_mended_too(tmp_path: Path) -> None:

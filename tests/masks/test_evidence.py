@@ -43,7 +43,7 @@ def test_evidence_by_hand():
     """Scores say class 1 at 0.9 and 0.55: the second pixel is lost at the higher level."""
     scores = np.array([[[230, 140, 0, 0]]], np.uint8)
     maps = np.array([[[1.0, 0.4, 0.3, 0.1]]])
-    found = gather_evidence(scores, maps, np.array([[[1.0, 1.0, 1.0, 0.0]]]), [2], 0.5, 0.5)
+    found = gather_evidence(scores, maps, np.array([[[1.0, 1.0, 1.0, 0.0]]]), [2], 0.5, 0.5, background=True)
     assert np.allclose(found.margins, [[0.402 + 0.01, 0.049 - 0.002, 0.5 + 0.004, 0.5 + 0.008]], atol=1e-3)
     assert found.foreground.tolist() == [[True, True, False, False]]
     assert found.parts["stability"] == {0: 2 / 3, 2: 0.5} and found.parts["agreement"] == {0: 0.5, 2: 2 / 3}
@@ -55,8 +55,8 @@ def test_the_probes_support_joins_the_evidence():
     scores = np.array([[[230, 140, 0, 0]]], np.uint8)
     maps = np.array([[[1.0, 0.4, 0.3, 0.1]]])
     probe = np.array([[[0.9, 0.5, 0.2, 0.0]]])
-    plain = gather_evidence(scores, maps, maps, [2], 0.5, 0.5)
-    found = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, probe=probe)
+    plain = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, background=True)
+    found = gather_evidence(scores, maps, maps, [2], 0.5, 0.5, probe=probe, background=True)
     assert plain.parts["probe_support"] == {}
     assert found.parts["probe_support"] == {0: pytest.approx(0.9), 2: pytest.approx(0.7)}
     assert found.class_scores()[2] == pytest.approx((0.5 + 0.5 + 0.7) / 3)
@@ -65,7 +65,9 @@ def test_the_probes_support_joins_the_evidence():
 
 
 def test_without_labels_everything_is_sure():
-    found = gather_evidence(np.zeros((0, 2, 3), np.uint8), np.zeros((0, 2, 3)), np.zeros((0, 2, 3)), [], 0.5, 0.5)
+    found = gather_evidence(
+        np.zeros((0, 2, 3), np.uint8), np.zeros((0, 2, 3)), np.zeros((0, 2, 3)), [], 0.5, 0.5, background=True
+    )
     assert found.class_scores() == {0: 1} and found.margins.shape == (2, 3) and found.margins.min() == 1
 
 
@@ -202,14 +204,14 @@ PROBABILITIES = np.array([[[0.1, 0.8, 0.5]], [[0.6, 0.1, 0.25]], [[0.3, 0.1, 0.2
 
 def test_support_is_the_probability_of_the_masks_labels():
     scores = np.array([[[0.9, 0.2, 0.2]], [[0.1, 0.3, 0.6]]], np.float32)
-    whole, classes = support(PROBABILITIES, scores, 0.5)  # the mask says 1, 0, 2
+    whole, classes = support(PROBABILITIES, scores, 0.5, background=True)  # the mask says 1, 0, 2
     assert classes == pytest.approx([0.8, 0.6, 0.25])
     assert whole == pytest.approx((0.6 + 0.8 + 0.25) / 3)
 
 
 def test_support_of_a_class_without_pixels():
     scores = np.array([[[0.9, 0.9, 0.9]], [[0.1, 0.1, 0.1]]], np.float32)
-    whole, classes = support(PROBABILITIES, scores, 0.5)  # all is class 1
+    whole, classes = support(PROBABILITIES, scores, 0.5, background=True)  # all is class 1
     assert classes == pytest.approx([1 - 1.4 / 3, 0.95 / 3, 0.0])
     assert whole == pytest.approx(0.95 / 3)
 
@@ -221,5 +223,5 @@ def test_support_without_background_and_without_labels():
     assert classes == pytest.approx([(2 / 3 + 1 / 2) / 2, 1 / 2])
     assert whole == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
     nothing = np.zeros((0, 1, 3), np.float32)
-    assert support(np.ones((1, 1, 3), np.float32), nothing, 0.5) == (1.0, [1.0])
+    assert support(np.ones((1, 1, 3), np.float32), nothing, 0.5, background=True) == (1.0, [1.0])
     assert support(nothing, nothing, 0.5, background=False) == (1.0, [])

@@ -14,7 +14,7 @@ from run_by_hand import TinyImage, make_run
 
 from recamlabel.data.catalog import load_catalog
 from recamlabel.masks import pngs
-from recamlabel.masks.pngs import check_pngs, mend_pngs
+from recamlabel.masks.pngs import check_pngs, fix_pngs
 from recamlabel.masks.render import RenderJob, render_masks
 from recamlabel.storage.run_folder import RunFolder
 
@@ -63,7 +63,7 @@ def test_deleted_cut_and_painted_ones_are_found_and_written_again(
     painted = damage(run)
     found = check_pngs(run)
     assert (found.missing, found.changed) == (("a",), ("b/c", "d"))
-    assert mend_pngs(run) == found
+    assert fix_pngs(run) == found
     assert contents(run) == before and not check_pngs(run)
     assert (run.path / "masks-by-hand/d.png").read_bytes() == painted, "somebody's work is not thrown away"
     assert RunFolder.open(run.path).state.stages == stages, "nothing that stands on the masks is done again"
@@ -71,7 +71,7 @@ def test_deleted_cut_and_painted_ones_are_found_and_written_again(
         capsys.readouterr().err
     )
     Image.new("L", (40, 32), 0).save(run.path / "masks/d.png")
-    mend_pngs(run)
+    fix_pngs(run)
     assert (run.path / "masks-by-hand/d.png").read_bytes() == painted
     assert (run.path / "masks-by-hand/d~2.png").is_file() and contents(run) == before
 
@@ -90,7 +90,7 @@ def test_a_copied_run_is_no_changed_one(run: RunFolder, tmp_path: Path) -> None:
     for path in (copy.path / "masks").rglob("*.png"):
         os.utime(path, (1, 1))
     assert not check_pngs(copy) and set(check_pngs(copy).touched) == set(NAMES)
-    assert not mend_pngs(copy)
+    assert not fix_pngs(copy)
     assert check_pngs(copy).touched == (), "the next look reads no file"
     damage(copy)
     assert check_pngs(copy).changed == ("b/c", "d")
@@ -100,7 +100,7 @@ def test_the_whole_folder(run: RunFolder) -> None:
     before = contents(run)
     shutil.rmtree(run.path / "masks")
     assert check_pngs(run).missing == NAMES and run.stage_state("masks") == "incomplete"
-    mend_pngs(run)
+    fix_pngs(run)
     assert contents(run) == before and run.stage_state("masks") == "finished"
 
 
@@ -109,7 +109,7 @@ def test_without_a_record_missing_files_are_found(run: RunFolder) -> None:
     (run.path / "masks.json").unlink()
     damage(run)
     assert check_pngs(run) == pngs.PngDamage(missing=("a",))
-    mend_pngs(run)
+    fix_pngs(run)
     assert contents(run)["masks/a.png"] == before["masks/a.png"]
     for text in ("", "[]", '{"stage_key": "key", "files": {"a": [1]}}', '{"stage_key": "other", "files": {}}'):
         (run.path / "masks.json").write_text(text)
@@ -119,4 +119,4 @@ def test_without_a_record_missing_files_are_found(run: RunFolder) -> None:
 def test_before_there_are_masks_there_is_nothing_to_say(run: RunFolder) -> None:
     damage(run)
     run.begin("masks")
-    assert not check_pngs(run) and not mend_pngs(run)
+    assert not check_pngs(run) and not fix_pngs(run)

@@ -114,7 +114,7 @@ def test_quality_survives_its_attributes():
 
 def test_empty_in_both_is_no_agreement_for_a_labelled_class_but_is_for_the_background():
     none = np.zeros((1, 1, 2))
-    evidence = gather_evidence(none.astype(np.uint8), none, none, [2], 0.5, 0.5)
+    evidence = gather_evidence(none.astype(np.uint8), none, none, [2], 0.5, 0.5, background=True)
     assert evidence.parts == {"stability": {0: 1.0, 2: 0.0}, "agreement": {0: 1.0, 2: 0.0}, "probe_support": {}}
 
 

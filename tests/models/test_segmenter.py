@@ -127,6 +127,6 @@ def test_probabilities_are_means_over_scales_and_flips():
 
 def test_decide_within_labels_and_without_background():
     p = np.array([[[0.5, 0.4]], [[0.1, 0.2]], [[0.4, 0.4]]], np.float32)
-    assert decide(p, (1, 2), np.dtype(np.uint8)).tolist() == [[0, 0]]
+    assert decide(p, (1, 2), np.dtype(np.uint8), background=True).tolist() == [[0, 0]]
     assert decide(p, (1, 2), np.dtype(np.uint8), background=False).tolist() == [[2, 2]]
     assert decide(p, (1, 2), np.dtype(np.uint8), [1], background=False).tolist() == [[1, 1]]

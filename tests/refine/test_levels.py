@@ -27,7 +27,7 @@ def example():
 @pytest.mark.parametrize("level", CONFIG.levels)
 def test_a_mask_at_a_level_is_the_crf_at_that_level(level):
     image, maps = example()
-    scores = crf_scores(image, maps, CONFIG)
+    scores = crf_scores(image, maps, CONFIG, background=True)
     start = np.concatenate([np.full((1, 20, 24), level, np.float32), maps]).argmax(axis=0)
     expected = crf_from_labels(image, start, 3, CONFIG.crf)
     rendered = np.where(scores.max(axis=0) > level, scores.argmax(axis=0) + 1, 0)
@@ -38,20 +38,20 @@ def test_a_mask_at_a_level_is_the_crf_at_that_level(level):
 
 def test_scores_take_the_values_between_levels():
     image, maps = example()
-    assert set(np.unique(crf_scores(image, maps, CONFIG))) <= set(np.float32([0.0, 0.3, 0.5, 0.8]))
+    assert set(np.unique(crf_scores(image, maps, CONFIG, background=True))) <= set(np.float32([0.0, 0.3, 0.5, 0.8]))
     assert step_scores([0.2, 0.4, 0.6]) == pytest.approx([0.0, 0.3, 0.5, 0.8])
 
 
 def test_inputs_stay_as_they_were():
     image, maps = example()
     before = image.copy(), maps.copy()
-    crf_scores(image, maps, CONFIG)
+    crf_scores(image, maps, CONFIG, background=True)
     assert np.array_equal(image, before[0]) and np.array_equal(maps, before[1])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9)])
 def test_tiny_images(shape):
-    scores = crf_scores(np.zeros((*shape, 3), np.uint8), np.ones((1, *shape), np.float32), CONFIG)
+    scores = crf_scores(np.zeros((*shape, 3), np.uint8), np.ones((1, *shape), np.float32), CONFIG, background=True)
     assert scores.shape == (1, *shape) and np.isfinite(scores).all()
 
 
@@ -62,11 +62,13 @@ def test_smoothing_takes_speckle_away_and_leaves_what_is_even(tmp_path):
 
     def refined(sigma: float) -> np.ndarray:
         config = CONFIG.model_copy(update={"smooth": sigma})
-        return from_uint8(refine_image(RefineTask("a", path, maps.astype(np.float16), (1, 2), "crf", config)))
+        return from_uint8(
+            refine_image(RefineTask("a", path, maps.astype(np.float16), (1, 2), "crf", config, background=True))
+        )
 
     plain, soft = refined(0.0), refined(0.05)
     stored = maps.astype(np.float16).astype(np.float32)
-    assert np.array_equal(plain, from_uint8(to_uint8(crf_scores(image, stored, CONFIG))))
+    assert np.array_equal(plain, from_uint8(to_uint8(crf_scores(image, stored, CONFIG, background=True))))
     assert np.abs(np.diff(soft, axis=2)).sum() < np.abs(np.diff(plain, axis=2)).sum()
     assert soft.max() <= plain.max() and soft.min() >= plain.min()
     even = smooth(np.full((1, 4, 6), 0.25, np.float32), 2.0)

@@ -8,7 +8,7 @@ import pytest
 
 from recamlabel.errors import ConfigError
 from recamlabel.run.fit import fit
-from recamlabel.stages.fine import looks_again
+from recamlabel.stages.fine import wants_fine
 from tests.helpers import TINY, arrays, stop_after
 from tests.stages.test_probe_stage import config
 
@@ -61,7 +61,7 @@ def test_plain_cam_can_be_the_source(copy_run, tmp_path):
     "lines", [["probe.fine_sides=[]"], [FINE, "probe.enabled=false"], [FINE, "maps.variant=layercam"]]
 )
 def test_it_is_left_out(lines):
-    assert looks_again(config(FINE)) and not looks_again(config(*lines))
+    assert wants_fine(config(FINE)) and not wants_fine(config(*lines))
 
 
 def test_impossible_sides_are_refused():

@@ -103,7 +103,7 @@ def test_the_loss_falls(tiny_csv, tmp_path):
 def test_a_frozen_backbone_trains_the_softmax_head_alone(tiny_csv, tmp_path):
     classifier, batches = make(tiny_csv)
     config = RecamConfig(lr=0.5, backbone_lr_factor=0.0, batch_size=2)
-    net = RecamNet(classifier, config)
+    net = RecamNet(classifier, config, background=True)
     before = state(net)
     figures = train(RecamObjective(net, config), batches, config, settings(tmp_path))
     changed = [name for name, value in net.state_dict().items() if not torch.equal(value, before[name])]
@@ -114,7 +114,7 @@ def test_a_frozen_backbone_trains_the_softmax_head_alone(tiny_csv, tmp_path):
 def test_the_published_recam_trains_everything(tiny_csv, tmp_path):
     classifier, batches = make(tiny_csv)
     config = RecamConfig(lr=0.05, backbone_lr_factor=0.1, batch_size=2, head_init="random")
-    net = RecamNet(classifier, config)
+    net = RecamNet(classifier, config, background=True)
     before = state(net)
     train(RecamObjective(net, config), batches, config, settings(tmp_path))
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}

@@ -113,9 +113,9 @@ def _is_coco(file: Path) -> bool:
 
 def _find_files(source: Path) -> list[tuple[Path, str | None]]:
     """Instances files if there are any: captions, keypoints and panoptic files lie beside them."""
-    found = find_json_files(source, _is_coco)
-    instances = [(path, split) for path, split in found if path.name.startswith("instances")]
-    return instances or found
+    files = find_json_files(source, _is_coco)
+    instances = [(path, split) for path, split in files if path.name.startswith("instances")]
+    return instances or files
 
 
 def _load(path: Path, split: str | None, options: AdapterOptions, draft: Draft) -> _File:
@@ -224,11 +224,11 @@ def _candidates(file: Path, split: str | None) -> list[Path]:
     stem = file.stem.removeprefix("instances_")
     names = [name for name in dict.fromkeys((stem, stem.rstrip("0123456789"), split)) if name]
     tops = (above, here) if here.name.casefold() == "annotations" else (here, above)
-    found = []
+    candidates = []
     for top in tops:
-        found += [top / name for name in names] + [top / "images" / name for name in names]
-        found += [top / "images", top / "data", top]
-    return found
+        candidates += [top / name for name in names] + [top / "images" / name for name in names]
+        candidates += [top / "images", top / "data", top]
+    return candidates
 
 
 def _common(folders: list[Path]) -> Path:

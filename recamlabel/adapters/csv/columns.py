@@ -161,7 +161,7 @@ def _columns_of_known(table: Table, known: Sequence[str], taken: set[int]) -> di
 
 def _state_columns(table: Table, taken: set[int]) -> dict[str, int]:
     """Columns that hold 0, 1, -1 or nothing, but for slips; a column without any value is none."""
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     doubtful: dict[str, int] = {}
     for index, name in enumerate(table.header):
         if index in taken or not name or is_background(name) or _plain(name) in _COUNTERS:
@@ -169,12 +169,12 @@ def _state_columns(table: Table, taken: set[int]) -> dict[str, int]:
         filled = [cell for cell in table.column(index) if cell]
         share = sum(cell in STATES for cell in filled) / max(1, len(filled))
         if share >= _STATE_SHARE:
-            found[name] = index
+            columns[name] = index
         elif share >= _DOUBTFUL_SHARE and {"0", "1"} <= set(filled) and all(map(_is_number, filled)):
             doubtful[name] = index
     # Beside true 0/1 columns such a column is a class with slips: leaving it out would lose
     # the class without a word. Alone it may be a measurement.
-    return found | doubtful if found else found
+    return columns | doubtful if columns else columns
 
 
 def _is_number(cell: str) -> bool:
@@ -216,8 +216,8 @@ def _declared(table: Table, name: str | None, setting: str) -> int | None:
 
 def _by_name(header: Sequence[str], names: Sequence[str], taken: set[int]) -> int | None:
     plain = [_plain(name) for name in header]
-    found = [i for i, name in enumerate(plain) if name in names and i not in taken]
-    return min(found, key=lambda i: names.index(plain[i]), default=None)
+    matching = [i for i, name in enumerate(plain) if name in names and i not in taken]
+    return min(matching, key=lambda i: names.index(plain[i]), default=None)
 
 
 def _path_evidence(table: Table, index: int) -> tuple[float, float]:

@@ -242,10 +242,10 @@ def _unknown_labels(file: Path, entries: list[Entry], known: tuple[str, ...], or
 
 def _column_notes(table: Table, columns: Columns) -> Iterator[str]:
     roles = [("image", columns.image), ("labels", columns.labels), ("split", columns.split)]
-    found = [f"{role} = {table.header[index]!r}" for role, index in roles if index is not None]
+    notes = [f"{role} = {table.header[index]!r}" for role, index in roles if index is not None]
     if columns.classes:
-        found.append(f"columns of 0 and 1: {len(columns.classes)}")
-    yield "columns: " + ", ".join(found)
+        notes.append(f"columns of 0 and 1: {len(columns.classes)}")
+    yield "columns: " + ", ".join(notes)
     if columns.ignored:
         yield f"columns that are not read: {', '.join(columns.ignored)}"
     if columns.split is not None:

@@ -61,13 +61,13 @@ def check_fiftyone() -> FiftyOneState:
     # A folder called 'fiftyone' passes for a package without a file.
     if spec is None or spec.origin is None or not spec.submodule_search_locations:
         raise MissingExtraError(f"FiftyOne is not installed: {_INSTALL}")
-    found = _package_version()
-    if found and _numbers(found) < _OLDEST_FIFTYONE:
+    version = _package_version()
+    if version and _numbers(version) < _OLDEST_FIFTYONE:
         oldest = ".".join(map(str, _OLDEST_FIFTYONE))
-        raise MissingExtraError(f"FiftyOne {found} is too old, {oldest} or newer is needed: {_INSTALL} --upgrade")
+        raise MissingExtraError(f"FiftyOne {version} is too old, {oldest} or newer is needed: {_INSTALL} --upgrade")
     uri = _configured_uri()
     package = Path(next(iter(spec.submodule_search_locations)))
-    return FiftyOneState(found, _check_answer(uri) if uri else _check_server(package))
+    return FiftyOneState(version, _check_answer(uri) if uri else _check_server(package))
 
 
 def start_fiftyone() -> Any:
@@ -87,8 +87,8 @@ def _package_version() -> str:
 
 def _numbers(text: str) -> tuple[int, ...]:
     """``"v6.0.5-rc1"`` as ``(6, 0, 5)``; nothing where there is no number."""
-    found = re.search(r"\d+(\.\d+)*", text)
-    return tuple(map(int, found.group().split("."))) if found else ()
+    match = re.search(r"\d+(\.\d+)*", text)
+    return tuple(map(int, match.group().split("."))) if match else ()
 
 
 def _configured_uri() -> str | None:
@@ -113,7 +113,7 @@ def _check_answer(uri: str) -> str:
     except (OSError, ValueError) as error:
         reason = str(error).split(",")[0].split(" (configured timeouts")[0]
         raise DatasetError(
-            f"FiftyOne's database {place} does not answer ({reason}); start it, or mend "
+            f"FiftyOne's database {place} does not answer ({reason}); start it, or fix "
             "FIFTYONE_DATABASE_URI (database_uri in ~/.fiftyone/config.json)"
         ) from None
     if _numbers(found) < _OLDEST_MONGODB:

@@ -163,8 +163,8 @@ def _scan_classes(root: Path, folders: Iterable[Path], split: str | None, scan: 
 
 def _entries(folder: Path) -> list[Path]:
     """What is in a folder, sorted, without hidden files and those of file managers."""
-    found = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _SYSTEM)
-    return sorted(found, key=lambda path: path.name)
+    entries = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _SYSTEM)
+    return sorted(entries, key=lambda path: path.name)
 
 
 def _walk(folder: Path, masks: list[str] | None = None, root: Path | None = None) -> Iterator[Path]:
@@ -196,13 +196,13 @@ def _split_folders(folders: Iterable[Path]) -> list[Path]:
 
     A class may be called ``train``: then its images lie right in it.
     """
-    found = []
+    splits = []
     for folder in folders:
         if folder.name.casefold() in SPLIT_FOLDERS:
             below = _entries(folder)
             if not any(_is_image(path) for path in below) and any(p.is_dir() and _has_image(p) for p in below):
-                found.append(folder)
-    return found
+                splits.append(folder)
+    return splits
 
 
 def _is_image(path: Path) -> bool:

@@ -111,10 +111,10 @@ def _candidates(here: Path) -> Iterator[Path]:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        folders = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()]
     except OSError:
         return []
-    return sorted(found)[:_SEARCHED]
+    return sorted(folders)[:_SEARCHED]
 
 
 def _of_masks(folder: Path) -> bool:
@@ -130,10 +130,10 @@ def _search(here: Path, names: Sequence[str]) -> str:
         for name in names[:3]:
             if is_file(folder / name.rpartition("/")[2]):
                 return (
-                    f"a file {name.rpartition('/')[2]!r} is in {folder}: mend the paths in the table, "
+                    f"a file {name.rpartition('/')[2]!r} is in {folder}: fix the paths in the table, "
                     "or name the folder that they are relative to with --set data.image_root=FOLDER"
                 )
-    return "mend the path or put the image there, or name the images' folder with --set data.image_root=FOLDER"
+    return "fix the path or put the image there, or name the images' folder with --set data.image_root=FOLDER"
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

@@ -33,10 +33,10 @@ class FolderListing:
         if folder not in self._folders:
             try:
                 with os.scandir(self.root / folder) as entries:
-                    found = frozenset(entry.name for entry in entries if entry.is_file())
+                    names = frozenset(entry.name for entry in entries if entry.is_file())
             except (OSError, ValueError):  # no folder, no permission, or no name that can be one
-                found = frozenset()
-            self._folders[folder] = found
+                names = frozenset()
+            self._folders[folder] = names
         return self._folders[folder]
 
     def stems(self, folder: str = "") -> dict[str, list[str]]:
@@ -51,8 +51,8 @@ class FolderListing:
     def with_extension(self, name: str) -> str | None:
         """The first image file that ``name`` (a path without extension) stands for; None if there is none."""
         folder, _, stem = name.rpartition("/")
-        found = sorted(other for other in self.stems(folder).get(stem, ()) if is_image_name(other))
-        return (f"{folder}/" if folder else "") + found[0] if found else None
+        matching = sorted(other for other in self.stems(folder).get(stem, ()) if is_image_name(other))
+        return (f"{folder}/" if folder else "") + matching[0] if matching else None
 
     def has(self, path: PurePosixPath) -> bool:
         """Whether ``root/path`` is a file."""
@@ -62,11 +62,11 @@ class FolderListing:
     def unlisted(self, paths: Iterable[PurePosixPath]) -> list[str]:
         """Image files in the folders asked for so far that are not among ``paths``, sorted."""
         expected = {str(path) for path in paths}
-        found = []
+        unlisted_files = []
         for folder, names in self._folders.items():
             prefix = f"{folder}/" if folder else ""
-            found += [prefix + name for name in names if is_image_name(name) and prefix + name not in expected]
-        return sorted(found)
+            unlisted_files += [prefix + name for name in names if is_image_name(name) and prefix + name not in expected]
+        return sorted(unlisted_files)
 
 
 def is_image_name(name: str) -> bool:

@@ -146,8 +146,8 @@ def plain_labels(value: Any, names: Sequence[str], separator: str | None = None)
         given = f"there are {len(names)} classes" if names else "the classes have no names here"
         raise DatasetError(f"class number {value}, but {given}; give their names by number: data.classes=[…]")
     if isinstance(value, Sequence):
-        found = [plain_labels(item, names, separator) for item in value]
-        return frozenset(name for item in found if item is not None for name in item)
+        labels = [plain_labels(item, names, separator) for item in value]
+        return frozenset(name for item in labels if item is not None for name in item)
     raise DatasetError(f"labels {str(value)[:60]!r}; expected class names or numbers, or a list of them")
 
 

@@ -194,7 +194,7 @@ def _entries(
             draft.problems.append(Problem(f"ImageID: {error}", image.file, image.row))
             continue
         # ImageIDs have no extension; the file has one.
-        found = listing.with_extension(str(path)) or (str(path) if listing.has(path) else f"{path}.jpg")
-        path = PurePosixPath(found)
+        path_or_name = listing.with_extension(str(path)) or (str(path) if listing.has(path) else f"{path}.jpg")
+        path = PurePosixPath(path_or_name)
         present, absent = frozenset(image.present), frozenset(image.absent)
         yield Entry(path, image.file, image.row, "", present, absent=absent, split=image.split)

@@ -128,9 +128,9 @@ def _top(source: Path) -> Path | None:
         return None
     for place in (source, source / "VOCdevkit"):
         below = sorted(place.glob("VOC*")) if place.is_dir() else []
-        found = [folder for folder in (place, *below) if _is_voc(folder)]
-        if found and (found[0] == place or len(found) == 1):
-            return found[0]
+        tops = [folder for folder in (place, *below) if _is_voc(folder)]
+        if tops and (tops[0] == place or len(tops) == 1):
+            return tops[0]
     return None
 
 
@@ -207,10 +207,10 @@ def _entries(
 
 def _image_path(name: str, labels: VocLabels | None, root: Path, listing: FolderListing) -> PurePosixPath:
     """By the name of the XML file or line; ``<filename>`` is often of another machine and comes second."""
-    found = listing.with_extension(name)
-    if found is None and labels is not None and labels.filename is not None:
+    match = listing.with_extension(name)
+    if match is None and labels is not None and labels.filename is not None:
         return relative_path(labels.filename, root)
-    return PurePosixPath(found or f"{name}.jpg")
+    return PurePosixPath(match or f"{name}.jpg")
 
 
 def _real(names: set[str]) -> frozenset[str]:

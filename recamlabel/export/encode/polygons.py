@@ -68,7 +68,7 @@ def polygons(mask: Mask, table: ClassTable) -> Iterator[Polygon]:
             yield Polygon(class_id, _with_area(_bridged(contour.reshape(-1, 2), holes)))
 
 
-def fill(found: Sequence[Polygon], shape: tuple[int, int], dtype: np.dtype[Any]) -> Mask:
+def fill(shapes: Sequence[Polygon], shape: tuple[int, int], dtype: np.dtype[Any]) -> Mask:
     """Polygons as a mask ``(H, W)``, large ones first, as a reader with whole-pixel points draws them.
 
     Example:
@@ -78,7 +78,7 @@ def fill(found: Sequence[Polygon], shape: tuple[int, int], dtype: np.dtype[Any])
     """
     cv2 = opencv()
     layers = []
-    for polygon in found:
+    for polygon in shapes:
         points = np.floor(polygon.points).astype(np.int32)
         left, top = points.min(axis=0)
         width, height = points.max(axis=0) - (left, top) + 1

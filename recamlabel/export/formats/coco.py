@@ -46,13 +46,13 @@ class CocoFormat:
             for item, mask in masks:
                 add_instance, add_panoptic = files[item.subset]
                 save_mask(folder / self._semantic_path(item), mask)
-                found = list(segments(mask, plan.classes, plan.options.coco_instances, background=True))
-                for segment in found:
+                parts = list(segments(mask, plan.classes, plan.options.coco_instances, background=True))
+                for segment in parts:
                     if segment.class_id:
                         annotation_id += 1
                         add_instance(_annotation(segment, item, annotation_id, image_ids[item.id]))
-                _save_panoptic(folder / self._panoptic_path(item), found, item.shape)
-                add_panoptic(_panoptic_row(found, item, image_ids[item.id], plan))
+                _save_panoptic(folder / self._panoptic_path(item), parts, item.shape)
+                add_panoptic(_panoptic_row(parts, item, image_ids[item.id], plan))
         return []
 
     def image_path(self, item: Item) -> str:
@@ -157,7 +157,7 @@ def _annotation(segment: Segment, item: Item, annotation_id: int, image_id: int)
     }
 
 
-def _panoptic_row(found: Sequence[Segment], item: Item, image_id: int, plan: Plan) -> dict[str, Any]:
+def _panoptic_row(parts: Sequence[Segment], item: Item, image_id: int, plan: Plan) -> dict[str, Any]:
     infos = [
         {
             "id": number,
@@ -166,15 +166,15 @@ def _panoptic_row(found: Sequence[Segment], item: Item, image_id: int, plan: Pla
             "bbox": segment.box,
             "iscrowd": 0,
         }
-        for number, segment in enumerate(found, start=1)
+        for number, segment in enumerate(parts, start=1)
     ]
     return {"image_id": image_id, "file_name": f"{item.name}.png", "segments_info": infos}
 
 
-def _save_panoptic(path: Path, found: Sequence[Segment], shape: tuple[int, int]) -> None:
+def _save_panoptic(path: Path, parts: Sequence[Segment], shape: tuple[int, int]) -> None:
     """Segment ids as R + 256 G + 65536 B; 0 where nothing is."""
     ids = np.zeros(shape, dtype=np.uint32)
-    for number, segment in enumerate(found, start=1):
+    for number, segment in enumerate(parts, start=1):
         height, width = segment.pixels.shape
         ids[segment.top : segment.top + height, segment.left : segment.left + width][segment.pixels] = number
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,13 +41,13 @@ class YoloFormat:
         """Write both kinds of labels and say what the polygons lose."""
         counts = np.zeros((2, len(plan.classes) + 1), dtype=np.int64)
         for item, mask in masks:
-            found = list(polygons(mask, plan.classes))
-            lines = "".join(_line(polygon, item.shape) for polygon in found)
+            shapes = list(polygons(mask, plan.classes))
+            lines = "".join(_line(polygon, item.shape) for polygon in shapes)
             path = folder / self._text_path(item)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(lines, encoding="utf-8")
             save_mask(folder / self._mask_path(item), mask)
-            counts += _overlap(mask, fill(found, item.shape, mask.dtype), plan)
+            counts += _overlap(mask, fill(shapes, item.shape, mask.dtype), plan)
         write_text(folder / "data.yaml", _yaml(plan, list(plan.classes.names), {}))
         write_text(folder / "semantic.yaml", _yaml(plan, plan.class_names, {"masks_dir": MASKS}))
         return [*_loss(counts), *_advice(plan)]
@@ -143,14 +143,14 @@ def _advice(plan: Plan) -> list[str]:
 def _parse(path: Path, item: Item, classes: int) -> list[Polygon]:
     """Polygons of a label file, checked. Raises LookupError for a row that is none."""
     height, width = item.shape
-    found = []
+    shapes = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.split()
         points = np.array([float(word) for word in words[1:]])
         if len(points) < 6 or len(points) % 2 or points.min() < 0 or points.max() > 1 or int(words[0]) >= classes:
             raise LookupError(f"{path}, row {number}: not a polygon in [0, 1] with a class below {classes}")
-        found.append(Polygon(int(words[0]) + 1, points.reshape(-1, 2) * (width, height)))
-    return found
+        shapes.append(Polygon(int(words[0]) + 1, points.reshape(-1, 2) * (width, height)))
+    return shapes
 
 
 def _with_opencv(paths: Sequence[tuple[Item, Path]], plan: Plan) -> Iterator[tuple[Item, Mask]]:

@@ -97,8 +97,8 @@ def share_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
         ignored = row == len(table) + 1
         if ignored and not any(pixels[row] for pixels in sides):
             continue
-        found = [] if scores is None or ignored else [side[row] for side in scores.iou()]
-        iou = [None if value != value else 100 * float(value) for value in found] or [None, None]
+        values = [] if scores is None or ignored else [side[row] for side in scores.iou()]
+        iou = [None if value != value else 100 * float(value) for value in values] or [None, None]
         yield {
             "id": row,
             "name": "withheld" if ignored else table.name_of(row),

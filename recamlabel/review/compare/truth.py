@@ -146,8 +146,8 @@ class TruthTally:
             )
         shape = (true.shape[0], true.shape[1])
         masks = [first, second, *(whole(image_id, shape) for whole in self.complete)]
-        found = [confusion.update(true, mask) for confusion, mask in zip(self.confusions, masks, strict=True)]
-        self.resampling.update(*found)
+        counts = [confusion.update(true, mask) for confusion, mask in zip(self.confusions, masks, strict=True)]
+        self.resampling.update(*counts)
         self.order.update(image_id, true)
         self.scored += 1
 

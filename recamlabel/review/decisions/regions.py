@@ -39,7 +39,7 @@ def regions_of(mask: Mask, table: ClassTable) -> list[Region]:
         [('dog', (0.5, 0.0, 0.5, 1.0), [[True], [True]])]
     """
     height, width = mask.shape
-    found = []
+    regions = []
     for number in np.unique(mask).tolist():
         if number in (BACKGROUND_ID, table.ignore_id):
             continue
@@ -47,8 +47,8 @@ def regions_of(mask: Mask, table: ClassTable) -> list[Region]:
         rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
         top, bottom, left, right = (int(value) for value in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
         box = (left / width, top / height, (right - left) / width, (bottom - top) / height)
-        found.append(Region(table.name_of(number), box, own[top:bottom, left:right]))
-    return found
+        regions.append(Region(table.name_of(number), box, own[top:bottom, left:right]))
+    return regions
 
 
 def covered(region: Region, shape: tuple[int, int]) -> tuple[slice, slice, NDArray[np.bool_]]:

@@ -109,7 +109,7 @@ def pull(run: RunFolder, link: Link) -> PullResult:
         more = f"\n  and {len(result.problems) - 20} more" if len(result.problems) > 20 else ""
         raise StoreError(
             f"{len(result.recorded)} new decisions recorded; {len(result.problems)} samples of {link.name!r} were left "
-            f"out, mend them in the App and run the same again:\n  {shown}{more}"
+            f"out, fix them in the App and run the same again:\n  {shown}{more}"
         )
     return result
 
@@ -157,8 +157,8 @@ def _said(sample: Any) -> _Said:
         raise StoreError(f"{fields.STATUS} is {chosen!r}; expected {', '.join(STATUSES)} or nothing")
     statuses = {*words, *([chosen] if chosen else [])}
     if len(statuses) > 1:
-        found = [*([f"{fields.STATUS} {chosen!r}"] if chosen else []), *words.values()]
-        raise StoreError(f"has {' and '.join(found)}; expected one of them")
+        said = [*([f"{fields.STATUS} {chosen!r}"] if chosen else []), *words.values()]
+        raise StoreError(f"has {' and '.join(said)}; expected one of them")
     status = cast(Status, statuses.pop()) if statuses else None
     own = tuple(tag for tag in tags if tag not in STATUSES)
     return _Said(sample[fields.KEY], status, sample[fields.NOTE] or "", own, tuple(as_regions(sample, strict=True)))
@@ -198,15 +198,15 @@ class _Reader:
                 start = base if settled is None or settled.shape != base.shape else settled
                 mask = merge(said.regions, start, self.table)
         key = sample[fields.MASKS_KEY] or ""
-        found = Decision(said.image, said.status, said.note, said.tags, painted, self.source, self.time, key)
+        decision_now = Decision(said.image, said.status, said.note, said.tags, painted, self.source, self.time, key)
         same_paint = not painted or said.status == "rejected" or np.array_equal(mask, settled)  # type: ignore[arg-type]
-        if found.same_as(self.decisions.get(said.image)) and same_paint:
+        if decision_now.same_as(self.decisions.get(said.image)) and same_paint:
             return None
         if painted or path is None:
             path = self.folder / f"{len(self.masks)}.png"
             save_mask(path, mask)
         self.masks.paths[said.image] = path
-        return found
+        return decision_now
 
     def _exported(self, sample: Any, image_id: str) -> tuple[Path | None, Mask]:
         """The mask that was given out: the file of the export, else the run's, if it is still the same one."""

@@ -17,10 +17,10 @@ class NoMaskError(Exception):
 
 def as_detections(fo: Any, regions: Sequence[Region]) -> Any:
     """``fiftyone.Detections``, a detection per region."""
-    found = [
+    detections = [
         fo.Detection(label=region.label, bounding_box=list(region.box), mask=region.mask.copy()) for region in regions
     ]
-    return fo.Detections(detections=found)
+    return fo.Detections(detections=detections)
 
 
 def as_regions(sample: Any, *, strict: bool = False) -> list[Region]:

@@ -79,8 +79,8 @@ class RunFacts:
     @cached_property
     def model(self) -> str:
         """Hash of the weights that made the maps; empty where the run holds none."""
-        found = next((self.run.path / name for name in _MODELS if (self.run.path / name).is_file()), None)
-        return "" if found is None else weights_identity(str(found))
+        weights = next((self.run.path / name for name in _MODELS if (self.run.path / name).is_file()), None)
+        return "" if weights is None else weights_identity(str(weights))
 
     @cached_property
     def tag(self) -> str:

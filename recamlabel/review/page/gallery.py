@@ -231,8 +231,8 @@ class Gallery:
 
 
 def _read(file: h5py.File | None, image_id: str) -> NDArray[np.integer] | None:
-    found = None if file is None else file.get(image_id)
-    return np.asarray(found[()]) if isinstance(found, h5py.Dataset) else None
+    stored = None if file is None else file.get(image_id)
+    return np.asarray(stored[()]) if isinstance(stored, h5py.Dataset) else None
 
 
 def _equal(one: NDArray[np.integer], two: NDArray[np.integer] | None) -> bool:
