@@ -102,7 +102,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return self.adopt(point.load(), point)
         except FlawError as error:
             raise self.error(f"{who} {error}; repair or uninstall the package") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that calls sys.exit() would end the command without a word
             raise self.error(
                 f"{who} cannot be loaded: {type(error).__name__}: {error}; repair or uninstall the package"
             ) from error

@@ -102,11 +102,13 @@ def build_plan(
     """
     classes = catalog.dataset.classes
     if len(classes) > format_.max_classes:
-        from recamlabel.export import BUILT_IN
+        from recamlabel.export import BUILT_IN, FORMATS
 
-        free = ", ".join(sorted(one.name for one in BUILT_IN if one.max_classes >= len(classes)))
+        formats = [*BUILT_IN, *FORMATS.load_others()[0]]
+        free = ", ".join(sorted(one.name for one in formats if one.max_classes >= len(classes)))
+        bits = "has 8-bit masks and " if format_.max_classes == MAX_CLASSES_8BIT else ""
         raise DatasetError(
-            f"{format_.name} has 8-bit masks and holds {MAX_CLASSES_8BIT} classes beside background and ignore; "
+            f"{format_.name} {bits}holds {format_.max_classes} classes beside background and ignore; "
             f"the run has {len(classes)}. Formats without that limit: {free}"
         )
     mode = _image_mode(format_, images)
