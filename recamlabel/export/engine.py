@@ -11,6 +11,7 @@ from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.classes import MAX_CLASSES_8BIT
 from recamlabel.core.progress import track
+from recamlabel.core.registry import check_choice
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.changed import ChangedImage, changed_images, refuse_changed
 from recamlabel.errors import ConfigError, DatasetError
@@ -169,8 +170,7 @@ def _other_masks(what: str, kinds: Mapping[str, str], plan: Plan) -> list[str]:
 def _image_mode(format_: Format, images: ImageMode | None) -> ImageMode:
     if images is None:
         return format_.image_modes[0]
-    if images not in IMAGE_MODES:
-        raise ConfigError(f"unknown --images {images!r}; the ways are: {', '.join(IMAGE_MODES)}")
+    check_choice("--images", images, IMAGE_MODES, "way")
     if images not in format_.image_modes:
         raise ConfigError(f"--images {images}: not with {format_.name}, which takes: {', '.join(format_.image_modes)}")
     return images
