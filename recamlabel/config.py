@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from recamlabel.adapters.config import DataConfig
-from recamlabel.core.registry import near
+from recamlabel.core.registry import check_choice
 from recamlabel.core.section import RuntimeConfig, ScheduleConfig, Section
 from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError
@@ -103,8 +103,7 @@ def load_config(
         >>> load_config("quick", assignments=["masks.threshold=0.4"]).masks.threshold
         0.4
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}{near(preset, PRESETS)} The presets are: {', '.join(PRESETS)}")
+    check_choice("--preset", preset, PRESETS, "preset")
     tree: dict[str, Any] = tomllib.loads(resources.files("recamlabel.presets").joinpath(f"{preset}.toml").read_text())
     tree["preset"] = preset
     if file is not None:

@@ -47,7 +47,7 @@ def test_bad_settings_are_refused_by_name(line, message):
 
 
 def test_unknown_preset_and_files(tmp_path):
-    with pytest.raises(ConfigError, match=r"unknown preset 'fast'\. The presets are: quick, paper"):
+    with pytest.raises(ConfigError, match=r"--preset: unknown 'fast'\. The presets are: quick, paper"):
         load_config("fast")
     with pytest.raises(ConfigError, match="no such file"):
         load_config(file=tmp_path / "none.toml")

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-from recamlabel.adapters import load_dataset
+import recamlabel
+from recamlabel.adapters import ADAPTERS, load_dataset
+from recamlabel.cli.main import run as run_command
 from recamlabel.config import load_config
-from recamlabel.errors import ConfigError
-from recamlabel.export import export_run
+from recamlabel.errors import ConfigError, DatasetError
+from recamlabel.export import FORMATS, export_run
+from recamlabel.export.engine import export_with
+from recamlabel.export.formats.coco import CocoFormat
 from recamlabel.maps import VARIANTS
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.segmenter import Segmenter
 from recamlabel.refine import REFINERS, Refiner
 from recamlabel.run.fit import check_settings, fit
 from recamlabel.stages import GRAPH
@@ -70,7 +80,16 @@ class Counts(Hdf5Format):
         return iter(())
 
 
-def tiny(backbone, classes):
+class Tiny(nn.Module):
+    def __init__(self, backbone, classes):
+        super().__init__()
+        self.encoder, self.head = backbone, nn.Conv2d(backbone.channels, classes, 1)
+
+    def forward(self, images):
+        return nn.functional.interpolate(self.head(self.encoder(images)), images.shape[2:])
+
+
+def bare(backbone, classes):
     return nn.Sequential(nn.Conv2d(3, classes, 1))
 '''
 POINTS = """[recamlabel.variants]
@@ -82,7 +101,8 @@ names = more:Names
 [recamlabel.exporters]
 counts = more:Counts
 [recamlabel.segmenters]
-tiny = more:tiny
+tiny = more:Tiny
+bare = more:bare
 """
 
 
@@ -129,9 +149,64 @@ def test_a_label_format_and_an_export_format(more, tmp_path, copy_run):
 
 
 def test_a_segmenter(more, tmp_path):
-    lines = [*TINY_SEGMENTER, "segmenter.method=tiny", "probe.enabled=false", "segmenter.encoder_weights=backbone"]
-    config = check_settings(load_config(assignments=lines))
-    assert config.segmenter.method == "tiny"
+    lines = [*TINY_SEGMENTER, "segmenter.method=tiny", "probe.enabled=false"]
+    run = fit(make_tiny_csv(tmp_path), tmp_path / "run", load_config(assignments=lines))
+    weights = load_file(run.path / "weights/segmenter.safetensors")
+    assert weights["net.head.weight"].shape[0] == 3 and weights["net.head.weight"].shape[2:] == (1, 1)
+    with h5py.File(run.path / "segmenter.h5") as masks:
+        assert masks["images/0"].shape == (64, 80)
+
+
+def test_a_segmenter_without_an_encoder_is_refused_in_words(more):
+    with pytest.raises(ConfigError, match=r"segmenter\.method=bare gave a Sequential whose encoder is neither"):
+        Segmenter("bare", Backbone("resnet10t"), 2)
+
+
+def test_limits_of_formats_are_their_own(more, tmp_path, copy_run):
+    """The number in the message, and the formats without that limit, also where they are another package's."""
+    _, run = copy_run(tmp_path, *TINY)
+    counts = FORMATS.find("counts")
+    counts.max_classes = 1
+    with pytest.raises(DatasetError, match=r"^counts holds 1 classes .* the run has 2\. Formats without that limit: c"):
+        export_with(counts, run, tmp_path / "out")
+    with pytest.raises(DatasetError, match="limit: coco, counts, cvat"):
+        few = CocoFormat()
+        few.max_classes = 1
+        export_with(few, run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ["refine.method=worse"],
+            "method 'worse' of the package broken (broken:x) cannot be loaded: ZeroDivisionError",
+        ),
+        (["refine.method=leaver"], "method 'leaver' of the package leaver (leaver:x) cannot be loaded: SystemExit: 3"),
+        (["refine.method=halv"], "refine.method: unknown 'halv', did you mean 'halve'? The methods are: none, crf, "),
+        (["maps.variant=square"], "variant 'square' is offered by 2 packages (the package more, the package rival)"),
+    ],
+)
+def test_a_bad_plug_in_ends_fit_in_one_line_with_nothing_written(more, tmp_path, capfd, settings, words):
+    add(more, "broken", "1 / 0", "[recamlabel.refiners]\nworse = broken:x\n")
+    add(more, "leaver", "raise SystemExit(3)", "[recamlabel.refiners]\nleaver = leaver:x\n")
+    add(more, "rival", MODULE, "[recamlabel.variants]\nsquare = rival:square\n")
+    out = tmp_path / "run"
+    sets = [part for line in [*TINY, *settings] for part in ("--set", line)]
+    assert run_command(["fit", str(make_tiny_csv(tmp_path)), "--out", str(out), *sets]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(f"recamlabel: {words}") and "Traceback" not in said and said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_choices_in_help_are_those_of_the_registries(more):
+    """In a fresh process, as options are made when their module is imported."""
+    path = os.pathsep.join([str(more), str(Path(recamlabel.__file__).parent.parent)])
+    for verb, names in (("check", [*ADAPTERS]), ("export", [*FORMATS])):
+        command = [sys.executable, "-m", "recamlabel", verb, "--help"]
+        shown = subprocess.check_output(command, env={**os.environ, "PYTHONPATH": path}, text=True)
+        assert {"names", "counts"} & set(names) and all(re.search(rf"\b{re.escape(name)}\b", shown) for name in names)
 
 
 def test_a_stage_is_one_object():

@@ -10,7 +10,8 @@ from recamlabel.adapters.coco.write import write_coco
 from recamlabel.adapters.csv.write import write_csv
 from recamlabel.adapters.openimages.write import write_openimages
 from recamlabel.adapters.write_common import Written, check_names
-from recamlabel.errors import ConfigError, DatasetError, StoreError
+from recamlabel.core.registry import check_choice
+from recamlabel.errors import DatasetError, StoreError
 
 WRITERS: dict[str, Callable[[Dataset, Path], Written]] = {
     "csv": write_csv,
@@ -46,8 +47,7 @@ def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
         >>> written.files[0].read_text()
         'image,cat,dog\\na.jpg,1,-1\\n'
     """
-    if target not in WRITERS:
-        raise ConfigError(f"unknown target {target!r}; expected one of {', '.join(WRITERS)}")
+    check_choice("--to", target, WRITERS, "format")
     _check_place(out)
     _check_labels(dataset)
     check_names(dataset)

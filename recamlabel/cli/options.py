@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from recamlabel.adapters import ADAPTERS
 from recamlabel.config import PRESETS, Config, load_config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,8 +35,7 @@ def settings_options(function: F) -> F:
         click.option(
             "--adapter",
             metavar="NAME",
-            help="Label format instead of detecting it: csv, folder, voc, coco, openimages, huggingface, fiftyone, "
-            "yolo, json, or one of another package.",
+            help=f"Label format instead of detecting it: {', '.join(ADAPTERS)}.",
         ),
         click.option(
             "--set",

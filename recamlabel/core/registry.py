@@ -68,7 +68,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return thing
         points = list(entry_points(group=self.group, name=name)) if self.group else []
         if not points:
-            raise self.error(self._unknown(name))
+            raise self.error(unknown(self.key, name, self.names, self.kind))
         if len(points) > 1:
             owners = ", ".join(sorted(map(owner, points)))
             raise self.error(
@@ -102,14 +102,10 @@ class Registry(Mapping[str, T], Generic[T]):
             return self.adopt(point.load(), point)
         except FlawError as error:
             raise self.error(f"{who} {error}; repair or uninstall the package") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module that calls sys.exit() would end the command without a word
             raise self.error(
                 f"{who} cannot be loaded: {type(error).__name__}: {error}; repair or uninstall the package"
             ) from error
-
-    def _unknown(self, name: str) -> str:
-        names = self.names
-        return f"{self.key}: unknown {name!r}{near(name, names)} The {self.kind}s are: {', '.join(names)}"
 
     def __getitem__(self, name: str) -> T:
         if name not in self.names:
@@ -121,6 +117,24 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def unknown(key: str, name: str, names: Iterable[str], kind: str = "choice") -> str:
+    """What is said of a name that is none of these.
+
+    Example:
+        >>> unknown("--only", "al", ["all", "reviewed"])
+        "--only: unknown 'al', did you mean 'all'? The choices are: all, reviewed"
+    """
+    names = tuple(names)
+    return f"{key}: unknown {name!r}{near(name, names)} The {kind}s are: {', '.join(names)}"
+
+
+def check_choice(key: str, name: str, names: Iterable[str], kind: str = "choice") -> None:
+    """Refuse a name that is none of these. Raises ConfigError (:func:`unknown`)."""
+    names = tuple(names)
+    if name not in names:
+        raise ConfigError(unknown(key, name, names, kind))
 
 
 def near(name: str, names: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.registry import check_choice
 from recamlabel.data.catalog import Catalog, load_catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError
@@ -142,8 +143,7 @@ def evaluate_run(
         >>> evaluate_run(RunFolder.open(Path("run")), Path("truth")).miou  # doctest: +SKIP
         64.01
     """
-    if what not in WHAT:
-        raise ConfigError(f"unknown {what!r}; what can be evaluated: {', '.join(WHAT)}")
+    check_choice("--what", what, WHAT)
     stage_key = made_key(run, what)
     catalog = load_catalog(run.path / "dataset.json", has_background(run))
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
@@ -185,9 +185,9 @@ def images_of_split(catalog: Catalog, split: str | None) -> list[LabelledImage]:
     dataset = catalog.dataset
     if split is None:
         return list(dataset.images)
-    if split not in dataset.splits:
-        known = f"the splits are: {', '.join(dataset.splits)}" if dataset.splits else "the data set has no splits"
-        raise ConfigError(f"unknown split {split!r}; {known}")
+    if not dataset.splits:
+        raise ConfigError(f"--split {split}: the data set has no splits")
+    check_choice("--split", split, dataset.splits, "split")
     return [image for image in dataset.images if image.split == split]
 
 

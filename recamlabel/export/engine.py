@@ -11,6 +11,7 @@ from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.classes import MAX_CLASSES_8BIT
 from recamlabel.core.progress import track
+from recamlabel.core.registry import check_choice
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.changed import ChangedImage, changed_images, refuse_changed
 from recamlabel.errors import ConfigError, DatasetError
@@ -102,11 +103,13 @@ def build_plan(
     """
     classes = catalog.dataset.classes
     if len(classes) > format_.max_classes:
-        from recamlabel.export import BUILT_IN
+        from recamlabel.export import BUILT_IN, FORMATS
 
-        free = ", ".join(sorted(one.name for one in BUILT_IN if one.max_classes >= len(classes)))
+        formats = [*BUILT_IN, *FORMATS.load_others()[0]]
+        free = ", ".join(sorted(one.name for one in formats if one.max_classes >= len(classes)))
+        bits = "has 8-bit masks and " if format_.max_classes == MAX_CLASSES_8BIT else ""
         raise DatasetError(
-            f"{format_.name} has 8-bit masks and holds {MAX_CLASSES_8BIT} classes beside background and ignore; "
+            f"{format_.name} {bits}holds {format_.max_classes} classes beside background and ignore; "
             f"the run has {len(classes)}. Formats without that limit: {free}"
         )
     mode = _image_mode(format_, images)
@@ -167,8 +170,7 @@ def _other_masks(what: str, kinds: Mapping[str, str], plan: Plan) -> list[str]:
 def _image_mode(format_: Format, images: ImageMode | None) -> ImageMode:
     if images is None:
         return format_.image_modes[0]
-    if images not in IMAGE_MODES:
-        raise ConfigError(f"unknown --images {images!r}; the ways are: {', '.join(IMAGE_MODES)}")
+    check_choice("--images", images, IMAGE_MODES, "way")
     if images not in format_.image_modes:
         raise ConfigError(f"--images {images}: not with {format_.name}, which takes: {', '.join(format_.image_modes)}")
     return images

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from recamlabel.core.classes import ClassTable
-from recamlabel.errors import ConfigError, StoreError
+from recamlabel.core.registry import check_choice
+from recamlabel.errors import StoreError
 from recamlabel.export.base import Item, Mask
 from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
 from recamlabel.storage.hdf5 import first_dataset, open_store
@@ -77,8 +78,7 @@ def open_source(run: RunFolder, what: str) -> Iterator[MaskFiles]:
         ConfigError: Unknown ``what``; lists the known ones.
         StoreError: They are not there yet, or damaged.
     """
-    if what not in SOURCES:
-        raise ConfigError(f"unknown {what!r}; what can be exported: {', '.join(SOURCES)}")
+    check_choice("--what", what, SOURCES)
     source = SOURCES[what]
     path = run.path / source.files[0]
     if not path.is_file():

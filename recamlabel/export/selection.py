@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.classes import BACKGROUND_ID, ClassTable
 from recamlabel.core.progress import track
+from recamlabel.core.registry import check_choice
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError, StoreError
@@ -60,10 +61,8 @@ class Wanted:
     on_changed: OnChanged = "stop"
 
     def __post_init__(self) -> None:
-        if self.only not in ONLY:
-            raise ConfigError(f"unknown --only {self.only!r}; the choices are: {', '.join(ONLY)}")
-        if self.on_changed not in ON_CHANGED:
-            raise ConfigError(f"unknown --on-changed {self.on_changed!r}; the choices are: {', '.join(ON_CHANGED)}")
+        check_choice("--only", self.only, ONLY)
+        check_choice("--on-changed", self.on_changed, ON_CHANGED)
 
     def to_json(self) -> dict[str, Any]:
         """For the record: what was asked, the ids by their file or number."""
@@ -167,9 +166,9 @@ def choose(catalog: Catalog, run: Path, wanted: Wanted, left: LeftOut) -> list[L
 def _checked(catalog: Catalog, splits: Sequence[str]) -> Sequence[str]:
     known = catalog.dataset.splits
     for split in splits:
-        if split not in known:
-            text = f"the splits are: {', '.join(known)}" if known else "the data set has no splits"
-            raise ConfigError(f"unknown split {split!r}; {text}")
+        if not known:
+            raise ConfigError(f"--split {split}: the data set has no splits")
+        check_choice("--split", split, known, "split")
     return splits
 
 

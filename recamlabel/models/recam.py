@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recamlabel.core.registry import check_choice
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.models.cam import PEAK_EPS, check_head
 from recamlabel.models.reactivation import ClassVectors, class_vectors
@@ -116,8 +117,7 @@ class ReCamHead(nn.Module):
         background: bool = False,
     ) -> None:
         super().__init__()
-        if init not in get_args(HeadInit):
-            raise ConfigError(f"unknown recam.head_init {init!r}; the choices are: {', '.join(get_args(HeadInit))}")
+        check_choice("recam.head_init", init, get_args(HeadInit))
         self.weight = nn.Parameter(torch.zeros(classes + background, channels))
         if init == "random":
             nn.init.kaiming_uniform_(self.weight[:classes], a=math.sqrt(5))
@@ -176,5 +176,4 @@ def _check_loss_inputs(
         )
     if not 0 <= smoothing < 1:
         raise ConfigError(f"label_smoothing must lie in [0, 1), got {smoothing}")
-    if competing not in get_args(Competing):
-        raise ConfigError(f"unknown competing {competing!r}; the choices are: {', '.join(get_args(Competing))}")
+    check_choice("competing", competing, get_args(Competing))

@@ -68,6 +68,8 @@ def _upernet(backbone: Backbone, classes: int) -> nn.Module:
     return net
 
 
+# A segmenter is called with the backbone, which holds the weights to start from, and the number of outputs. What it
+# returns has an ``encoder``: the backbone itself, or one of segmentation-models-pytorch (``tu-*``) of the same network.
 SEGMENTERS: Registry[Callable[[Backbone, int], nn.Module]] = Registry(
     "segmenter.method",
     "segmenter",
@@ -99,7 +101,7 @@ class Segmenter(nn.Module):
         mean, std: Input normalisation, three numbers each for RGB in 0..1.
 
     Raises:
-        ConfigError: Unknown method, or an encoder that the method cannot use.
+        ConfigError: Unknown method, an encoder that the method cannot use, or a network without an encoder.
 
     Example:
         >>> import torch
@@ -120,8 +122,16 @@ class Segmenter(nn.Module):
                 f"segmenter.method={method} cannot use the encoder {backbone.name!r} ({reason}); "
                 "choose another segmenter.encoder, or segmenter.method=deeplabv2"
             ) from None
-        if not isinstance(self.net, DeepLabV2):
-            copy_encoder(cast(Any, self.net).encoder.model, backbone)
+        encoder = getattr(self.net, "encoder", None)
+        if encoder is not backbone:
+            inner = getattr(encoder, "model", None)
+            if not isinstance(inner, nn.Module):
+                raise ConfigError(
+                    f"segmenter.method={method} gave a {type(self.net).__name__} whose encoder is neither the backbone "
+                    "that it was called with nor one of segmentation-models-pytorch, so it has no weights to start "
+                    "from; repair that segmenter, or choose another segmenter.method"
+                )
+            copy_encoder(inner, backbone)
 
     @property
     def encoder(self) -> nn.Module:

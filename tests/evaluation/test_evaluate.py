@@ -125,20 +125,19 @@ def test_split(run: RunFolder, truth: Path) -> None:
 
 
 def test_unknown_split_lists_the_splits(run: RunFolder, truth: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^unknown split 'tset'; the splits are: train, val$"):
+    with pytest.raises(ConfigError, match=r"^--split: unknown 'tset'\. The splits are: train, val$"):
         evaluate_run(run, truth, "masks", split="tset")
 
 
 def test_split_of_a_data_set_without_splits(tmp_path: Path, truth: Path) -> None:
     run = make_run(tmp_path, CLASSES, [TinyImage("a", (), np.zeros((0, 1, 1)), np.zeros((0, 1, 1)), [[0] * 4] * 2)])
-    with pytest.raises(ConfigError, match=r"^unknown split 'val'; the data set has no splits$"):
+    with pytest.raises(ConfigError, match=r"^--split val: the data set has no splits$"):
         evaluate_run(run, truth, "masks", split="val")
 
 
 def test_unknown_what(run: RunFolder, truth: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="unknown 'seeds'; what can be evaluated: cam-seeds, recam-seeds, scores, masks"
-    ):
+    expected = r"--what: unknown 'seeds', did you mean '(re)?cam-seeds'\? The choices are: cam-seeds, recam-seeds, "
+    with pytest.raises(ConfigError, match=expected):
         evaluate_run(run, truth, "seeds")  # type: ignore[arg-type]
 
 

@@ -146,7 +146,7 @@ def test_coco_ids_are_unique_over_splits(tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     dataset = make(tmp_path / "data", ("cat",), [[1]], [None])
-    with pytest.raises(ConfigError, match="unknown target 'voc'; expected one of csv, coco, openimages"):
+    with pytest.raises(ConfigError, match=r"--to: unknown 'voc'\. The formats are: csv, coco, openimages"):
         write_labels(dataset, "voc", tmp_path / "out")
     with pytest.raises(StoreError, match="not empty; nothing was written"):
         write_labels(dataset, "csv", tmp_path / "data")

@@ -110,7 +110,7 @@ def test_images_turned_by_exif_are_counted(run: RunFolder, tmp_path: Path) -> No
 
 
 def test_sources(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="unknown 'seeds'; what can be exported: masks, segmenter, reviewed"):
+    with pytest.raises(ConfigError, match=r"--what: unknown 'seeds'\. The choices are: masks, segmenter, reviewed"):
         export_run(run, "voc", tmp_path / "out", what="seeds")
     with pytest.raises(StoreError, match=r"segmenter\.h5: not there yet; no segmenter has made predictions"):
         export_run(run, "voc", tmp_path / "out", what="segmenter")

@@ -198,7 +198,7 @@ class TestOnly:
             export_run(run, "hdf5", tmp_path / "out", only="accepted")
         with pytest.raises(StoreError, match="no image to export: left out are 1 image without a decision"):
             export_run(run, "hdf5", tmp_path / "out", only="accepted", what="masks")
-        with pytest.raises(ConfigError, match="unknown --only 'best'; the choices are: all, reviewed, accepted"):
+        with pytest.raises(ConfigError, match=r"--only: unknown 'best'\. The choices are: all, reviewed, accepted"):
             export_run(run, "hdf5", tmp_path / "out", only="best")  # type: ignore[arg-type]
         assert not (tmp_path / "out").exists()
 

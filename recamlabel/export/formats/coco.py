@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from recamlabel.core.classes import BACKGROUND_NAME, MAX_CLASSES
-from recamlabel.errors import ConfigError
+from recamlabel.core.registry import check_choice
 from recamlabel.export.base import INSTANCES, ImageMode, Item, Kind, Mask, Naming, Plan, Reading, without_ignore
 from recamlabel.export.encode.pngs import opencv_readings, pillow_reading
 from recamlabel.export.encode.rle import Segment, coco_mask_tools, coco_rle, segments
@@ -33,8 +33,7 @@ class CocoFormat:
 
     def check(self, plan: Plan) -> None:
         """Everything fits; pycocotools must be there."""
-        if plan.options.coco_instances not in INSTANCES:
-            raise ConfigError(f"unknown {plan.options.coco_instances!r}; an instance is one of: {', '.join(INSTANCES)}")
+        check_choice("--coco-instances", plan.options.coco_instances, INSTANCES)
         coco_mask_tools()
 
     def write(self, plan: Plan, folder: Path, masks: Iterator[tuple[Item, Mask]]) -> list[str]:
