@@ -212,7 +212,7 @@ def render_one(
 def withhold(
     mask: NDArray[np.generic], margins: NDArray[np.float32], limit: float, ignore_id: int, ids: Sequence[int]
 ) -> list[int]:
-    """Withhold the pixels below a margin, in place, but never all of a labelled class: its half with the largest margins stays.
+    """Withhold the pixels below a margin, in place, but never all of a labelled class: its better half stays.
 
     Args:
         mask: ``(H, W)`` class ids; changed in place.
