@@ -49,7 +49,7 @@ def test_every_kind_of_change_is_found(catalog: Catalog, tmp_path: Path) -> None
     assert [(one.id, one.kind) for one in found] == [("a", "gone"), ("b", "size"), ("c", "content"), ("d", "gone")]
     assert str(found[1]).endswith("b.png: 4x4 pixels now, 5x3 when the masks were made")
     assert [one.id for one in changed_images(catalog, catalog.images[2:3])] == ["c"]
-    with pytest.raises(StoreError, match=r"(?s)4 images are not .*a\.png: no such image any more\n.*\nmend them"):
+    with pytest.raises(StoreError, match=r"(?s)4 images are not .*a\.png: no such image any more\n.*\nfix them"):
         refuse_changed(found, "fix them")
     refuse_changed([], "fix them")
 
