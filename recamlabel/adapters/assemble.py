@@ -199,10 +199,10 @@ def _unknown_classes(draft: Draft, known: tuple[str, ...], origin: str) -> Itera
 
 
 def _where(entry: Entry, seen_from: Entry) -> str:
-    place = f"row {entry.row}" if entry.row is not None else entry.place
+    where = f"row {entry.row}" if entry.row is not None else entry.place
     if entry.file != seen_from.file:
-        return f"{entry.file}, {place}" if place else str(entry.file)
-    return place
+        return f"{entry.file}, {where}" if where else str(entry.file)
+    return where
 
 
 def _shown(entry: Entry) -> str:

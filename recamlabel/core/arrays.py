@@ -110,10 +110,10 @@ def paint_strongest(
         [[2, 1]]
     """
     best = np.full(mask.shape, level, dtype=np.float32)
-    for number, plane in planes:
+    for class_id, plane in planes:
         score = resize_maps(plane[None], mask.shape[0], mask.shape[1])[0]
         above = score > best
-        mask[above] = number
+        mask[above] = class_id
         best[above] = score[above]
     return mask
 

@@ -113,7 +113,7 @@ class IdOrder:
         for own in found.moved[:SHOWN]:
             # Of each class: where it should be, and where it is.
             where = next(one for one, meant in found.classes.items() if meant == own)
-            right, other = (int(found.together[number - 1, own - 1]) for number in (own, where))
+            right, other = (int(found.together[class_id - 1, own - 1]) for class_id in (own, where))
             value, elsewhere = truth.value_of(own), truth.value_of(where)
             lines.append(
                 f"of the images labelled {table.name_of(own)!r}, {right} hold id {value}, which is to mean it, "

@@ -253,7 +253,7 @@ class Rule:
             left.missing[item.id] = missing
         kept = [] if kind is not None else source.find(item.id).attrs.get(KEPT_IDS, ())
         if reason is None and len(kept):
-            left.own_level[item.id] = [table.name_of(int(number)) for number in kept]
+            left.own_level[item.id] = [table.name_of(int(class_id)) for class_id in kept]
         return reason
 
 
@@ -278,7 +278,7 @@ def useless(mask: Mask, image: LabelledImage, table: ClassTable) -> str | None:
 
 def _missing(mask: Mask, image: LabelledImage, table: ClassTable) -> list[str]:
     """Names of the labelled classes without a pixel."""
-    return [table.name_of(number) for number in table.ids_of(image.present) if not (mask == number).any()]
+    return [table.name_of(class_id) for class_id in table.ids_of(image.present) if not (mask == class_id).any()]
 
 
 def counted(reasons: Mapping[str, Sequence[str]]) -> str:

@@ -54,10 +54,10 @@ def out_of_fold(
         return probabilities
     order = canonical_order(ids)
     scaled = _standardised(features, order[training[order]])
-    for number in range(labels.shape[1]):
-        known = order[labels[order, number] >= 0]
-        probabilities[known, number] = _one_class(
-            scaled[known], labels[known, number], training[known], folds, strength
+    for column in range(labels.shape[1]):
+        labelled = order[labels[order, column] >= 0]
+        probabilities[labelled, column] = _one_class(
+            scaled[labelled], labels[labelled, column], training[labelled], folds, strength
         )
     return probabilities
 
@@ -107,12 +107,12 @@ def _one_class(
 
     probabilities = np.full(len(labels), np.nan)
     inside, outside = np.flatnonzero(training), np.flatnonzero(~training)
-    own = labels[inside]
-    splits = min(folds, int((own == 1).sum()), int((own == 0).sum()))
+    targets = labels[inside]
+    splits = min(folds, int((targets == 1).sum()), int((targets == 0).sum()))
     if splits < 2:
         return probabilities
     sums = np.zeros(len(outside))
-    for fit, held_out in StratifiedKFold(splits).split(inside, own):
+    for fit, held_out in StratifiedKFold(splits).split(inside, targets):
         rest = np.concatenate([inside[held_out], outside])
         predicted = _fit_predict(features, labels, inside[fit], rest, strength)
         probabilities[inside[held_out]] = predicted[: len(held_out)]

@@ -162,17 +162,17 @@ def _suspects(
 ) -> tuple[tuple[Suspect, ...], tuple[Suspect, ...]]:
     """Doubtful and missing labels; the means they are measured against are the training images'."""
     by_kind: tuple[list[Suspect], list[Suspect]] = ([], [])
-    for number, name in enumerate(names):
-        own, column = labels[:, number], probabilities[:, number]
-        precision = precisions[number]
-        if precision is None or above_chance(precision, own[training]) < config.min_ap:
+    for column_index, name in enumerate(names):
+        labels_of_class, column = labels[:, column_index], probabilities[:, column_index]
+        precision = precisions[column_index]
+        if precision is None or above_chance(precision, labels_of_class[training]) < config.min_ap:
             continue
         # Sorted: a sum of floats depends on the order, and the images' order must not matter.
-        absent, present = (float(np.sort(column[training & (own == value)]).mean()) for value in (0, 1))
+        absent, present = (float(np.sort(column[training & (labels_of_class == value)]).mean()) for value in (0, 1))
         margin = MARGIN * (present - absent)
         chosen = (
-            ((own == 1) & (column <= absent + margin), absent),
-            ((own == 0) & (column >= present - margin), present),
+            ((labels_of_class == 1) & (column <= absent + margin), absent),
+            ((labels_of_class == 0) & (column >= present - margin), present),
         )
         for suspects, (rows, typical) in zip(by_kind, chosen, strict=True):
             suspects += [Suspect(ids[int(row)], name, float(column[row]), typical) for row in np.flatnonzero(rows)]

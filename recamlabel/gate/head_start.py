@@ -53,12 +53,12 @@ def logistic_head(
     deviation = np.maximum(deviation, LEAST_DEVIATION * max(float(deviation.max(initial=0)), 1e-12))
     rows /= deviation
     head = np.zeros((labels.shape[1], rows.shape[1]))
-    for number, column in enumerate(labels[order].T):
-        known = np.flatnonzero(column >= 0)
-        if len(np.unique(column[known])) < 2:
+    for class_index, column in enumerate(labels[order].T):
+        labelled = np.flatnonzero(column >= 0)
+        if len(np.unique(column[labelled])) < 2:
             continue
-        chosen, weights = bounded_rows(column[known])
+        chosen, weights = bounded_rows(column[labelled])
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, fit_intercept=False)
-        model.fit(rows[known[chosen]], column[known[chosen]], sample_weight=weights)
-        head[number] = model.coef_[0] / deviation
+        model.fit(rows[labelled[chosen]], column[labelled[chosen]], sample_weight=weights)
+        head[class_index] = model.coef_[0] / deviation
     return head.astype(np.float32)

@@ -127,8 +127,8 @@ def lucky_precision(positives: int, negatives: int) -> float:
 
 
 def _chance(labels: NDArray[np.int8]) -> float | None:
-    known = labels[labels >= 0]
-    return float((known == 1).mean()) if known.size else None
+    labelled = labels[labels >= 0]
+    return float((labelled == 1).mean()) if labelled.size else None
 
 
 def judge(
@@ -154,8 +154,8 @@ def judge(
         suspects: Numbers of doubtful and of missing labels of the class.
         config: Limits.
     """
-    own = labels[training]
-    positives, negatives, unknown = (int((own == value).sum()) for value in (1, 0, -1))
+    training_labels = labels[training]
+    positives, negatives, unknown = (int((training_labels == value).sum()) for value in (1, 0, -1))
     hard, soft = _reasons_of_counts(positives, negatives, unknown, config)
     for pair in pairs:
         if pair.relation == "cannot be told apart" and name in (pair.first, pair.second):
@@ -164,9 +164,11 @@ def judge(
         elif pair.first == name:
             never = "never" if pair.share == 1 else "hardly ever"
             soft.append(f"{never} seen without {pair.second}, whose masks may take its pixels")
-    chance = _chance(own)
+    chance = _chance(training_labels)
     if precision is not None and chance is not None:
-        for more, to in zip(_reasons_of_precision(precision, chance, own, config), (hard, soft), strict=True):
+        for more, to in zip(
+            _reasons_of_precision(precision, chance, training_labels, config), (hard, soft), strict=True
+        ):
             to += more
     if suspects[0] > MANY_DOUBTFUL * max((labels == 1).sum(), 1):
         soft.append(f"{suspects[0]} of its {(labels == 1).sum()} labels never fire")

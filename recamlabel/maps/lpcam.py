@@ -51,10 +51,10 @@ class LpCam(NetworkVariant):
         """See :class:`NetworkVariant`."""
         unit = F.normalize(features, dim=1)
         maps = []
-        for number in classes:
-            prototypes = self.prototypes.get((name, number))
+        for class_index in classes:
+            prototypes = self.prototypes.get((name, class_index))
             if prototypes is None:
-                maps.append(class_activation(features, weight[number : number + 1]))
+                maps.append(class_activation(features, weight[class_index : class_index + 1]))
                 continue
             # The mean of similarities is the similarity to the mean.
             direction = prototypes.own.mean(dim=0)
@@ -85,11 +85,11 @@ def class_prototypes(vectors: Tensor, weight: Tensor, number: int, seed: int = 0
     centre = torch.from_numpy(centres).to(vectors)
     logits = centre @ weight.T
     sure = (logits.softmax(dim=1) if len(weight) > 1 else logits.sigmoid())[:, number]
-    own = sure > SURE
-    if not bool(own.any()):
-        own = sure >= sure.max()
+    confident = sure > SURE
+    if not bool(confident.any()):
+        confident = sure >= sure.max()
     unit = F.normalize(centre, dim=1)
-    return Prototypes(unit[own], unit[(sure < UNSURE) & ~own])
+    return Prototypes(unit[confident], unit[(sure < UNSURE) & ~confident])
 
 
 def lpcam(request: MapRequest) -> NetworkMaps:
@@ -105,16 +105,16 @@ def _prototypes(request: MapRequest) -> dict[tuple[str, int], Prototypes]:
     rng = torch.Generator().manual_seed(request.seed)
     for pixels, classes in request.samples():
         vectors = _local_features(request, pixels)
-        for number in classes:
-            gathered.setdefault(number, []).append(vectors)
+        for class_index in classes:
+            gathered.setdefault(class_index, []).append(vectors)
     prototypes = {}
-    for number, parts in gathered.items():
+    for class_index, parts in gathered.items():
         vectors = torch.cat(parts)
         chosen = torch.randperm(len(vectors), generator=rng)[:MAX_FEATURES]
         for name, weight in request.heads.items():
-            made = class_prototypes(vectors[chosen.to(vectors.device)], weight, number, request.seed)
+            made = class_prototypes(vectors[chosen.to(vectors.device)], weight, class_index, request.seed)
             if made is not None:
-                prototypes[name, number] = made
+                prototypes[name, class_index] = made
     return prototypes
 
 

@@ -112,7 +112,7 @@ def class_maps(
     """
     height, width = images[0].shape[:2]
     target = stored_size(height, width, config)
-    union = sorted({number for row in classes for number in row})
+    union = sorted({class_index for row in classes for class_index in row})
     if not union:
         return {name: [np.zeros((0, *target), dtype=np.float16) for _ in images] for name in net.heads}
     total = torch.zeros(len(images), len(net.heads) * len(union), *target, device=net.device)
@@ -122,9 +122,11 @@ def class_maps(
         maps = _maps_at(images, size, net, union, config.flip, amp)
         total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
     normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
-    place = {number: position for position, number in enumerate(union)}
+    slot_of = {class_index: position for position, class_index in enumerate(union)}
     return {
-        name: [normalised[row, [first + place[number] for number in own]] for row, own in enumerate(classes)]
+        name: [
+            normalised[row, [first + slot_of[class_index] for class_index in own]] for row, own in enumerate(classes)
+        ]
         for name, first in zip(net.heads, range(0, total.shape[1], len(union)), strict=True)
     }
 

@@ -86,16 +86,16 @@ class CrossFittedProbe:
         Returns:
             ``(C, h, w) float32``; None where no probe was taught all of the classes.
         """
-        own = torch.tensor(list(ids), device=self.weights.device)
-        able = [number for number in range(len(self.weights)) if bool(self.known[number, own].all())]
-        asked = [number for number in able if fold is None or number == fold]
+        class_ids = torch.tensor(list(ids), device=self.weights.device)
+        able = [fold_index for fold_index in range(len(self.weights)) if bool(self.known[fold_index, class_ids].all())]
+        asked = [fold_index for fold_index in able if fold is None or fold_index == fold]
         if not asked:
             return None
         rows = self._standardised(features.flatten(1).T)
-        tables = own.expand(len(rows), -1)
-        total = torch.zeros(len(rows), len(own), device=own.device)
-        for number in asked:
-            total += restricted(rows @ self.weights[number] + self.biases[number], tables, self.background)
+        tables = class_ids.expand(len(rows), -1)
+        total = torch.zeros(len(rows), len(class_ids), device=class_ids.device)
+        for fold_index in asked:
+            total += restricted(rows @ self.weights[fold_index] + self.biases[fold_index], tables, self.background)
         mean: NDArray[np.float32] = (total / len(asked)).T.reshape(-1, *features.shape[1:]).cpu().numpy()
         return mean
 
@@ -143,9 +143,9 @@ def restricted(logits: Tensor, ids: Tensor, background: bool) -> Tensor:
         >>> restricted(torch.zeros(1, 5), torch.tensor([[2, 4, 0]]), background=True).round(decimals=2).tolist()
         [[0.33000001311302185, 0.33000001311302185, 0.0]]
     """
-    own = logits.gather(1, ids).masked_fill(ids == BACKGROUND_ID, -torch.inf)
+    class_logits = logits.gather(1, ids).masked_fill(ids == BACKGROUND_ID, -torch.inf)
     base = logits[:, :1] if background else torch.full_like(logits[:, :1], -torch.inf)
-    return torch.cat([base, own], dim=1).softmax(dim=1)[:, 1:].nan_to_num(0.0)
+    return torch.cat([base, class_logits], dim=1).softmax(dim=1)[:, 1:].nan_to_num(0.0)
 
 
 def fit_probe(
@@ -181,16 +181,16 @@ def fit_probe(
             generator = torch.Generator().manual_seed((seed * 1009 + iteration) * 1009 + fold)
             fits.append(_fit(rows, target, sample.folds != fold, classes + 1, generator))
             advance(1)
-        weights, biases, known = (torch.stack([fit[part] for fit in fits]) for part in range(3))
+        weights, biases, met = (torch.stack([fit[part] for fit in fits]) for part in range(3))
         fused = sample.maps.clone()
         for fold in range(count):
             held = (sample.folds == fold).nonzero()[:, 0]
             # A class the fold's probe has never met would lose its pixels to all others.
-            taught = (known[fold][sample.ids[held]] | (sample.ids[held] == BACKGROUND_ID)).all(dim=1)
+            taught = (met[fold][sample.ids[held]] | (sample.ids[held] == BACKGROUND_ID)).all(dim=1)
             held = held[taught]
             probabilities = restricted(rows[held].float() @ weights[fold] + biases[fold], sample.ids[held], background)
             fused[held] = (1 - config.weight) * sample.maps[held] + config.weight * probabilities
-    return CrossFittedProbe(mean, deviation, weights, biases, known, background)
+    return CrossFittedProbe(mean, deviation, weights, biases, met, background)
 
 
 def _fit(
@@ -199,22 +199,24 @@ def _fit(
     """Weights ``(D, classes)``, biases ``(classes,)`` and the classes that were met, ``(classes,) bool``."""
     weight = torch.zeros(rows.shape[1], classes, device=rows.device, requires_grad=True)
     bias = torch.zeros(classes, device=rows.device, requires_grad=True)
-    own = (allowed & (target != UNSURE)).nonzero()[:, 0]
-    known = torch.zeros(classes, dtype=torch.bool, device=rows.device)
-    known[target[own]] = True
-    if len(own):
+    rows_taught = (allowed & (target != UNSURE)).nonzero()[:, 0]
+    met = torch.zeros(classes, dtype=torch.bool, device=rows.device)
+    met[target[rows_taught]] = True
+    if len(rows_taught):
         optimiser = torch.optim.AdamW([weight, bias], lr=RATE, weight_decay=DECAY)
-        drawn = torch.randint(len(own), (STEPS, min(BATCH, len(own))), generator=generator).to(rows.device)
+        drawn = torch.randint(len(rows_taught), (STEPS, min(BATCH, len(rows_taught))), generator=generator).to(
+            rows.device
+        )
         for step, places in enumerate(drawn):
             for group in optimiser.param_groups:
                 group["lr"] = RATE * (1 - step / STEPS)
-            chosen = own[places]
+            chosen = rows_taught[places]
             loss = F.cross_entropy(rows[chosen].float() @ weight + bias, target[chosen])
             optimiser.zero_grad()
             # PyTorch leaves `backward` without types, as in training/loop.py.
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    return weight.detach(), bias.detach(), known
+    return weight.detach(), bias.detach(), met
 
 
 @torch.no_grad()

@@ -28,5 +28,5 @@ class MapStore:
             item = file[f"cam/{image_id}"]
             maps: np.ndarray = np.zeros((self.classes, *item.shape[1:]), dtype=np.float16)
             if item.shape[0]:
-                maps[[number - 1 for number in class_ids(item)]] = item[()]
+                maps[[class_id - 1 for class_id in class_ids(item)]] = item[()]
             return maps

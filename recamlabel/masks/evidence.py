@@ -71,21 +71,21 @@ class Compared:
 def stability(compared: Compared) -> dict[int, float]:
     """By class id the IoU of the masks at a lower and a higher level."""
     low, high = (winners(compared.scores, compared.level + step) for step in (-LEVEL_STEP, LEVEL_STEP))
-    return {number: _overlap(low, high, slot) for number, slot in compared.ids.items()}
+    return {class_id: _overlap(low, high, slot) for class_id, slot in compared.ids.items()}
 
 
 def agreement(compared: Compared) -> dict[int, float]:
     """By class id the IoU of the mask and that of the plain CAM."""
     plain = winners(compared.cams, compared.cam_threshold if compared.background else -1.0)
-    return {number: _overlap(compared.mask, plain, slot) for number, slot in compared.ids.items()}
+    return {class_id: _overlap(compared.mask, plain, slot) for class_id, slot in compared.ids.items()}
 
 
 def probe_support(compared: Compared) -> dict[int, float]:
     """By class id the mean probability that the probe gives to the class over its pixels; empty without a probe."""
     if compared.probe is None:
         return {}
-    known = with_background(compared.probe, compared.background)
-    values = support(known, compared.scores, compared.level, compared.background)[1]
+    probabilities = with_background(compared.probe, compared.background)
+    values = support(probabilities, compared.scores, compared.level, compared.background)[1]
     return dict(zip(compared.ids, values, strict=True))
 
 
@@ -113,7 +113,7 @@ class Evidence:
     def class_scores(self) -> dict[int, float]:
         """What speaks for each class, 0..1 by class id: the mean of the evidence that has something to say."""
         parts = [part for part in self.parts.values() if part]
-        return {number: sum(part[number] for part in parts) / len(parts) for number in parts[0]}
+        return {class_id: sum(part[class_id] for part in parts) / len(parts) for class_id in parts[0]}
 
 
 def gather_evidence(
@@ -150,8 +150,8 @@ def gather_evidence(
     if not len(class_ids):
         nothing = np.zeros((height, width), dtype=bool)
         return Evidence(np.ones((height, width), dtype=np.float32), nothing, {"stability": {BACKGROUND_ID: 1.0}})
-    own, plain = (resize_maps(planes, height, width) for planes in (maps, cams))  # (C, h, w) float32 each
-    compared = Compared(from_uint8(scores), own, plain, class_ids, threshold, cam_threshold, background, probe)
+    resized, plain = (resize_maps(planes, height, width) for planes in (maps, cams))  # (C, h, w) float32 each
+    compared = Compared(from_uint8(scores), resized, plain, class_ids, threshold, cam_threshold, background, probe)
     margin = margins(compared.maps, compared.mask, compared.level)
     if background:
         margin = margins(compared.scores, compared.mask, compared.level) + TIE * margin
@@ -170,10 +170,10 @@ def with_background(probe: NDArray[np.floating], background: bool) -> NDArray[np
         >>> with_background(np.array([[[0.75, 0.25]]]), True).tolist()
         [[[0.25, 0.75]], [[0.75, 0.25]]]
     """
-    known: NDArray[np.float32] = np.asarray(probe, dtype=np.float32)
+    probabilities: NDArray[np.float32] = np.asarray(probe, dtype=np.float32)
     if not background:
-        return known
-    return np.concatenate([np.clip(1 - known.sum(axis=0, keepdims=True), 0, 1), known])
+        return probabilities
+    return np.concatenate([np.clip(1 - probabilities.sum(axis=0, keepdims=True), 0, 1), probabilities])
 
 
 def expected_iou(probabilities: NDArray[np.float32], slots: NDArray[np.integer]) -> list[float]:
@@ -252,9 +252,9 @@ def winners(maps: NDArray[np.float32], level: float) -> NDArray[np.int64]:
 def margins(maps: NDArray[np.float32], chosen: NDArray[np.int64], level: float) -> NDArray[np.float32]:
     """Value of the chosen slot less the best other one, ``(h, w)`` in [-1, 1]."""
     values = np.concatenate([np.full((1, *maps.shape[1:]), level, dtype=np.float32), maps])
-    own = np.take_along_axis(values, chosen[None], axis=0)[0]
+    chosen_value = np.take_along_axis(values, chosen[None], axis=0)[0]
     np.put_along_axis(values, chosen[None], -np.inf, axis=0)
-    result: NDArray[np.float32] = np.clip(own - values.max(axis=0), -1, 1).astype(np.float32)
+    result: NDArray[np.float32] = np.clip(chosen_value - values.max(axis=0), -1, 1).astype(np.float32)
     return result
 
 

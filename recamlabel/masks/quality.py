@@ -76,16 +76,16 @@ class MaskQuality:
             0.0
         """
         # What is kept at a level of its own is withheld from training, if not from the mask.
-        left = {number: 0.0 if number in kept else 1 - withheld_classes.get(number, 0.0) for number in classes}
+        left = {class_id: 0.0 if class_id in kept else 1 - withheld_classes.get(class_id, 0.0) for class_id in classes}
         parts = [classes, left]
         whole = [float(np.mean(list(classes.values()))), 1 - withheld]
         if expected:
             parts.append(expected)
             whole.append(float(np.mean(list(expected.values()))))
-        own = {number: sum(part[number] for part in parts) / len(parts) for number in classes}
-        own |= dict.fromkeys(missing, 0.0)
-        score = sum(whole) / len(whole) * _share_there(own, missing, kept)
-        return cls(score, own, withheld, withheld_classes, missing, kept)
+        scores = {class_id: sum(part[class_id] for part in parts) / len(parts) for class_id in classes}
+        scores |= dict.fromkeys(missing, 0.0)
+        score = sum(whole) / len(whole) * _share_there(scores, missing, kept)
+        return cls(score, scores, withheld, withheld_classes, missing, kept)
 
     def attributes(self) -> dict[str, Any]:
         """As attributes of the mask's HDF5 dataset."""
@@ -94,8 +94,10 @@ class MaskQuality:
             "quality": self.score,
             "withheld": self.withheld,
             "quality_ids": np.array(ids, dtype=np.int32),
-            "class_quality": np.array([self.classes[number] for number in ids], dtype=np.float32),
-            "class_withheld": np.array([self.withheld_classes.get(number, 0.0) for number in ids], dtype=np.float32),
+            "class_quality": np.array([self.classes[class_id] for class_id in ids], dtype=np.float32),
+            "class_withheld": np.array(
+                [self.withheld_classes.get(class_id, 0.0) for class_id in ids], dtype=np.float32
+            ),
             MISSING_IDS: np.array(self.missing, dtype=np.int32),
             KEPT_IDS: np.array(self.kept, dtype=np.int32),
         }
@@ -103,13 +105,13 @@ class MaskQuality:
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> MaskQuality:
         """The inverse of :meth:`attributes`."""
-        ids = [int(number) for number in attributes["quality_ids"]]
+        ids = [int(class_id) for class_id in attributes["quality_ids"]]
         return cls(
             float(attributes["quality"]),
             dict(zip(ids, map(float, attributes["class_quality"]), strict=True)),
             float(attributes["withheld"]),
             dict(zip(ids, map(float, attributes["class_withheld"]), strict=True)),
-            *(tuple(int(number) for number in attributes.get(name, ())) for name in (MISSING_IDS, KEPT_IDS)),
+            *(tuple(int(class_id) for class_id in attributes.get(name, ())) for name in (MISSING_IDS, KEPT_IDS)),
         )
 
     def with_support(self, whole: float, classes: Mapping[int, float]) -> MaskQuality:
@@ -123,28 +125,28 @@ class MaskQuality:
             >>> MaskQuality(0.5, {0: 0.5, 2: 0.4}, 0.0, {}).with_support(0.9, {0: 0.8, 2: 0.1}).score
             0.6
         """
-        own = {number: (3 * value + classes.get(number, value)) / 4 for number, value in self.classes.items()}
-        own |= dict.fromkeys(self.missing, 0.0)
-        share = _share_there(own, self.missing, self.kept)
-        return replace(self, score=(3 * self.score + share * whole) / 4, classes=own)
+        scores = {class_id: (3 * value + classes.get(class_id, value)) / 4 for class_id, value in self.classes.items()}
+        scores |= dict.fromkeys(self.missing, 0.0)
+        share = _share_there(scores, self.missing, self.kept)
+        return replace(self, score=(3 * self.score + share * whole) / 4, classes=scores)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""
         return {
             "score": round(self.score, 4),
             "withheld": round(self.withheld, 4),
-            "classes": {table.name_of(number): round(value, 4) for number, value in self.classes.items()},
+            "classes": {table.name_of(class_id): round(value, 4) for class_id, value in self.classes.items()},
             "withheld_classes": {
-                table.name_of(number): round(value, 4) for number, value in self.withheld_classes.items()
+                table.name_of(class_id): round(value, 4) for class_id, value in self.withheld_classes.items()
             },
-            "missing": [table.name_of(number) for number in self.missing],
-            "kept": [table.name_of(number) for number in self.kept],
+            "missing": [table.name_of(class_id) for class_id in self.missing],
+            "kept": [table.name_of(class_id) for class_id in self.kept],
         }
 
 
 def _share_there(classes: Mapping[int, float], missing: tuple[int, ...], kept: tuple[int, ...]) -> float:
     """Share of the labelled classes that are in the mask, those at a level of their own by half; 1 without labels."""
-    labelled = sum(number != BACKGROUND_ID for number in classes)
+    labelled = sum(class_id != BACKGROUND_ID for class_id in classes)
     return 1 - (len(missing) + len(kept) / 2) / labelled if labelled else 1.0
 
 

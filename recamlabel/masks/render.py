@@ -87,7 +87,7 @@ def render_mask(
         [[0, 2]]
     """
     mask = np.full(shape, BACKGROUND_ID if table.background else table.ignore_id, dtype=table.mask_dtype)
-    planes = ((number, from_uint8(stored)) for number, stored in zip(class_ids, scores, strict=True))
+    planes = ((class_id, from_uint8(stored)) for class_id, stored in zip(class_ids, scores, strict=True))
     return paint_strongest(mask, threshold if table.background else -1.0, planes)
 
 
@@ -193,19 +193,19 @@ def render_one(
     mask = render_mask(stored.scores, ids, shape, job.threshold, table)
     evidence = job.evidence(stored)
     classes = evidence.class_scores()
-    before = {number: int((mask == number).sum()) for number in classes}
+    before = {class_id: int((mask == class_id).sum()) for class_id in classes}
     spared: list[int] = []
     if limit > -np.inf and ids:
         margins = resize_maps(evidence.margins[None], *shape)[0]
         spared = withhold(mask, margins, limit, table.ignore_id, ids)
-    lost = {number: 1 - int((mask == number).sum()) / count for number, count in before.items() if count}
+    lost = {class_id: 1 - int((mask == class_id).sum()) / count for class_id, count in before.items() if count}
     # Plain CAM last: the maps of a re-activation that was cut short may be 0 everywhere.
-    known = [planes for planes in (stored.maps, probe, stored.cams) if planes is not None]
-    sources = [from_uint8(stored.scores), *(np.asarray(planes, np.float32) for planes in known)]
+    planes_at_hand = [planes for planes in (stored.maps, probe, stored.cams) if planes is not None]
+    sources = [from_uint8(stored.scores), *(np.asarray(planes, np.float32) for planes in planes_at_hand)]
     kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
     withheld = float((mask == table.ignore_id).mean())
     expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}
-    missing = tuple(number for number in ids if not (mask == number).any())
+    missing = tuple(class_id for class_id in ids if not (mask == class_id).any())
     return mask, MaskQuality.of_evidence(classes, withheld, lost, expected, missing, kept)
 
 
@@ -230,11 +230,11 @@ def withhold(
         ([2], [[0, 255, 2, 2]])
     """
     weak, spared = margins < limit, []
-    for number in ids:
-        own = mask == number
-        if own.any() and weak[own].all():
-            weak &= ~(own & (margins >= np.median(margins[own])))
-            spared.append(number)
+    for class_id in ids:
+        of_class = mask == class_id
+        if of_class.any() and weak[of_class].all():
+            weak &= ~(of_class & (margins >= np.median(margins[of_class])))
+            spared.append(class_id)
     mask[weak] = ignore_id
     return spared
 
@@ -243,12 +243,12 @@ def _expected(
     mask: NDArray[np.generic], probe: NDArray[np.floating], ids: list[int], background: bool
 ) -> dict[int, float]:
     """The IoU that the probe expects of the mask as it is left, by class id."""
-    known = with_background(probe, background)
-    small = nearest(mask.astype(np.int64), *known.shape[1:])
+    probabilities = with_background(probe, background)
+    small = nearest(mask.astype(np.int64), *probabilities.shape[1:])
     slots = np.full(small.shape, -1)
-    for slot, number in enumerate(ids):
-        slots[small == number] = slot
-    return dict(zip(ids, expected_iou(known, slots), strict=True))
+    for slot, class_id in enumerate(ids):
+        slots[small == class_id] = slot
+    return dict(zip(ids, expected_iou(probabilities, slots), strict=True))
 
 
 def render_masks(
@@ -291,7 +291,7 @@ def render_masks(
         writer.finish()
     swap_folder(fresh, run / "masks")
     save_record(run, key, marks)
-    return {**{table.name_of(number): int(count) for number, count in enumerate(pixels)}, "ignored": ignored}
+    return {**{table.name_of(class_id): int(count) for class_id, count in enumerate(pixels)}, "ignored": ignored}
 
 
 def _in_threads(

@@ -41,11 +41,11 @@ def best_region(planes: NDArray[np.float32], slot: int) -> NDArray[np.bool_] | N
         >>> best_region(planes, 0).tolist(), best_region(planes[:1] * 0, 0)
         ([[False, True, True, False, False]], None)
     """
-    own = planes[slot]
-    if not (own > 0).any():
+    plane = planes[slot]
+    if not (plane > 0).any():
         return None
-    strongest = (own > 0) & (own >= planes.max(axis=0))
-    field = np.where(strongest, own, 0) if strongest.any() else own / (planes.sum(axis=0) + 1e-6)
+    strongest = (plane > 0) & (plane >= planes.max(axis=0))
+    field = np.where(strongest, plane, 0) if strongest.any() else plane / (planes.sum(axis=0) + 1e-6)
     peak = int(field.argmax())
     parts = np.asarray(label(field >= OWN_LEVEL * field.flat[peak])[0])
     region: NDArray[np.bool_] = parts == parts.flat[peak]
@@ -72,8 +72,8 @@ def keep_labelled(
         ((3,), [[0, 0, 3, 3]])
     """
     kept = []
-    for slot, number in enumerate(class_ids):
-        if (mask == number).any():
+    for slot, class_id in enumerate(class_ids):
+        if (mask == class_id).any():
             continue
         regions = (best_region(planes, slot) for planes in sources if len(planes))
         region = next((found for found in regions if found is not None), None)
@@ -84,8 +84,8 @@ def keep_labelled(
             at = mask == other
             if at.any() and not (at & ~wanted).any():
                 wanted &= ~at
-        mask[wanted] = number
-        kept += [number] if wanted.any() else []
+        mask[wanted] = class_id
+        kept += [class_id] if wanted.any() else []
     return tuple(kept)
 
 

@@ -85,13 +85,13 @@ class ReviewFolder:
         if not self.decisions_path.is_file():
             return []
         decisions = []
-        for number, line in enumerate(self.decisions_path.read_text(encoding="utf-8").splitlines(), 1):
+        for row, line in enumerate(self.decisions_path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 tree = json.loads(line)
                 decisions.append(Decision(**{**tree, "tags": tuple(tree.get("tags", ()))}))
             except (ValueError, TypeError) as error:
                 raise StoreError(
-                    f"{self.decisions_path}: line {number} is no decision ({error}); repair or delete that line"
+                    f"{self.decisions_path}: line {row} is no decision ({error}); repair or delete that line"
                 ) from None
         return decisions
 

@@ -33,10 +33,10 @@ def contrast(fc1: Tensor, fc2: Tensor, weight: float = CONTRAST) -> Tensor:
     Returns:
         ``(K, D)``.
     """
-    own = fc2[: len(fc1)]
+    class_rows = fc2[: len(fc1)]
     rival = fc2[len(fc1) :]
-    margin = own - rival if len(rival) else own
-    return F.normalize(fc1 * own.relu(), dim=1) + weight * F.normalize(margin, dim=1)
+    margin = class_rows - rival if len(rival) else class_rows
+    return F.normalize(fc1 * class_rows.relu(), dim=1) + weight * F.normalize(margin, dim=1)
 
 
 COMBINE_RULES: Registry[Callable[[Tensor, Tensor], Tensor]] = Registry(

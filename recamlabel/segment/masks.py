@@ -118,12 +118,12 @@ def smooth(
     first = BACKGROUND_ID if background else BACKGROUND_ID + 1
     strongest = int(probabilities[first:].max(axis=(1, 2)).argmax()) + first
     kept = [
-        number
-        for number in range(first, len(probabilities))
-        if number in (BACKGROUND_ID, strongest) or probabilities[number].max() >= SMALLEST
+        class_id
+        for class_id in range(first, len(probabilities))
+        if class_id in (BACKGROUND_ID, strongest) or probabilities[class_id].max() >= SMALLEST
     ]
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    own = np.clip(probabilities[kept], floor, 1)
+    clipped = np.clip(probabilities[kept], floor, 1)
     result: NDArray[Any] = np.zeros_like(probabilities, dtype=np.float32)
-    result[kept] = CrfInference(small, len(kept), config).run(-np.log(own / own.sum(axis=0)))
+    result[kept] = CrfInference(small, len(kept), config).run(-np.log(clipped / clipped.sum(axis=0)))
     return gaussian(result, SIGMA)

@@ -99,8 +99,8 @@ def restrict(probabilities: NDArray[np.float32], ids: Sequence[int]) -> NDArray[
         >>> restrict(np.array([[[0.2]], [[0.5]], [[0.3]]], dtype=np.float32), [0, 2]).round(2).tolist()
         [[[0.4000000059604645]], [[0.6000000238418579]]]
     """
-    own = probabilities[list(ids)]
-    result: NDArray[np.float32] = own / np.maximum(own.sum(axis=0, keepdims=True), 1e-12)
+    chosen = probabilities[list(ids)]
+    result: NDArray[np.float32] = chosen / np.maximum(chosen.sum(axis=0, keepdims=True), 1e-12)
     return result
 
 
@@ -131,4 +131,4 @@ def decide(
     """
     ids = [*([BACKGROUND_ID] if background else []), *(labels or range(1, len(probabilities)))]
     mask = np.full(shape, BACKGROUND_ID, dtype=dtype)
-    return paint_strongest(mask, -1.0, ((number, probabilities[number]) for number in ids))
+    return paint_strongest(mask, -1.0, ((class_id, probabilities[class_id]) for class_id in ids))

@@ -82,9 +82,9 @@ def _kept(
     scores = resize_maps(soft, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     confidences = []
-    for number, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
+    for class_id, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
         logits = run_network(net, pictures, size, normalisation, view.device, view.config.runtime.amp)
-        confidences.append(logits[:, number - 1].float().sigmoid().double().cpu().numpy())
+        confidences.append(logits[:, class_id - 1].float().sigmoid().double().cpu().numpy())
     mean: NDArray[np.float64] = np.mean(confidences, axis=0)
     return mean
 

@@ -122,19 +122,21 @@ def compare_with_gate(view: View, net: ClassifierNet) -> Verdict:
     gate = {one["name"]: one for one in read_gate(view).get("classes", ())}
     catalog = view.catalog
     training = list(catalog.training_images(view.config.data.train_splits))
-    known = {image.id for image in training}
-    held_out = [image for image in catalog.images if image.id not in known and (image.present or image.absent)]
+    training_ids = {image.id for image in training}
+    held_out = [image for image in catalog.images if image.id not in training_ids and (image.present or image.absent)]
     figure, images = ("ap_held_out", held_out) if len(held_out) >= ENOUGH_HELD_OUT else ("ap", training)
-    images = [images[place] for place in canonical_order([image.id for image in images])][:ASKED]
+    images = [images[position] for position in canonical_order([image.id for image in images])][:ASKED]
     if not gate:
         return Verdict()
     logits, labels = image_logits(view, net, images), catalog.dataset.labels(images)
     rows = []
     for number, name in enumerate(catalog.dataset.classes.names):
-        own = labels[:, number]
-        one = average_precision(own, logits[:, number]) if (own == 0).any() else None
+        targets = labels[:, number]
+        one = average_precision(targets, logits[:, number]) if (targets == 0).any() else None
         other = gate.get(name, {}).get(figure)
-        rows += [] if one is None or other is None else [(one, other, float((own == 1).sum() / (own >= 0).sum()))]
+        rows += (
+            [] if one is None or other is None else [(one, other, float((targets == 1).sum() / (targets >= 0).sum()))]
+        )
     if not rows:
         return Verdict()
     ap, limit, chance = (float(np.mean(column)) for column in zip(*rows, strict=True))

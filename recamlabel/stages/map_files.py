@@ -57,10 +57,10 @@ def training_samples(view: View) -> Iterator[Sample]:
     table = view.catalog.dataset.classes
     count = dict.fromkeys(range(len(table)), 0)
     for image in view.catalog.training_images(view.config.data.train_splits):
-        own = [number - 1 for number in table.ids_of(image.present)]
-        if any(count[number] < SAMPLES_PER_CLASS for number in own):
-            count |= {number: count[number] + 1 for number in own}
-            yield read_image(image.path), own
+        classes = [class_id - 1 for class_id in table.ids_of(image.present)]
+        if any(count[class_id] < SAMPLES_PER_CLASS for class_id in classes):
+            count |= {class_id: count[class_id] + 1 for class_id in classes}
+            yield read_image(image.path), classes
 
 
 def write_maps(

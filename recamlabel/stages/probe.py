@@ -94,10 +94,10 @@ def run_probe(view: View) -> Mapping[str, Any]:
             for image, features in _features(view, backbone, todo):
                 arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
                 ids = class_ids(own_maps[f"{source}/{image.id}"])
-                own = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
-                if own is not None:
-                    arrays[source] = fuse(arrays[source], own, config.probe.weight)
-                    arrays[PROBE_GROUP] = resize_maps(own, *arrays[source].shape[1:]).astype(np.float16)
+                probabilities = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
+                if probabilities is not None:
+                    arrays[source] = fuse(arrays[source], probabilities, config.probe.weight)
+                    arrays[PROBE_GROUP] = resize_maps(probabilities, *arrays[source].shape[1:]).astype(np.float16)
                 attrs = {"class_ids": np.array(ids, dtype=np.int32)}
                 writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
                 advance()
@@ -147,7 +147,7 @@ def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
             count[name] = count.get(name, 0) + 1
     rarest = [min(((count[name], name) for name in image.present), default=(0, "")) for image in images]
     order = sorted(range(len(images)), key=rarest.__getitem__)
-    return {images[place].id: position % folds for position, place in enumerate(order)}
+    return {images[position_in_order].id: position % folds for position, position_in_order in enumerate(order)}
 
 
 def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
@@ -164,8 +164,8 @@ def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, i
             for task, scores in map_in_order(refine_image, tasks, view.workers, "probe"):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
-        known = torch.cat([values[image.id] for image in images]).to(view.device)
-        probe = _fitted(view, replace(sample, maps=known), 1)
+        values_at = torch.cat([values[image.id] for image in images]).to(view.device)
+        probe = _fitted(view, replace(sample, maps=values_at), 1)
     return probe
 
 
@@ -282,9 +282,9 @@ def _features(
 
 def _reads(scope: Scope) -> tuple[str, ...]:
     crf = ("refine.max_side", "refine.smooth", "refine.crf") if alternates_with_crf(scope.config) else ()
-    own = but(ProbeConfig, "probe", "fine_sides", "enabled")
+    settings = but(ProbeConfig, "probe", "fine_sides", "enabled")
     rest = ("refine.source", "data.background", "data.train_splits", "maps.max_side", "seed")
-    return (*BACKBONE, *own, *rest, *crf)
+    return (*BACKBONE, *settings, *rest, *crf)
 
 
 STAGE = Stage(

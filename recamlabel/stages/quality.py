@@ -21,20 +21,20 @@ from recamlabel.storage.hdf5 import open_store
 def run_quality(view: View) -> Mapping[str, Any]:
     """Final quality scores: the segmenter's support joins what the masks stage knew."""
     run, table = view.run, view.catalog.dataset.classes
-    known = read_quality(run.path)
+    qualities = read_quality(run.path)
     path = run.path / "segmenter.h5"
     if "segmentation" in view.planned:
         with open_store(path) as file:
-            known = {name: quality.with_support(*stored_support(file, name)) for name, quality in known.items()}
+            qualities = {name: quality.with_support(*stored_support(file, name)) for name, quality in qualities.items()}
     if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
         # Gone on with because of --force: nothing that such a network says is worth a score.
-        known = {name: replace(quality, score=0.0) for name, quality in known.items()}
-    order = review_order({image.id: known[image.id] for image in view.catalog.images})
-    images = {name: known[name].to_json(table) for name in order}
+        qualities = {name: replace(quality, score=0.0) for name, quality in qualities.items()}
+    order = review_order({image.id: qualities[image.id] for image in view.catalog.images})
+    images = {name: qualities[name].to_json(table) for name in order}
     lists = {kind: {name: one[kind] for name, one in images.items() if one[kind]} for kind in ("missing", "kept")}
     tree = {"order": order, **lists, "images": images}
     write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
-    scores = [quality.score for quality in known.values()]
+    scores = [quality.score for quality in qualities.values()]
     counts = {kind: sum(map(len, names.values())) for kind, names in lists.items()}
     _tell_objects(counts, len(lists["missing"]), sum(len(image.present) for image in view.catalog.images))
     return {"mean": round(float(np.mean(scores)), 4), **counts}

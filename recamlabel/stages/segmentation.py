@@ -69,8 +69,8 @@ def _opinion(
     own, ids = table.ids_of(image.present), table.candidates(image.present)
     pseudo, shape = masks[image.id][()], view.catalog.shapes[image.id]
     restricted = decide(probabilities, shape, table.mask_dtype, own, background=background) if own else np.zeros(shape)
-    known = pseudo != table.ignore_id
-    overlap = [iou((restricted == number) & known, (pseudo == number) & known) for number in ids]
+    decided = pseudo != table.ignore_id
+    overlap = [iou((restricted == class_id) & decided, (pseudo == class_id) & decided) for class_id in ids]
     level = float(masks.attrs["threshold"])
     own_scores = from_uint8(scores[f"scores/{image.id}"][()])
     whole, classes = support(restrict(probabilities, ids), own_scores, level, background)

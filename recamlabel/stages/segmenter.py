@@ -87,10 +87,10 @@ def _facts(scope: Scope) -> dict[str, str]:
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    own = but(SegmenterConfig, "segmenter", "enabled", "predict", "relabel_weight")
+    settings = but(SegmenterConfig, "segmenter", "enabled", "predict", "relabel_weight")
     review = ("review.weight",) if scope.reviewed else ()
     rest = ("augment", "seed", "data.train_splits", "data.background")
-    return (*own, "backbone", *rest, *review)
+    return (*settings, "backbone", *rest, *review)
 
 
 STAGE = Stage(

@@ -97,11 +97,11 @@ def run_training(
     """
     first = {name: value.detach().clone() for name, value in objective.module.state_dict().items()}
     settings = _loop_settings(view, objective.name)
-    known = checkpoint_key(settings.checkpoint)
+    checkpoint_of = checkpoint_key(settings.checkpoint)
     seen: list[str] = []
     for restarts, rate in enumerate(RATES):
         key = _attempt_key(view.key, restarts)
-        if restarts + 1 < len(RATES) and known == _attempt_key(view.key, restarts + 1):
+        if restarts + 1 < len(RATES) and checkpoint_of == _attempt_key(view.key, restarts + 1):
             seen.append("the first training, before the interruption, learnt nothing")
             continue
         watch = Watch(objective.name, guess, figure)

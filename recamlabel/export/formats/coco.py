@@ -115,7 +115,7 @@ def _open(
     stack: ExitStack, plan: Plan, folder: Path, subset: str, image_ids: Mapping[str, int]
 ) -> tuple[AddRow, AddRow]:
     """The instances and the panoptic file of a split, with everything but the annotations."""
-    things = [{"id": number, "name": name} for number, name in enumerate(plan.classes.names, start=1)]
+    things = [{"id": class_id, "name": name} for class_id, name in enumerate(plan.classes.names, start=1)]
     isthing = int(plan.options.coco_instances == "component")
     # Segment id 0 is 'void' in panoptic PNG, which is our ignore: background needs a category of its own.
     background = {"id": len(plan.classes) + 1, "name": BACKGROUND_NAME, "isthing": 0}

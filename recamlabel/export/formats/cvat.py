@@ -81,7 +81,7 @@ class CvatFormat:
 
 
 def _label_map(table: ClassTable) -> str:
-    rows = [(name, PALETTE[number]) for number, name in enumerate([BACKGROUND_NAME, *table.names])]
+    rows = [(name, PALETTE[class_id]) for class_id, name in enumerate([BACKGROUND_NAME, *table.names])]
     rows.append((ignore_label(table), PALETTE[table.ignore_id]))
     lines = ["# label:color_rgb:parts:actions", *(f"{name}:{','.join(map(str, colour))}::" for name, colour in rows)]
     return "\n".join(lines) + "\n"
@@ -100,7 +100,7 @@ def _read(path: Path, items: Sequence[Item], plan: Plan) -> Iterator[tuple[Item,
     with zipfile.ZipFile(path) as archive:
         lines = archive.read("labelmap.txt").decode().splitlines()
         rows = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
-        ids = {name: number for number, name in enumerate(plan.class_names)}
+        ids = {name: class_id for class_id, name in enumerate(plan.class_names)}
         ids[ignore_label(plan.classes)] = plan.classes.ignore_id
         colours = {tuple(map(int, row[1].split(","))): ids[row[0]] for row in rows}
         for item in items:
@@ -109,8 +109,8 @@ def _read(path: Path, items: Sequence[Item], plan: Plan) -> Iterator[tuple[Item,
                 for kind in ("SegmentationClass", "SegmentationObject")
             )
             mask = np.full(item.shape, plan.classes.ignore_id - 1, dtype=np.uint8)
-            for colour, number in colours.items():
-                mask[(pixels == colour).all(axis=-1)] = number
+            for colour, class_id in colours.items():
+                mask[(pixels == colour).all(axis=-1)] = class_id
             covered = (mask > 0) & (mask != plan.classes.ignore_id)
             if not np.array_equal(objects.any(axis=-1), covered):
                 raise LookupError(f"{path.name}: objects of {item.name!r} do not cover its classes")

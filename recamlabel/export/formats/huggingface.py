@@ -70,7 +70,7 @@ class HuggingFaceFormat:
             with (folder / "data" / subset / "metadata.jsonl").open("w", encoding="utf-8") as stream:
                 for item in items:
                     stream.write(json.dumps(_row(item), ensure_ascii=False) + "\n")
-        names = {str(number): name for number, name in enumerate(plan.class_names)}
+        names = {str(class_id): name for class_id, name in enumerate(plan.class_names)}
         write_text(folder / "id2label.json", json.dumps(names, indent=1, ensure_ascii=False) + "\n")
         files = "".join(f'  - split: {subset}\n    path: "data/{subset}/**"\n' for subset in plan.subsets)
         card = _CARD.format(

@@ -100,10 +100,10 @@ def _label(class_id: int, table: ClassTable) -> str:
 
 def _task(item: Item, mask: Mask, plan: Plan) -> dict[str, Any]:
     height, width = item.shape
-    present = [number for number in np.flatnonzero(np.bincount(mask.ravel())).tolist() if number]
+    present = [class_id for class_id in np.flatnonzero(np.bincount(mask.ravel())).tolist() if class_id]
     result = [
         {
-            "id": f"region-{number}",
+            "id": f"region-{class_id}",
             "type": "brushlabels",
             "from_name": BRUSH,
             "to_name": IMAGE,
@@ -112,11 +112,11 @@ def _task(item: Item, mask: Mask, plan: Plan) -> dict[str, Any]:
             "image_rotation": 0,
             "value": {
                 "format": "rle",
-                "rle": encode(mask == number),
-                "brushlabels": [_label(number, plan.classes)],
+                "rle": encode(mask == class_id),
+                "brushlabels": [_label(class_id, plan.classes)],
             },
         }
-        for number in present
+        for class_id in present
     ]
     try:
         path = item.path.relative_to(plan.root).as_posix()
@@ -129,7 +129,7 @@ def _task(item: Item, mask: Mask, plan: Plan) -> dict[str, Any]:
 
 
 def _interface(table: ClassTable, ignored: bool) -> str:
-    labels = [(name, PALETTE[number % 256]) for number, name in enumerate(table.names, start=1)]
+    labels = [(name, PALETTE[class_id % 256]) for class_id, name in enumerate(table.names, start=1)]
     if ignored:
         labels.append((ignore_label(table), PALETTE[255]))
     rows = [
@@ -151,7 +151,7 @@ def _interface(table: ClassTable, ignored: bool) -> str:
 def _read(path: Path, items: Sequence[Item], plan: Plan, decoder: Decoder) -> Iterator[tuple[Item, Mask]]:
     wanted = {item.id: item for item in items}
     numbers = [*range(1, len(plan.classes) + 1), plan.classes.ignore_id]
-    ids = {_label(number, plan.classes): number for number in numbers}
+    ids = {_label(class_id, plan.classes): class_id for class_id in numbers}
     for task in read_rows(path, None, lambda task: task["data"]["recamlabel_id"] in wanted):
         item = wanted[task["data"]["recamlabel_id"]]
         mask = np.zeros(item.shape, dtype=plan.classes.mask_dtype)

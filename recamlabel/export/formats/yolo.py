@@ -144,11 +144,11 @@ def _parse(path: Path, item: Item, classes: int) -> list[Polygon]:
     """Polygons of a label file, checked. Raises LookupError for a row that is none."""
     height, width = item.shape
     shapes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.split()
         points = np.array([float(word) for word in words[1:]])
         if len(points) < 6 or len(points) % 2 or points.min() < 0 or points.max() > 1 or int(words[0]) >= classes:
-            raise LookupError(f"{path}, row {number}: not a polygon in [0, 1] with a class below {classes}")
+            raise LookupError(f"{path}, row {row}: not a polygon in [0, 1] with a class below {classes}")
         shapes.append(Polygon(int(words[0]) + 1, points.reshape(-1, 2) * (width, height)))
     return shapes
 

@@ -72,7 +72,7 @@ def write_comparison(comparison: Comparison, path: Path, max_images: int = 12) -
         settings=[(one.name, _shown(one.first), _shown(one.second)) for one in comparison.settings],
         stages=[(one.name, _shown(one.first), _shown(one.second)) for one in comparison.stages],
         cards=list(_cards(comparison, max_images)),
-        classes=[(number, table.name_of(number)) for number in range(1, len(table) + 1)],
+        classes=[(class_id, table.name_of(class_id)) for class_id in range(1, len(table) + 1)],
         # The last kind of difference exists only where there is "ignore".
         differences=[(name, _hex(colour)) for name, colour in list(DIFFERENCE.items())[: None if ignored else -1]],
         ignored=ignored,
@@ -129,7 +129,7 @@ def _cards(comparison: Comparison, count: int) -> Iterator[ChangeCard]:
                     difference_overlay(small, one, two, table.ignore_id),
                 ),
             )
-            labels = tuple((number, table.name_of(number)) for number in table.ids_of(image.present))
+            labels = tuple((class_id, table.name_of(class_id)) for class_id in table.ids_of(image.present))
             yield ChangeCard(chosen[image_id], labels, tiles)
             advance()
 

@@ -40,14 +40,14 @@ def regions_of(mask: Mask, table: ClassTable) -> list[Region]:
     """
     height, width = mask.shape
     regions = []
-    for number in np.unique(mask).tolist():
-        if number in (BACKGROUND_ID, table.ignore_id):
+    for class_id in np.unique(mask).tolist():
+        if class_id in (BACKGROUND_ID, table.ignore_id):
             continue
-        own = mask == number
-        rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
+        of_class = mask == class_id
+        rows, columns = np.flatnonzero(of_class.any(axis=1)), np.flatnonzero(of_class.any(axis=0))
         top, bottom, left, right = (int(value) for value in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
         box = (left / width, top / height, (right - left) / width, (bottom - top) / height)
-        regions.append(Region(table.name_of(number), box, own[top:bottom, left:right]))
+        regions.append(Region(table.name_of(class_id), box, of_class[top:bottom, left:right]))
     return regions
 
 
@@ -99,10 +99,10 @@ def paint(regions: Sequence[Region], before: Mask, table: ClassTable) -> Mask:
     height, width = before.shape
     result = np.full((height, width), BACKGROUND_ID, dtype=table.mask_dtype)
     places = [(table.id_of(region.label), covered(region, (height, width))) for region in regions]
-    for number, (rows, columns, own) in places:
-        result[rows, columns][own] = number
-    for number, (rows, columns, own) in places:
-        result[rows, columns][own & (before[rows, columns] != number)] = number
+    for class_id, (rows, columns, own) in places:
+        result[rows, columns][own] = class_id
+    for class_id, (rows, columns, own) in places:
+        result[rows, columns][own & (before[rows, columns] != class_id)] = class_id
     return result
 
 

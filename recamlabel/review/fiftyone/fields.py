@@ -46,12 +46,12 @@ def heat_fields(table: ClassTable) -> dict[int, str]:
     """
     if len(table) > MAX_CLASS_FIELDS:
         return {}
-    return {number: f"{HEAT}_{number}{_slug(table.name_of(number))}" for number in range(1, len(table) + 1)}
+    return {class_id: f"{HEAT}_{class_id}{_slug(table.name_of(class_id))}" for class_id in range(1, len(table) + 1)}
 
 
 def mask_targets(table: ClassTable) -> dict[int, str]:
     """Class name by mask value, without the background, which the App never draws."""
-    names = {number: table.name_of(number) for number in range(1, len(table) + 1)}
+    names = {class_id: table.name_of(class_id) for class_id in range(1, len(table) + 1)}
     return {**names, table.ignore_id: WITHHELD_NAME}
 
 

@@ -77,17 +77,17 @@ def undecided(fo: Any) -> Any:
 
 
 def _class_of(field: str, table: ClassTable) -> str:
-    return next(table.name_of(number) for number, name in fields.heat_fields(table).items() if name == field)
+    return next(table.name_of(class_id) for class_id, name in fields.heat_fields(table).items() if name == field)
 
 
 def _colours(fo: Any, table: ClassTable) -> Any:
     """The report's colours for labels, regions and mask values alike."""
     codes = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(table)]
     by_value = [
-        *({"intTarget": number, "color": codes[number]} for number in range(1, len(table) + 1)),
+        *({"intTarget": class_id, "color": codes[class_id]} for class_id in range(1, len(table) + 1)),
         {"intTarget": table.ignore_id, "color": codes[-1]},
     ]
-    by_name = [{"value": table.name_of(number), "color": codes[number]} for number in range(1, len(table) + 1)]
+    by_name = [{"value": table.name_of(class_id), "color": codes[class_id]} for class_id in range(1, len(table) + 1)]
     named = [
         {"path": name, "colorByAttribute": "label", "valueColors": by_name} for name in (fields.LABELS, fields.EDITABLE)
     ]
@@ -147,9 +147,9 @@ def _save_views(fo: Any, data: Any, table: ClassTable) -> None:
         decided = data.match((field == status) | tags.contains(status))
         views[name] = (decided.sort_by(fields.PRIORITY), f"status or tag {status}")
     if len(table) <= fields.MAX_CLASS_FIELDS:
-        for number, class_name in enumerate(table.names, start=1):
+        for class_id, class_name in enumerate(table.names, start=1):
             own = data.match(fo.ViewField(f"{fields.LABELS}.classifications.label").contains(class_name))
             # The number keeps names apart that differ in signs alone, which an address cannot hold.
-            views[f"class {number}: {class_name[:80]}"] = (own.sort_by(fields.PRIORITY), "images with this label")
+            views[f"class {class_id}: {class_name[:80]}"] = (own.sort_by(fields.PRIORITY), "images with this label")
     for name, (view, text) in views.items():
         data.save_view(name, view, description=text, overwrite=True)

@@ -119,11 +119,11 @@ class RunFacts:
     def priority(self) -> dict[str, int]:
         """Place in the queue by image id, 1 first: the most doubtful mask."""
         ids = [image.id for image in self.catalog.images]
-        known = set(ids)
-        order = [name for name in self.quality["order"] if name in known]
+        image_ids = set(ids)
+        order = [name for name in self.quality["order"] if name in image_ids]
         ordered = set(order)
         places = [*order, *(name for name in ids if name not in ordered)]
-        return {name: place for place, name in enumerate(places, start=1)}
+        return {name: rank for rank, name in enumerate(places, start=1)}
 
     @cached_property
     def has_segmenter(self) -> bool:
@@ -215,8 +215,8 @@ class RowReader:
             return {}
         maps: NDArray[np.uint8] = (np.clip(stored[()].astype(np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
         files = {fields.HEAT: self._write(fields.HEAT, image_id, maps.max(axis=0))}
-        for number, one in zip(class_ids(stored), maps, strict=True):
-            name = self.class_fields.get(number)
+        for class_id, one in zip(class_ids(stored), maps, strict=True):
+            name = self.class_fields.get(class_id)
             if name is not None:
                 files[name] = self._write(name, image_id, one)
         return files

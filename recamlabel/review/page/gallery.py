@@ -144,7 +144,7 @@ class Gallery:
         """
         images = list(self.catalog.images)
         if self.quality is not None:
-            rank = {name: place for place, name in enumerate(self.quality.order)}
+            rank = {name: position for position, name in enumerate(self.quality.order)}
             images.sort(key=lambda image: rank.get(image.id, len(rank)))
         if count is None or count >= len(images):
             return images
@@ -175,7 +175,7 @@ class Gallery:
         return stack.enter_context(open_store(path)) if path is not None and path.exists() else None
 
     def _card(self, image: LabelledImage, small: Picture, files: Mapping[str, h5py.File | None]) -> Card:
-        labels = tuple((number, self.table.name_of(number)) for number in self.table.ids_of(image.present))
+        labels = tuple((class_id, self.table.name_of(class_id)) for class_id in self.table.ids_of(image.present))
         names = ", ".join(name for _, name in labels) or "no label"
         empty = "no label, no map" if files["maps.h5"] is not None and not labels else "not made yet"
         pseudo, kept = (_read(files[name], image.id) for name in ("masks.h5", MASKS_FILE))
@@ -218,8 +218,8 @@ class Gallery:
         stored = None if file is None else file.get(f"{kind.lower()}/{image.id}")
         if stored is None:
             return
-        for number, one_map in zip(class_ids(stored), np.asarray(stored[()], dtype=np.float32), strict=True):
-            name = self.table.name_of(number)
+        for class_id, one_map in zip(class_ids(stored), np.asarray(stored[()], dtype=np.float32), strict=True):
+            name = self.table.name_of(class_id)
             yield Layer(name, f"{kind} map of {name} in {image.id}", map_layer(one_map))
 
     def _mask(

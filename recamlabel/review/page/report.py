@@ -129,7 +129,7 @@ class _Pages:
             version=__version__,
             colours=colours,
             ignore_colour=colours[-1],
-            legend=[(number, table.name_of(number)) for number in range(1, len(table) + 1)],
+            legend=[(class_id, table.name_of(class_id)) for class_id in range(1, len(table) + 1)],
             cards=cards,
             changed_photographs=self.gallery.photographs.warning(),
             ordered=self.gallery.quality is not None,
@@ -137,7 +137,7 @@ class _Pages:
             total=len(self.catalog.images),
             place=place,
             page_images=PAGE_IMAGES,
-            pages=[page_file(number) for number in range(len(self.parts))],
+            pages=[page_file(class_id) for class_id in range(len(self.parts))],
             data=self._data(cards),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -167,7 +167,7 @@ class _Pages:
         run, catalog, table = self.run, self.catalog, self.catalog.dataset.classes
         scores, level = list(score_rows(run)), read_level(run)
         positives = Counter(name for image in catalog.images for name in image.present)
-        names = [table.name_of(number) for number in range(len(table) + 1)]
+        names = [table.name_of(class_id) for class_id in range(len(table) + 1)]
         return {
             "summary": _summary(run, catalog),
             "gate": read_findings(run, self.gallery.photographs),
@@ -230,11 +230,11 @@ def _sizes(catalog: Catalog) -> str:
 
 def _stages(run: RunFolder) -> Iterator[dict[str, Any]]:
     for name, record in run.state.stages.items():
-        own = {"key", "finished", "seconds", "outputs"}
+        shown = {"key", "finished", "seconds", "outputs"}
         facts = [
             f"{key} {short(value)}"
             for key, value in record.items()
-            if key not in own and not isinstance(value, dict | list)
+            if key not in shown and not isinstance(value, dict | list)
         ]
         yield {
             "name": name,

@@ -97,11 +97,11 @@ def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         ``lines`` (name, value and interval in percent), ``images``, ``with_truth``, ``warning``; None where the masks
         were not scored.
     """
-    known = {row["key"]: row for row in rows}
-    left = known.get("masks")
+    by_key = {row["key"]: row for row in rows}
+    left = by_key.get("masks")
     if left is None:
         return None
-    whole = known.get("complete-masks")
+    whole = by_key.get("complete-masks")
     kinds = [("mIoU of the complete masks", "miou", whole)] if whole else []
     kinds += [("mIoU of what remains", "miou_covered", left), ("coverage", "coverage", left)]
     lines = [

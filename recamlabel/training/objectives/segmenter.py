@@ -60,21 +60,21 @@ class SegmenterObjective:
             boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device)
             images, target, possible, weights = (paste(part, boxes) for part in (images, target, possible, weights))
         logits = self.module(images).float()[:, self.first :]
-        known = (target != self.ignore_id) & (target >= self.first)
+        taught = (target != self.ignore_id) & (target >= self.first)
         target = target - self.first
         corrected = torch.zeros((), device=logits.device)
         if self.config.correction < 1 and batch.step >= self.first_corrected:
-            target, changed = self._correct(logits.detach(), target, known, possible)
-            corrected = changed.sum() / known.sum().clamp(min=1)
+            target, changed = self._correct(logits.detach(), target, taught, possible)
+            corrected = changed.sum() / taught.sum().clamp(min=1)
         losses = F.cross_entropy(
             logits,
-            target.masked_fill(~known, BACKGROUND_ID),
+            target.masked_fill(~taught, BACKGROUND_ID),
             reduction="none",
             label_smoothing=self.config.label_smoothing,
         )
-        weight = known * weights
+        weight = taught * weights
         loss = (losses * weight).sum() / weight.sum().clamp(min=1e-6)
-        right = ((logits.argmax(dim=1) == target) & known).sum() / known.sum().clamp(min=1)
+        right = ((logits.argmax(dim=1) == target) & taught).sum() / taught.sum().clamp(min=1)
         return loss, {"accuracy": right, "corrected": corrected}
 
     def _correct(self, logits: Tensor, target: Tensor, known: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
