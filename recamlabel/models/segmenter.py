@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from recamlabel.core.registry import Registry, called
 from recamlabel.errors import ConfigError, WeightsError
 from recamlabel.models.backbones import Backbone, any_size
+from recamlabel.models.config import BackboneConfig
+from recamlabel.models.weights import check_weights
+from recamlabel.segment.config import SegmenterConfig
 
 ASPP_RATES = (6, 12, 18, 24)
 # smp's encoders want sides that the deepest stride divides.
@@ -86,6 +89,27 @@ SEGMENTERS: Registry[Callable[[Backbone, int], nn.Module]] = Registry(
 def check_segmenter(method: str) -> None:
     """Refuse a segmenter that does not exist. Raises ConfigError with the list of names."""
     SEGMENTERS.find(method)
+
+
+def check_encoder(config: SegmenterConfig, backbone: BackboneConfig) -> None:
+    """Refuse a segmenter that does not exist, and an encoder that cannot start as it is to.
+
+    Args:
+        config: Of the segmenter.
+        backbone: Of the classifier, whose network the encoder may be.
+
+    Raises:
+        ConfigError: No such segmenter, or an encoder of another network than the weights that it is to start from.
+        WeightsError: Weights that are not there.
+    """
+    check_segmenter(config.method)
+    if config.encoder_weights not in {"classifier", "backbone"}:
+        check_weights(config.encoder or backbone.name, config.encoder_weights)
+    elif config.encoder not in {"", backbone.name}:
+        raise ConfigError(
+            f"segmenter.encoder={config.encoder} cannot start from the {config.encoder_weights}'s weights, which "
+            f"are those of {backbone.name}; set segmenter.encoder_weights to imagenet, embedded, none or a file"
+        )
 
 
 class Segmenter(nn.Module):

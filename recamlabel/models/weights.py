@@ -42,6 +42,12 @@ def weights_identity(source: str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
+def check_weights(name: str, source: str) -> None:
+    """Refuse weights that are not there or cannot be had; arguments and errors as of the two below and above."""
+    weights_identity(source)
+    check_reachable(name, source)
+
+
 def check_reachable(name: str, source: str, seconds: float = 5.0) -> None:
     """Refuse ImageNet weights that are neither cached nor can be fetched, before any work and without retries.
 

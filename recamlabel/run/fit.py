@@ -16,8 +16,8 @@ from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.masks.pngs import fix_pngs
 from recamlabel.models.combine import check_combine
-from recamlabel.models.segmenter import check_segmenter
-from recamlabel.models.weights import check_reachable, weights_identity
+from recamlabel.models.segmenter import check_encoder
+from recamlabel.models.weights import check_weights
 from recamlabel.refine import resolve_method, walks
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, view_of
 from recamlabel.run.intake import Intake, refuse_place, take_in
@@ -137,43 +137,30 @@ def _origin(source: Path) -> str:
 
 def check_settings(config: Config) -> Config:
     """Refuse impossible settings before any work; resolve ``refine.method=auto`` for this machine."""
-    pick_device(config.runtime.device)
-    check_combine(config.recam.combine)
-    if config.segmenter.enabled:
-        _check_segmenter(config)
-    elif config.rounds > 1:
+    if config.rounds > 1 and not config.segmenter.enabled:
         raise ConfigError(
             f"rounds={config.rounds}: a second round starts from the segmenter; set segmenter.enabled=true, or rounds=1"
         )
-    get_variant(config.maps.variant)
-    file_identity(config.maps)
-    weights_identity(config.backbone.weights)
-    check_reachable(config.backbone.name, config.backbone.weights)
+    # Room by room, the last of the pipeline first.
     method = resolve_method(config.refine.method)
     if walks(method) and not config.affinity.pairs_fit(config.augment.crop_size):
         raise ConfigError(
             f"affinity.radius: {config.affinity.radius} is too large for training crops of "
             f"{config.augment.crop_size} pixels; no pair fits in. Lower it or raise augment.crop_size"
         )
+    get_variant(config.maps.variant)
+    file_identity(config.maps)
+    if config.segmenter.enabled:
+        check_encoder(config.segmenter, config.backbone)
+    check_weights(config.backbone.name, config.backbone.weights)
+    check_combine(config.recam.combine)
+    pick_device(config.runtime.device)
     if config.refine.method == "auto" and method == "none":
         say(
             "refine: the dense CRF is left out, because pydensecrf2 is not installed "
             "(pip install 'recamlabel[crf]', needs a C++ compiler)"
         )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
-
-
-def _check_segmenter(config: Config) -> None:
-    segmenter, backbone = config.segmenter, config.backbone
-    check_segmenter(segmenter.method)
-    if segmenter.encoder_weights not in {"classifier", "backbone"}:
-        weights_identity(segmenter.encoder_weights)
-        check_reachable(segmenter.encoder or backbone.name, segmenter.encoder_weights)
-    elif segmenter.encoder not in {"", backbone.name}:
-        raise ConfigError(
-            f"segmenter.encoder={segmenter.encoder} cannot start from the {segmenter.encoder_weights}'s weights, which "
-            f"are those of {backbone.name}; set segmenter.encoder_weights to imagenet, embedded, none or a file"
-        )
 
 
 def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
