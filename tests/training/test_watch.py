@@ -16,6 +16,7 @@ from recamlabel.config import load_config
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.gate.head_start import logistic_head
+from recamlabel.gate.verdicts import lucky_precision
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.models.networks import ClassifierNet
@@ -220,8 +221,11 @@ def test_a_lucky_ranking_of_few_images_is_no_reason_to_train(context):
     # 15 of 60: one random ranking in a hundred has an average precision of about 0.5.
     tree = [{"name": "a", "ap": 0.46, "chance": 0.25, "positives": 15, "negatives": 45}]
     (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
-    with pytest.raises(TrainingFailedError, match="as if drawn at random"):
+    with pytest.raises(TrainingFailedError) as caught:
         refuse_noise(context)
+    assert "as if drawn at random" in str(caught.value)
+    figures = f"average precision 0.46, guessing has 0.25, and up to {lucky_precision(15, 45):.2f} with luck"
+    assert figures in str(caught.value)
     tree[0]["ap"] = 0.7
     (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
     refuse_noise(context)
