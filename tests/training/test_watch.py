@@ -204,35 +204,34 @@ def test_a_damaged_checkpoint_is_dropped_with_a_line(context, capsys):
         assert "a damaged checkpoint, removed" in capsys.readouterr().err
 
 
-def gate_json(run: Path, *figures: tuple[float, float]) -> None:
-    classes = [{"name": f"c{place}", "ap": ap, "chance": chance} for place, (ap, chance) in enumerate(figures)]
-    (run / "gate.json").write_text(json.dumps({"note": "", "classes": classes}))
+def gate_json(run: RunFolder, *figures: tuple[float, float], **counts: int) -> None:
+    classes = [{"name": f"c{place}", "ap": ap, "chance": chance} | counts for place, (ap, chance) in enumerate(figures)]
+    (run.path / "gate.json").write_text(json.dumps({"note": "", "classes": classes}))
+    run.finish("gate", "key", 1.0, ["gate.json"])
 
 
 def test_labels_drawn_at_random_stop_before_training(context):
-    gate_json(context.run.path, (0.22, 0.2), (0.31, 0.3))
+    gate_json(context.run, (0.22, 0.2), (0.31, 0.3))
     with pytest.raises(
-        TrainingFailedError, match=r"as if drawn at random.*'c0', average precision 0\.22, guessing has 0\.20"
+        TrainingFailedError, match=r"as if drawn at random.*'c0', average precision 0\.22, guessing has 0\.20\)"
     ):
         refuse_noise(context)
 
 
 def test_a_lucky_ranking_of_few_images_is_no_reason_to_train(context):
     # 15 of 60: one random ranking in a hundred has an average precision of about 0.5.
-    tree = [{"name": "a", "ap": 0.46, "chance": 0.25, "positives": 15, "negatives": 45}]
-    (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
+    gate_json(context.run, (0.46, 0.25), positives=15, negatives=45)
     with pytest.raises(TrainingFailedError) as caught:
         refuse_noise(context)
     assert "as if drawn at random" in str(caught.value)
-    figures = f"average precision 0.46, guessing has 0.25, and up to {lucky_precision(15, 45):.2f} with luck"
+    figures = f"average precision 0.46, guessing has 0.25, and up to {lucky_precision(15, 45):.2f} with luck)"
     assert figures in str(caught.value)
-    tree[0]["ap"] = 0.7
-    (context.run.path / "gate.json").write_text(json.dumps({"note": "", "classes": tree}))
+    gate_json(context.run, (0.7, 0.25), positives=15, negatives=45)
     refuse_noise(context)
 
 
 def test_one_class_that_can_be_told_is_enough_to_train(context):
-    gate_json(context.run.path, (0.9, 0.2), (0.3, 0.3), (0.3, 0.3))
+    gate_json(context.run, (0.9, 0.2), (0.3, 0.3), (0.3, 0.3))
     refuse_noise(context)
 
 
