@@ -52,7 +52,7 @@ DEMO_SETTINGS: dict[str, Any] = {
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the drawings and the training."
 )
-@click.option("--images", type=click.IntRange(120, 5000), default=150, show_default=True, help="Scenes to draw.")
+@click.option("--images", type=click.IntRange(120, 5000), default=120, show_default=True, help="Scenes to draw.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the networks run.")
 def demo(out: Path, seed: int, images: int, device: str) -> None:
     """Draw a small data set, turn its image labels into masks, and compare them with the exact ones.

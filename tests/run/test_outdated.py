@@ -226,3 +226,14 @@ def test_a_stage_that_the_settings_leave_out_is_not_current(run, data, capsys):
     ran(capsys)
     fit(data, run.path, config())
     assert ran(capsys) == ["quality"] and set(states(run).values()) == {"finished"}
+
+
+def test_versions_are_those_that_made_the_results(run, data, monkeypatch, capsys):
+    before = run.state.versions
+    monkeypatch.setattr("recamlabel.run.engine.versions", lambda: {**before, "torch": "99"})
+    fit(data, run.path, config())
+    assert ran(capsys) == [] and RunFolder.open(run.path).state.versions == before
+    fit(data, run.path, config("masks.threshold=0.3"))
+    again = RunFolder.open(run.path)
+    assert again.state.versions["torch"] == "99" == again.state.stages["masks"]["versions"]["torch"]
+    assert again.state.stages["refine"]["versions"] == before

@@ -11,6 +11,7 @@ import pytest
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import ConfigError
+from recamlabel.review.page.rounds_pages import _other_round
 from recamlabel.run import rounds
 from recamlabel.run.fit import fit
 from recamlabel.stages import REPEATED
@@ -168,3 +169,11 @@ def test_fused_maps_are_the_mean_of_maps_and_probabilities(first_round):
         change = second["recam/images/2"][()].astype(float) - first["recam/images/2"][()].astype(float) / 2
         assert change.min() >= -1e-3 and change.max() <= 0.5 + 1e-3 and change.max() > 0
     assert (out / "rounds/2/maps.h5").samefile(out / "maps.h5")
+
+
+@pytest.mark.parametrize(("rounds_", "kept", "shown"), [(2, 1, 2), (2, 2, 2), (3, 3, 3), (3, 2, 2), (3, 1, 3)])
+def test_the_page_of_rounds_shows_the_kept_one_beside_the_first(tmp_path, rounds_, kept, shown):
+    run = RunFolder.create(tmp_path / "run")
+    run.state.config = {"rounds": rounds_}
+    run.finish("rounds", "k", 0.0, [], kept=kept)
+    assert _other_round(run) == shown

@@ -12,6 +12,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import load_config
 from recamlabel.run.fit import fit
 from recamlabel.stages.probe import _stream, choose, deal
+from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY, arrays, make_tiny_csv, stop_after
 
 
@@ -48,6 +49,9 @@ def test_it_goes_on_after_a_kill_with_the_same_result(finished, copy_run, tmp_pa
     fit(data, out, config(), until="probe")
     one, two = arrays(finished.path / "fused.h5"), arrays(out / "fused.h5")
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+    # What the interrupted pass had done counts as what it was: fused, or left as it is.
+    facts = [RunFolder.open(run.path).state.stages["probe"]["joined"] for run in (finished, RunFolder.open(out))]
+    assert facts[0] == facts[1] == sum(name.startswith("probe/") for name in two)
 
 
 def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
