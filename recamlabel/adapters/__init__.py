@@ -58,7 +58,7 @@ BUILT_IN: tuple[Adapter, ...] = (
     ClassFoldersAdapter(),
 )
 ADAPTERS: Registry[Adapter] = Registry(
-    "--adapter", "adapter", {one.name: one for one in BUILT_IN}, GROUP, guarded, DatasetError
+    "--adapter", "adapter", {one.name: one for one in BUILT_IN}, GROUP, guarded, DatasetError, auto=True
 )
 
 

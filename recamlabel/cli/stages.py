@@ -31,11 +31,15 @@ def stages(
 ) -> None:
     """The stages of a run with these settings: what each stands on, which settings it reads, what it makes."""
     # Imported late: torch takes seconds, and a wrong option should not.
+    from recamlabel.maps import get_variant
+    from recamlabel.models.segmenter import check_segmenter
     from recamlabel.refine import resolve_method
     from recamlabel.stages import GRAPH
     from recamlabel.stages.graph import stage_lines
 
     config = resolve_settings(preset, config_file, assignments, adapter)
+    get_variant(config.maps.variant)
+    check_segmenter(config.segmenter.method)
     refine = config.refine.model_copy(update={"method": resolve_method(config.refine.method)})
     lines = stage_lines(GRAPH, config.model_copy(update={"refine": refine}), every)
     if as_json:

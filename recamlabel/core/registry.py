@@ -31,6 +31,7 @@ class Registry(Mapping[str, T], Generic[T]):
         group: Entry point group of other packages' things; None: there are none.
         adopt: Makes what is handed out of what another package's entry point names; raises :class:`FlawError`.
         error: What a miss raises.
+        auto: Whether ``auto`` may be given in a name's place; who has it resolves it.
 
     Example:
         >>> rules = Registry("recam.combine", "rule", {"sum": "operator:add", "mean": min})
@@ -49,8 +50,10 @@ class Registry(Mapping[str, T], Generic[T]):
         group: str | None = None,
         adopt: Callable[[Any, EntryPoint], T] = lambda thing, point: thing,
         error: type[RecamlabelError] = ConfigError,
+        auto: bool = False,
     ) -> None:
         self.key, self.kind, self.group, self.adopt, self.error = key, kind, group, adopt, error
+        self.choices_before = ("auto",) if auto else ()
         self.built_in = dict(built_in)
 
     def find(self, name: str) -> T:
@@ -68,7 +71,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return thing
         points = list(entry_points(group=self.group, name=name)) if self.group else []
         if not points:
-            raise self.error(unknown(self.key, name, self.names, self.kind))
+            raise self.error(unknown(self.key, name, (*self.choices_before, *self.names), self.kind))
         if len(points) > 1:
             owners = ", ".join(sorted(map(owner, points)))
             raise self.error(

@@ -60,7 +60,7 @@ BUILT_IN = (
     Refiner("crf+random_walk", crf_scores, stepped=True, needs_crf=True, walks=True),
 )
 REFINERS: Registry[Refiner] = Registry(
-    "refine.method", "method", {one.name: one for one in BUILT_IN}, "recamlabel.refiners", _adopt
+    "refine.method", "method", {one.name: one for one in BUILT_IN}, "recamlabel.refiners", _adopt, auto=True
 )
 
 

@@ -319,4 +319,6 @@ def _by_section(reads: Names, settings: Mapping[str, Any]) -> Iterator[str]:
         if section in own or len(own) <= len(left):
             yield from own
         else:
-            yield f"{section}.*" + (f" but {' '.join(left)}" if left else "")
+            whole = {key.partition(".")[0] for key in left if "." in key}
+            short = dict.fromkeys(key.partition(".")[0] if key.partition(".")[0] in whole else key for key in left)
+            yield f"{section}.*" + (f" but {' '.join(short)}" if left else "")

@@ -340,9 +340,8 @@ def test_adapters_say_what_they_are() -> None:
 def test_unknown_adapter_lists_the_names() -> None:
     with pytest.raises(DatasetError) as caught:
         get_adapter("cocoa")
-    assert (
-        str(caught.value) == f"--adapter: unknown 'cocoa', did you mean 'coco'? The adapters are: {', '.join(ADAPTERS)}"
-    )
+    names = ", ".join(("auto", *ADAPTERS))
+    assert str(caught.value) == f"--adapter: unknown 'cocoa', did you mean 'coco'? The adapters are: {names}"
 
 
 def test_nothing_recognised_lists_what_would_be(tmp_path: Path) -> None:

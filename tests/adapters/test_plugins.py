@@ -89,7 +89,7 @@ def test_an_adapter_of_another_package_is_found_and_named(site: Path, source: Pa
     assert python(site, f"d = load_dataset(Path({str(source)!r}))\n{show}") == expected
     named = python(site, f"d = load_dataset(Path({str(source)!r}), 'list')\n{show}")
     assert named == expected.replace("a .list file", "as asked")
-    assert "unknown 'lisst', did you mean 'list'? The adapters are: voc" in refused(site, "get_adapter('lisst')")
+    assert "unknown 'lisst', did you mean 'list'? The adapters are: auto, voc" in refused(site, "get_adapter('lisst')")
 
 
 def test_it_is_not_imported_before_it_is_needed(site: Path, tmp_path: Path) -> None:

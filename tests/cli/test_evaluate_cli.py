@@ -87,7 +87,7 @@ def test_errors_are_one_line_with_an_exit_code(
     run: RunFolder, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = [
-        (evaluate(run, truth, "--split", "test"), 2, "unknown split 'test'; the splits are: train, val"),
+        (evaluate(run, truth, "--split", "test"), 2, "--split: unknown 'test'. The splits are: train, val"),
         (
             evaluate(run, tmp_path / "gone"),
             1,

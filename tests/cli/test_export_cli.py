@@ -61,7 +61,7 @@ def test_mistakes_get_one_message(run: RunFolder, tmp_path: Path, capsys: pytest
         (export(run, "--format", "voc"), 2, "Missing option '--out'"),
         (export(run, "--out", out), 2, "Missing option '--format'"),
         (export(run, "--format", "voc", "--out", str(run.path)), 1, "not empty; nothing was written"),
-        (export(run, "--format", "voc", "--out", out, "--split", "test"), 2, "unknown split 'test'"),
+        (export(run, "--format", "voc", "--out", out, "--split", "test"), 2, "--split: unknown 'test'"),
         (export(run, "--format", "voc", "--out", out, "--what", "segmenter"), 1, "segmenter.h5: not there yet"),
         (export(run, "--format", "voc", "--out", out, "--what", "reviewed"), 1, "nothing in this run is reviewed yet"),
         (export(run, "--format", "cvat", "--out", out, "--images", "copy"), 2, "--images copy: not with cvat"),

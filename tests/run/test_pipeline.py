@@ -192,7 +192,7 @@ def test_a_bad_image_stops_before_anything_is_written_or_is_left_out(tiny_csv, t
     ("line", "error", "message"),
     [
         ("recam.combine=best", ConfigError, "recam.combine: unknown 'best'. The rules are: contrast, product"),
-        ("refine.method=magic", ConfigError, "refine.method: unknown 'magic'. The methods are: none"),
+        ("refine.method=magic", ConfigError, "refine.method: unknown 'magic'. The methods are: auto, none"),
         ("maps.variant=magic", ConfigError, "maps.variant: unknown 'magic'. The variants are: cam"),
         ("runtime.device=cuda:99", ConfigError, "device 'cuda:99' asked for"),
         ("runtime.device=gpu", ConfigError, "unknown device 'gpu'; expected auto, cpu, cuda or cuda:N"),
