@@ -20,7 +20,7 @@ from recamlabel.adapters.fiftyone.read import FiftyOneAdapter
 from recamlabel.adapters.files.listing import is_there
 from recamlabel.adapters.huggingface.read import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
-from recamlabel.adapters.nearby import did_you_mean, explain, find_data_sets
+from recamlabel.adapters.nearby import did_you_mean, explain, find_class_folder_sets, find_data_sets
 from recamlabel.adapters.openimages.read import OpenImagesAdapter
 from recamlabel.adapters.plugins import GROUP, guarded
 from recamlabel.adapters.voc.read import VocAdapter
@@ -104,10 +104,12 @@ def _in_order(source: Path) -> list[Adapter]:
 
 
 def _refuse_parent(source: Path, adapter: Adapter, reason: str) -> None:
-    """The parent folder of data sets looks like a folder of class folders, with masks among the photographs."""
+    """The parent folder of data sets looks like a folder of class folders, with masks or classes below its classes."""
     if adapter.name != "folder" or reason.startswith("MVTec"):
         return
     data_sets = find_data_sets(source, BUILT_IN)
+    if not reason.startswith("class folders below"):
+        data_sets = sorted([*data_sets, *find_class_folder_sets(source, data_sets)])
     if data_sets:
         raise DatasetError(
             f"{source}: not a data set, but a folder with some in it; {did_you_mean(data_sets)} "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from recamlabel.adapters.base import Adapter
+from recamlabel.adapters.class_names import CLASSES_FILE, is_background
 from recamlabel.adapters.csv.read import has_labels_file
-from recamlabel.adapters.files.folder_scan import IMAGE_FOLDERS, MASK_FOLDERS, is_mvtec
+from recamlabel.adapters.files.folder_scan import IMAGE_FOLDERS, MASK_FOLDERS, has_image, is_mvtec, split_folders
 from recamlabel.adapters.files.listing import is_image_name
+from recamlabel.adapters.negatives import NEGATIVE_NAMES, name_key
 
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 _TABLES = (".csv", ".tsv")
@@ -23,10 +25,50 @@ _EXAMPLE = "image,labels"
 def find_data_sets(folder: Path, adapters: Iterable[Adapter]) -> list[Path]:
     """Sub-folders that are data sets of their own, so that ``folder`` is hardly one. Never raises.
 
-    Those with a labels.csv, of a format with a layout of its own, of MVTec, or with images/ beside masks/.
+    Those with a labels.csv, of a format with a layout of its own, of MVTec, with images/ beside masks/, or with class
+    folders below train/ or val/.
     """
     asked = [adapter for adapter in adapters if adapter.name not in _ANY_FOLDER]
     return [path for path in _folders(folder)[:_LOOKED_AT] if _is_data_set(path, asked)]
+
+
+def find_class_folder_sets(folder: Path, others: Collection[Path] = ()) -> list[Path]:
+    """Sub-folders that seem to be folders of class folders; empty where they seem to be classes. Never raises.
+
+    A class may have sub-folders too. These are taken for classes of their own only if no sub-folder with images has an
+    image right in it or a single folder of them, and if nothing hints at parts of a class: a name under several
+    sub-folders (``left``; one for "nothing is there", such as ``good``, may be), a name without a letter (a date), or
+    a classes.txt in ``folder``.
+
+    Args:
+        folder: That may be a parent of data sets.
+        others: Sub-folders that are known to be data sets: not looked at.
+    """
+    folders = _folders(folder)
+    if len(folders) > _LOOKED_AT or (folder / CLASSES_FILE).exists():
+        return []
+    data_sets: list[Path] = []
+    seen: set[str] = set()
+    for path in folders:
+        if path in others:
+            continue
+        names = _class_names(path)
+        if names is None or names & seen or not all(any(map(str.isalpha, name)) for name in names):
+            return []
+        seen |= names
+        data_sets += [path] if names else []
+    return data_sets
+
+
+def _class_names(folder: Path) -> set[str] | None:
+    """Names of the folders with images in a folder, without negative ones; None where they are no class folders."""
+    try:
+        parts = [path.name for path in _folders(folder) if has_image(path)]
+    except OSError:
+        return None
+    if len(parts) == 1 or any(is_image_name(name) and not (folder / name).is_dir() for name in _names(folder)):
+        return None
+    return {name_key(name) for name in parts if not is_background(name)}.difference(NEGATIVE_NAMES)
 
 
 def _is_data_set(folder: Path, adapters: Iterable[Adapter]) -> bool:
@@ -35,7 +77,7 @@ def _is_data_set(folder: Path, adapters: Iterable[Adapter]) -> bool:
     below = _folders(folder)
     names = {path.name.casefold() for path in below}
     try:
-        return is_mvtec(below) or bool(names & MASK_FOLDERS and names & IMAGE_FOLDERS)
+        return is_mvtec(below) or bool(split_folders(below)) or bool(names & MASK_FOLDERS and names & IMAGE_FOLDERS)
     except OSError:
         return False
 

@@ -11,7 +11,11 @@ from typing import Any
 import click
 
 from recamlabel.cli.options import run_argument
-from recamlabel.core.progress import duration
+from recamlabel.core.progress import duration, say
+from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.data.changed import ChangedImage, changed_at_a_glance
+from recamlabel.errors import StoreError
+from recamlabel.run.review_record import BEFORE, is_unfinished
 from recamlabel.run.status import seconds_to_redo, stage_rows
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder
@@ -27,14 +31,15 @@ def status(run: Path, as_json: bool) -> None:
 
     A stage is outdated where it, or one below it, was made with other settings, images, labels or files than the run
     has now; the line below it says which. It is current again back at what it was made with. What `recamlabel fit`
-    would do again is named, with the time that it took. Mask PNGs that were deleted or changed by hand are named.
+    would do again is named, with the time that it took. Mask PNGs that were deleted or changed by hand are named, so
+    are photographs that are not those that the masks were made from, and a `fit --with-review` that was stopped.
     """
     from recamlabel.masks.pngs import check_pngs
 
     folder = RunFolder.open(run)
     stages = stage_rows(folder)
     rows = [row.to_json() for row in stages]
-    damage = check_pngs(folder)
+    damage, changes, not_read = check_pngs(folder), *_changed_photographs(folder)
     for row in rows:
         if damage and row["stage"] == "masks":
             row |= {"state": "incomplete", "png_missing": list(damage.missing), "png_changed": list(damage.changed)}
@@ -43,6 +48,9 @@ def status(run: Path, as_json: bool) -> None:
             "run": str(run),
             "dataset": folder.state.dataset,
             "stages": rows,
+            "changed_photographs": [{"id": one.id, "path": str(one.path), "kind": one.kind} for one in changes],
+            "photographs_not_read": not_read,
+            "review_unfinished": is_unfinished(folder),
             "summary": summary_lines(folder),
         }
         click.echo(json_module.dumps(tree, indent=2, ensure_ascii=False))
@@ -54,9 +62,45 @@ def status(run: Path, as_json: bool) -> None:
     )
     again = [row.stage for row in stages if row.redone and row.state != "not run"]
     redo = [f"fit redoes {', '.join(again)}, which took {duration(seconds_to_redo(stages))}"] if again else []
-    for line in (*_head(folder), *_table(rows), *redo, *fix, *summary_lines(folder)):
+    notes = [*redo, *_unfinished(folder), *fix, *_photographs(changes, not_read)]
+    for line in (*_head(folder), *_table(rows), *notes, *summary_lines(folder)):
         # A long reason goes on below its own beginning; paths and commands stay whole, to be copied.
-        click.echo("\n".join(wrap(line, WIDTH, subsequent_indent=" " * 10, break_long_words=False)) or "")
+        click.echo(
+            "\n".join(wrap(line, WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False))
+            or ""
+        )
+
+
+def _changed_photographs(run: RunFolder) -> tuple[list[ChangedImage], int]:
+    """As :func:`changed_at_a_glance`; nothing where the run has no masks that they could belie."""
+    if "masks" not in run.state.stages or not (run.path / CATALOG_FILE).is_file():
+        return [], 0
+    try:
+        return changed_at_a_glance(load_catalog(run.path / CATALOG_FILE))
+    except StoreError as error:
+        say(f"warning: {error}")
+        return [], 0
+
+
+def _photographs(changes: list[ChangedImage], not_read: int) -> Iterator[str]:
+    from recamlabel.review.page.photographs import changed_line
+
+    if changes:
+        yield f"warning: {changed_line(changes)}"
+    if not_read:
+        have = "image file has" if not_read == 1 else "image files have"
+        yield (
+            f"{not_read} more {have} another time than when the masks were made; not read here, `recamlabel report` "
+            "reads them all"
+        )
+
+
+def _unfinished(run: RunFolder) -> Iterator[str]:
+    if is_unfinished(run):
+        yield (
+            f"fit --with-review was stopped before its end: `recamlabel fit {run.path} --with-review` goes on with it; "
+            f"the masks before it are in {run.path / BEFORE}"
+        )
 
 
 def _head(run: RunFolder) -> Iterator[str]:

@@ -28,12 +28,16 @@ class Catalog:
         hashes: Content hash of the image file by image id.
         states: Size and time of the image file when it was hashed, by image id: where both are the same, the
             file need not be hashed again. Empty for a run of an earlier version.
+        flat, faint: Ids of images of a single colour, and of those with hardly any contrast, as
+            :class:`~recamlabel.data.inspect.Inspection` has them; empty for a run of an earlier version.
     """
 
     dataset: Dataset
     shapes: Mapping[str, tuple[int, int]]
     hashes: Mapping[str, str]
     states: Mapping[str, FileState] = field(default_factory=dict)
+    flat: tuple[str, ...] = ()
+    faint: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[LabelledImage, ...]:
@@ -77,7 +81,8 @@ def save_catalog(path: Path, catalog: Catalog) -> None:
         )
     classes = {"classes": list(dataset.classes.names), "background": dataset.classes.background}
     head = {"root": str(dataset.root), "adapter": dataset.adapter, **classes}
-    write_text(path, json.dumps({**head, "images": rows}, indent=1, ensure_ascii=False))
+    pictures = {name: ids for name, ids in (("flat", catalog.flat), ("faint", catalog.faint)) if ids}
+    write_text(path, json.dumps({**head, **pictures, "images": rows}, indent=1, ensure_ascii=False))
 
 
 def load_catalog(path: Path, background: bool | None = None) -> Catalog:
@@ -110,9 +115,10 @@ def load_catalog(path: Path, background: bool | None = None) -> Catalog:
             hashes[row["id"]] = str(row["hash"])
             if "file" in row:
                 states[row["id"]] = (int(row["file"][0]), int(row["file"][1]))
+        flat, faint = (tuple(map(str, tree.get(name, ()))) for name in ("flat", "faint"))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run `recamlabel fit` first") from None
     except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
         raise StoreError(f"{path}: damaged ({error!r}); run `recamlabel fit` again") from None
     dataset = Dataset(Path(tree["root"]), str(tree["adapter"]), classes, tuple(images))
-    return Catalog(dataset, shapes, hashes, states)
+    return Catalog(dataset, shapes, hashes, states, flat, faint)

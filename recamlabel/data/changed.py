@@ -14,6 +14,7 @@ from recamlabel.errors import DatasetError, StoreError
 from recamlabel.storage.decode import image_size
 
 NAMED = 5
+HASHED = 200
 Kind = Literal["gone", "size", "content"]
 
 
@@ -66,7 +67,7 @@ def changed_images(catalog: Catalog, images: Iterable[LabelledImage] | None = No
     """The images that are not what the catalog describes, in order.
 
     A file with the size and time that the catalog holds is taken as it is; of others the header is read, and
-    if the picture's size is right, the content is hashed: one reading of the file.
+    if it has the picture's size and as many bytes, the content is hashed: one reading of the file.
 
     Args:
         catalog: Of the run.
@@ -76,11 +77,33 @@ def changed_images(catalog: Catalog, images: Iterable[LabelledImage] | None = No
     return [change for change in changes if change is not None]
 
 
+def changed_at_a_glance(catalog: Catalog, most: int = HASHED) -> tuple[list[ChangedImage], int]:
+    """As :func:`changed_images` of a whole catalog, in bounded time: of many files with another time some are hashed.
+
+    Args:
+        catalog: Of the run.
+        most: So many files at most are read; more have another time where a data set was copied or checked out.
+
+    Returns:
+        The images that have changed, and how many were not looked at.
+    """
+    now = {image.id: file_state(image.path) for image in catalog.images}
+    suspects = [image for image in catalog.images if now[image.id] != catalog.states.get(image.id, ())]
+    doubtful = [image.id for image in suspects if _may_be_the_same(now[image.id], catalog.states.get(image.id))]
+    passed_over = frozenset(doubtful[most:])
+    return changed_images(catalog, [image for image in suspects if image.id not in passed_over]), len(passed_over)
+
+
+def _may_be_the_same(now: FileState | None, recorded: FileState | None) -> bool:
+    """Whether only a file's content can tell: it is there, and has as many bytes as recorded, if that is known."""
+    return now is not None and (recorded is None or now[0] == recorded[0])
+
+
 def _changed(catalog: Catalog, image: LabelledImage) -> ChangedImage | None:
-    state = file_state(image.path)
+    state, recorded = file_state(image.path), catalog.states.get(image.id)
     if state is None or not image.path.is_file():
         return ChangedImage(image.id, image.path, "gone", "no such image any more")
-    if state == catalog.states.get(image.id):
+    if state == recorded:
         return None
     height, width = catalog.shapes[image.id]
     try:
@@ -88,7 +111,7 @@ def _changed(catalog: Catalog, image: LabelledImage) -> ChangedImage | None:
         if now != (height, width):
             what = f"{now[1]}x{now[0]} pixels now, {width}x{height} when the masks were made"
             return ChangedImage(image.id, image.path, "size", what)
-        if file_hash(image.path) == catalog.hashes[image.id]:
+        if _may_be_the_same(state, recorded) and file_hash(image.path) == catalog.hashes[image.id]:
             return None
     except (DatasetError, OSError) as error:
         reason = str(error).removeprefix(f"{image.path}: ").partition(";")[0]

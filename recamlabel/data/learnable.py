@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import Dataset
+from recamlabel.data.catalog import Catalog
 from recamlabel.data.inspect import Inspection, training_images
 
 # So many images without a class show what it is not.
@@ -126,28 +127,28 @@ def probable_slips(dataset: Dataset) -> Iterator[str]:
             )
 
 
-def picture_warnings(inspection: Inspection) -> list[str]:
+def picture_warnings(seen: Inspection | Catalog) -> list[str]:
     """One line each for pictures of a single colour, and for those with hardly any contrast."""
-    many, warnings = len(inspection.shapes), []
-    if inspection.flat:
+    many, warnings = len(seen.shapes), []
+    if seen.flat:
         warnings.append(
-            f"pictures of a single colour: {len(inspection.flat)} of {many} ({_some(inspection.flat)}); "
+            f"pictures of a single colour: {len(seen.flat)} of {many} ({_some(seen.flat)}); "
             "nothing can be found in them"
         )
-    if inspection.faint:
+    if seen.faint:
         warnings.append(
-            f"pictures with hardly any contrast: {len(inspection.faint)} of {many} ({_some(inspection.faint)}); "
+            f"pictures with hardly any contrast: {len(seen.faint)} of {many} ({_some(seen.faint)}); "
             "16-bit files with 10 or 12 bits in them? scale their values to the full range"
         )
     return warnings
 
 
-def picture_reasons(inspection: Inspection) -> list[str]:
+def picture_reasons(seen: Inspection | Catalog) -> list[str]:
     """Why nothing can be learnt from the pictures: each is of a single colour. Empty otherwise."""
-    if not inspection.shapes or len(inspection.flat) < len(inspection.shapes):
+    if not seen.shapes or len(seen.flat) < len(seen.shapes):
         return []
     return [
-        f"every picture that can be read is of a single colour ({len(inspection.flat)}): there is nothing to find in "
+        f"every picture that can be read is of a single colour ({len(seen.flat)}): there is nothing to find in "
         "them; look at the files, or go on all the same with --force"
     ]
 

@@ -55,6 +55,7 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
         intake = Intake(catalog, key, tuple(run.state.stages["dataset"].get("left_out", ())))
     else:
         intake = _inspect(dataset, config, key)
+    _stop_unless_forced(dataset, picture_reasons(intake.catalog), config)
     _refuse(intake.catalog.dataset, config)
     _tell(dataset, intake, config)
     return intake
@@ -80,12 +81,10 @@ def _inspect(dataset: Dataset, config: Config, key: str) -> Intake:
         inspection = inspect_images(dataset, config.runtime.worker_count(), advance)
     problems = (*dataset.problems, *inspection.problems)
     usable = apply_on_bad_image(dataset, problems, config.data.on_bad_image)
-    _stop_unless_forced(dataset, picture_reasons(inspection), config)
-    for line in picture_warnings(inspection):
-        say(f"warning: {line}")
     gone = {image.id for image in dataset.images} - {image.id for image in usable.images}
     left_out = tuple(dict.fromkeys(str(problem) for problem in problems if problem.image_id in gone))
-    return Intake(Catalog(usable, inspection.shapes, inspection.hashes, inspection.states), key, left_out)
+    seen = inspection
+    return Intake(Catalog(usable, seen.shapes, seen.hashes, seen.states, seen.flat, seen.faint), key, left_out)
 
 
 def _refuse(dataset: Dataset, config: Config) -> None:
@@ -108,7 +107,11 @@ def _tell(dataset: Dataset, intake: Intake, config: Config) -> None:
     for line in dataset.notes:
         say(line)
     mild = [line.text for line in problem_lines(dataset.problems) if not line.fatal]
-    warnings = [*mild, *training_warnings(intake.catalog.dataset, config.data.train_splits)]
+    warnings = [
+        *picture_warnings(intake.catalog),
+        *mild,
+        *training_warnings(intake.catalog.dataset, config.data.train_splits),
+    ]
     for line in warnings[:SHOWN]:
         say(f"warning: {line}")
     if len(warnings) > SHOWN:

@@ -12,17 +12,13 @@ import numpy as np
 from recamlabel.config import Config, amend, config_from_tree
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import StoreError
-from recamlabel.masks.reviewed import REVIEW_FOLDER, ReviewFolder
+from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.run.fit import Hooks, fit
+from recamlabel.run.review_record import BEFORE, RECORD, SECTION, redo_digests
 from recamlabel.run.rounds import mask_facts, open_part, snapshot
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import StoredArrays
-from recamlabel.storage.run_folder import RUN_FILE, RunFolder
-
-SECTION = "with_review"
-BEFORE = f"{REVIEW_FOLDER}/before"
-# In the snapshot: of which decisions it is the state before.
-RECORD = "before.json"
+from recamlabel.storage.run_folder import RunFolder
 
 
 def own_settings(
@@ -109,9 +105,7 @@ def _keep_before(run: RunFolder, digest: str) -> RunFolder:
         StoreError: The run is not finished, and no redo with a review has begun.
     """
     folder = run.path / BEFORE
-    # Runs of earlier versions have no record in the snapshot, but their metrics say of what it was, once finished.
-    done = run.metrics().get(SECTION, {}).get("digest")
-    kept = _read_record(folder, done)
+    kept, done = redo_digests(run)
     left = run.left() if run.state.plan else [name for name in ("quality",) if run.current_key(name) is None]
     finished = not left
     if finished and (kept != digest or not run.state.config.get("review", {}).get("use", False)):
@@ -127,16 +121,6 @@ def _keep_before(run: RunFolder, digest: str) -> RunFolder:
         )
     write_text(folder / RECORD, json.dumps({"digest": digest}))
     return before
-
-
-def _read_record(folder: Path, done: str | None) -> str | None:
-    """The decisions that a snapshot is the state before of; None where there is no whole snapshot."""
-    if not (folder / RUN_FILE).is_file():
-        return None
-    try:
-        return str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return done
 
 
 def _changed(before: RunFolder, after: RunFolder) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.progress import say
+from recamlabel.data.learnable import picture_reasons, untellable_reasons
 from recamlabel.data.passes import image_pass
 from recamlabel.gate.crossval import average_precision, canonical_order
 from recamlabel.gate.head_start import logistic_head
@@ -42,7 +43,7 @@ ENOUGH_TO_TELL = 10
 def run_classifier(view: View) -> Mapping[str, Any]:
     """Train the classifier from ImageNet weights, its head from where the gate's linear model ends."""
     config = view.config
-    refuse_noise(view)
+    useless = refuse_noise(view) or nothing_to_tell(view)
     torch.manual_seed(config.seed)
     net = new_classifier(view)
     load_backbone_weights(net.backbone, config.backbone.weights)
@@ -62,7 +63,7 @@ def run_classifier(view: View) -> Mapping[str, Any]:
             f"{facts['ap']:.2f} on {facts['ap_on']} (the gate's linear model: {facts['gate_ap']:.2f})"
         )
     save_trained(view, CLASSIFIER_WEIGHTS, net)
-    return facts
+    return {**facts, "useless": True} if useless else facts
 
 
 def read_gate(view: View) -> dict[str, Any]:
@@ -74,15 +75,24 @@ def read_gate(view: View) -> dict[str, Any]:
     return {} if tree.get("note") else tree
 
 
-def refuse_noise(view: View) -> None:
+def nothing_to_tell(view: View) -> bool:
+    """Whether nothing can be learnt from the labels or the pictures as they are: only ``--force`` comes so far."""
+    splits = view.config.data.train_splits
+    return bool(picture_reasons(view.catalog) or untellable_reasons(view.catalog.dataset, splits))
+
+
+def refuse_noise(view: View) -> bool:
     """Stop before hours of training where no label has anything to do with its picture.
+
+    Returns:
+        Whether that is so, and ``--force`` goes on all the same.
 
     Raises:
         TrainingFailedError: The gate's average precision of all classes is that of guessing.
     """
     judged = [one for one in read_gate(view).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
     if not judged or not _noise(judged):
-        return
+        return False
     gains = [_gain(one) for one in judged]
     best = judged[int(np.argmax(gains))]
     luck = lucky_precision(best["positives"], best["negatives"]) if "positives" in best else 0.0
@@ -96,6 +106,7 @@ def refuse_noise(view: View) -> None:
     if not view.config.runtime.force:
         raise TrainingFailedError(f"{text}. --force trains all the same")
     say(f"warning: {text}")
+    return True
 
 
 def _gain(one: Mapping[str, Any]) -> float:

@@ -41,6 +41,46 @@ def test_images_in_a_folder_beside_the_table(folder: str, tmp_path: Path) -> Non
     assert note in dataset.notes
 
 
+def keep(folder: Path, count: int) -> None:
+    """Leave so many of the 40 images."""
+    for name in NAMES[count:]:
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize("place", ["", "labels"])
+def test_images_are_found_where_a_third_of_them_is_missing(place: str, tmp_path: Path) -> None:
+    file = table(tmp_path / place, str(Path("images") if not place else Path("../images")))
+    keep(tmp_path / "images", 27)
+    dataset = read(file)
+    assert dataset.root == tmp_path / "images"
+    assert {problem.image_id for problem in dataset.problems} == {f"part_{number:03}" for number in range(27, 40)}
+    assert all(problem.fatal and "part_0" in problem.message for problem in dataset.problems)
+
+
+def test_the_folder_with_more_of_the_images_wins(tmp_path: Path) -> None:
+    file = table(tmp_path)
+    fill(tmp_path / "raw")
+    keep(tmp_path / "raw", 16)
+    keep(tmp_path / "images", 27)
+    assert read(file).root == tmp_path / "images" and len(read(file).problems) == 13
+    fill(tmp_path / "line 3")
+    assert read(file).root == tmp_path / "line 3" and read(file).problems == ()
+
+
+def test_of_two_folders_with_as_many_images_none_is_chosen(tmp_path: Path) -> None:
+    file = table(tmp_path)
+    fill(tmp_path / "raw")
+    for folder in ("raw", "images"):
+        keep(tmp_path / folder, 27)
+    assert read(file).root == tmp_path and len(read(file).problems) == 40
+
+
+def test_a_folder_beside_the_table_goes_before_one_above_it(tmp_path: Path) -> None:
+    file = table(tmp_path / "labels")
+    fill(tmp_path / "images")
+    assert read(file).root == tmp_path / "labels/images"
+
+
 def test_masks_with_the_same_names_are_not_taken_for_the_images(tmp_path: Path) -> None:
     file = table(tmp_path)
     for folder in ("masks", "images_truth", "ground_truth"):

@@ -56,9 +56,45 @@ def test_the_parent_of_mvtec_objects(tmp_path: Path) -> None:
     assert f"did you mean {tmp_path}/bottle or {tmp_path}/cable?" in error(tmp_path)
 
 
-def test_class_folders_with_folders_of_images_in_them_stay_classes(tmp_path: Path) -> None:
-    put(tmp_path, "cat/images/1.jpg", "dog/images/2.jpg", "dog/notes.csv")
-    assert load_dataset(tmp_path).classes.names == ("cat", "dog")
+def test_the_parent_of_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, "pets/cat/1.jpg", "pets/dog/2.jpg", "steel/good/1.jpg", "steel/rust/a/2.jpg", "wood/good/1.jpg")
+    put(tmp_path, "wood/knot/1.jpg", "notes/readme.txt")
+    names = f"{tmp_path}/pets, {tmp_path}/steel or {tmp_path}/wood"
+    assert f"not a data set, but a folder with some in it; did you mean {names}? (--adapter folder" in error(tmp_path)
+    assert load_dataset(tmp_path, "folder").classes.names == ("pets", "steel", "wood")
+    assert load_dataset(tmp_path / "steel").classes.names == ("rust",)
+    put(tmp_path, "csv/labels.csv", **{"csv/labels.csv": "image,labels\na.png,cat\n"})
+    assert f"did you mean {tmp_path}/csv, {names}?" in error(tmp_path)
+
+
+def test_the_parent_of_one_folder_of_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, "pets/cat/1.jpg", "pets/dog/2.jpg")
+    assert f"did you mean {tmp_path}/pets?" in error(tmp_path)
+
+
+def test_the_parent_of_class_folders_with_splits(tmp_path: Path) -> None:
+    for name in ("one", "two"):  # the same classes in both: they do not hide that train/ is a split
+        put(tmp_path, f"{name}/train/cat/1.jpg", f"{name}/train/dog/2.jpg", f"{name}/val/cat/3.jpg")
+    assert f"did you mean {tmp_path}/one or {tmp_path}/two?" in error(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["cat/images/1.jpg", "dog/images/2.jpg", "dog/notes.csv"],
+        ["cat/left/1.jpg", "cat/right/2.jpg", "dog/left/3.jpg", "dog/right/4.jpg"],
+        ["cat/2023-01/1.jpg", "cat/2023-02/2.jpg", "dog/2024-01/3.jpg", "dog/2024-02/4.jpg"],
+        ["cat/persian/1.jpg", "cat/siamese/2.jpg", "dog/3.jpg"],
+        ["cat/persian/1.jpg", "cat/siamese/2.jpg", "cat/3.jpg", "dog/poodle/4.jpg", "dog/husky/5.jpg"],
+        ["cat/persian/1.jpg", "cat/siamese/2.jpg", "dog/poodle/3.jpg", "dog/husky/4.jpg", "classes.txt"],
+        ["train/cat/persian/1.jpg", "train/dog/poodle/2.jpg", "val/cat/a/3.jpg", "val/dog/b/4.jpg"],
+        [f"class {number}/{part}{number}/1.jpg" for number in range(51) for part in "ab"],
+    ],
+)
+def test_class_folders_with_folders_of_images_in_them_stay_classes(files: list[str], tmp_path: Path) -> None:
+    put(tmp_path, *files, **{"classes.txt": "cat\ndog\n"})
+    names = load_dataset(tmp_path).classes.names
+    assert names == ("cat", "dog") or (len(names) == 51 and names[0] == "class 0")
 
 
 # ---- what is nothing yet

@@ -13,7 +13,7 @@ from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.core.classes import ClassTable
 from recamlabel.data import changed
 from recamlabel.data.catalog import Catalog, load_catalog, save_catalog
-from recamlabel.data.changed import changed_images, refuse_changed
+from recamlabel.data.changed import changed_at_a_glance, changed_images, file_hash, refuse_changed
 from recamlabel.data.inspect import inspect_images
 from recamlabel.errors import StoreError
 
@@ -65,3 +65,21 @@ def test_another_time_alone_is_no_change_and_an_old_catalog_is_hashed(catalog: C
     (tmp_path / "b.png").write_bytes(data)
     os.utime(tmp_path / "b.png", ns=(state.st_atime_ns, state.st_mtime_ns))
     assert [one.kind for one in changed_images(old)] == ["content"]
+
+
+def test_at_a_glance_a_few_files_are_read(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(changed, "file_hash", lambda path: read.append(path.stem) or file_hash(path))
+    assert changed_at_a_glance(catalog) == ([], 0) and read == []
+    for name in "bcd":
+        os.utime(tmp_path / f"{name}.png", (1, 1))
+    assert changed_at_a_glance(catalog, most=2) == ([], 1) and read == ["b", "c"]
+    read.clear()
+    (tmp_path / "a.png").unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (3, 5, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "d.png")
+    changes, not_read = changed_at_a_glance(catalog, most=1)
+    assert [(one.id, one.kind) for one in changes] == [("a", "gone"), ("d", "content")]
+    assert not_read == 1 and read == ["b"], "another number of bytes is another content"
+    old = Catalog(catalog.dataset, catalog.shapes, catalog.hashes)
+    assert [one.id for one in changed_at_a_glance(old)[0]] == ["a", "d"]

@@ -11,6 +11,7 @@ from PIL import Image
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.config import Config, load_config
 from recamlabel.core.classes import ClassTable
+from recamlabel.data.catalog import load_catalog
 from recamlabel.data.inspect import inspect_images
 from recamlabel.data.learnable import (
     few_images,
@@ -21,6 +22,7 @@ from recamlabel.data.learnable import (
     untellable_reasons,
 )
 from recamlabel.errors import DatasetError
+from recamlabel.run.fit import fit
 from recamlabel.run.intake import take_in
 
 
@@ -146,6 +148,7 @@ def test_a_small_bright_spot_is_contrast(tmp_path: Path) -> None:
 
 
 def source(root: Path, labels: list[str], flat: bool = False) -> Path:
+    root.mkdir(exist_ok=True)
     rows = ["image,labels"]
     for number, label in enumerate(labels):
         path = root / f"{number}.png"
@@ -189,3 +192,23 @@ def test_fit_stops_where_all_images_are_normal(tmp_path: Path) -> None:
 def test_fit_says_what_negative_labels_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     take_in(source(tmp_path, ["cat", "good", "dog"]), config(), None)
     assert "'good': read as 'nothing is there' (1 image)" in capsys.readouterr().err
+
+
+def test_pictures_are_spoken_of_again_by_a_second_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, place = source(tmp_path / "data", ["cat", "dog", "", "cat"]), tmp_path / "run"
+    Image.new("RGB", (50, 40), (9, 9, 9)).save(data / "3.png")
+    noise(data / "2.png", 3, 9)
+    texts = []
+    for _ in range(2):
+        fit(data, place, config("runtime.device=cpu"), until="features")
+        texts.append([line for line in capsys.readouterr().err.splitlines() if "warning: pictures" in line])
+    assert texts[0] == texts[1] and len(texts[0]) == 2
+    assert "warning: pictures of a single colour: 1 of 4 (3)" in texts[1][0] and "1 of 4 (2)" in texts[1][1]
+    assert load_catalog(place / "dataset.json").flat == ("3",)
+
+
+def test_pictures_without_anything_stop_a_second_fit_too(tmp_path: Path) -> None:
+    data, place = source(tmp_path / "data", ["cat", "dog", ""], flat=True), tmp_path / "run"
+    fit(data, place, config("runtime.force=true", "runtime.device=cpu"), until="features")
+    with pytest.raises(DatasetError, match=r"every picture that can be read is of a single colour \(3\)"):
+        fit(data, place, config("runtime.device=cpu"), until="features")

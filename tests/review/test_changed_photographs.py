@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +17,13 @@ from review_by_hand import run_to_review
 
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import StoreError
+from recamlabel.review.compare.page import write_comparison
+from recamlabel.review.compare.runs import compare_runs
 from recamlabel.review.decisions.identity import identity_of, mask_digest
 from recamlabel.review.decisions.take_in import import_decisions
 from recamlabel.review.fiftyone.export import _check_images
 from recamlabel.review.page.report import write_report
+from recamlabel.review.page.rounds_pages import write_round_pages
 from recamlabel.storage.run_folder import RunFolder
 
 
@@ -87,6 +92,39 @@ def test_suspects_of_the_gate_may_be_gone(run: RunFolder) -> None:
 def test_nothing_is_said_where_nothing_has_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     html = write_report(finished(tmp_path)).read_text(encoding="utf-8")
     assert "made from" not in html and "photograph: " not in html and "warning" not in capsys.readouterr().err
+
+
+def other_masks(run: RunFolder, copy: Path) -> RunFolder:
+    """A copy of a run in which every mask is one object."""
+    shutil.copytree(run.path, copy)
+    with h5py.File(copy / "masks.h5", "r+") as file:
+        for name in load_catalog(copy / "dataset.json").shapes:
+            file[name][...] = 1
+    return RunFolder.open(copy)
+
+
+def test_a_comparison_names_them_too(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = compare_runs(run, other_masks(run, tmp_path / "other"))
+    assert {"d", "e", "f"} <= {one.id for one in comparison.images if one.changed}
+    html = write_comparison(comparison, tmp_path / "page.html").read_text(encoding="utf-8")
+    line = "3 photographs are not those that the masks were made from (1 gone or unreadable, 1 of another size, "
+    assert html.count(line) == 1 and f"warning: {line}" in capsys.readouterr().err
+    assert "photograph: no such image any more" in html and html.count("photograph: ") == 3
+    assert "photograph: 80x50 pixels now, 321x213 when the masks were made" in html
+    assert ("1 photograph is not" in write_comparison(comparison, tmp_path / "one.html", 1).read_text()) == (
+        comparison.images[0].id in "def"
+    ), "only of those on the page"
+
+
+def test_the_page_of_rounds_names_them_too(run: RunFolder) -> None:
+    copies = [other_masks(run, run.path.with_name("full")), run]
+    for number, copy in enumerate(copies, 1):
+        shutil.copytree(copy.path, run.path.with_name(f"round{number}"))
+    for number in (1, 2):
+        shutil.move(run.path.with_name(f"round{number}"), run.path / f"rounds/{number}")
+    run.finish("rounds", "key", 1.0, [], kept=2)
+    (page,) = write_round_pages(run)
+    assert "3 photographs are not those that the masks were made from" in page.read_text(encoding="utf-8")
 
 
 def test_fiftyone_is_not_given_them(run: RunFolder) -> None:

@@ -21,6 +21,7 @@ from recamlabel.core.classes import ClassTable
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run, record
 from recamlabel.masks.reviewed import Decision, ReviewFolder
+from recamlabel.review.page import report
 from recamlabel.review.page.charts import charts, training_steps
 from recamlabel.review.page.gallery import choose_images
 from recamlabel.review.page.layers import map_layer, mask_layer
@@ -357,12 +358,16 @@ def test_thumbnail_keeps_the_shape_and_never_enlarges() -> None:
     assert thumbnail(np.zeros((1000, 1, 3), np.uint8), 10).shape == (10, 1, 3)
 
 
-def test_a_forced_run_says_so_on_its_page(tmp_path):
+def test_a_forced_run_says_so_at_the_head_of_every_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PAGE_IMAGES", 1)
     one = np.ones((1, 2, 2))
-    run = make_run(tmp_path, ("cat",), [TinyImage("a", ("cat",), one, one, [[0, 1, 1, 0, 255]])])
-    assert "--force" not in write_report(run).read_text()
+    run = make_run(tmp_path, ("cat",), [TinyImage(name, ("cat",), one, one, [[0, 1, 1, 0, 255]]) for name in "ab"])
+    assert "--force" not in write_report(run, max_images=None).read_text()
     run.state.stages["maps"]["useless"] = True
     run.save()
-    text = write_report(run).read_text()
-    assert "The training of maps learnt nothing and was gone on with (--force)" in text
-    assert "withheld</li>" in text and "no label (ignored)" not in text
+    write_report(run, max_images=None)
+    for name in ("report.html", "report-2.html"):
+        head, _, rest = (run.path / name).read_text().partition("</header>")
+        assert '<span class="badge">learnt nothing</span> The training of maps learnt nothing and was gone on' in head
+        assert "no map, mask or score of this run is to be trusted" in head
+        assert "withheld</li>" in rest and "no label (ignored)" not in rest

@@ -124,20 +124,40 @@ def test_a_review_is_continued_after_a_kill_and_before_stays_before(run, monkeyp
     assert found["changed"] > 0 and "With the review" in (run.path / "report.html").read_text()
 
 
-def test_decisions_made_while_a_redo_is_unfinished_keep_what_was_before_it(run, monkeypatch):
+def status(run: RunFolder, capsys) -> str:
+    capsys.readouterr()
+    assert command(["status", str(run.path)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_decisions_made_while_a_redo_is_unfinished_keep_what_was_before_it(run, monkeypatch, capsys):
     before = (run.path / "masks.h5").read_bytes()
     accept(run, 0, 1, 2, 4, 5)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, "segmenter", after=False)
         fit_with_review(run.path)
+    line = f"fit --with-review was stopped before its end: `recamlabel fit {run.path} --with-review` goes on with it"
+    assert line in status(run, capsys)
     accept(run, 6)
+    assert line in status(run, capsys)
     fit_with_review(run.path)
+    assert "was stopped" not in status(run, capsys)
     assert (run.path / "review/before/masks.h5").read_bytes() == before
     # Decisions after a finished redo: the state after it is what was before them.
     after = (run.path / "masks.h5").read_bytes()
     accept(run, 7)
     fit_with_review(run.path)
     assert (run.path / "review/before/masks.h5").read_bytes() == after != before
+
+
+def test_a_redo_that_was_given_up_is_not_unfinished(run, monkeypatch, capsys):
+    accept(run, 0, 1, 2, 4, 5)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "masks", after=True)
+        fit_with_review(run.path)
+    assert "fit --with-review was stopped" in status(run, capsys)
+    fit(run.path.parent / "data", run.path, config())
+    assert "was stopped" not in status(run, capsys)
 
 
 def test_a_plain_fit_in_between_is_what_was_before(run):

@@ -54,10 +54,10 @@ def recognise(source: Path) -> str | None:
         return "MVTec's layout: train/, test/ and ground_truth/"
     if any(path.name.casefold() in _NOT_CLASSES for path in folders):
         return None
-    splits = _split_folders(folders)
+    splits = split_folders(folders)
     if splits:
         return f"class folders below {', '.join(path.name for path in splits)}"
-    classes = [path.name for path in folders if _has_image(path)]
+    classes = [path.name for path in folders if has_image(path)]
     return f"folders with images: {_some(classes)}" if classes else None
 
 
@@ -65,7 +65,7 @@ def is_mvtec(folders: Sequence[Path]) -> bool:
     """Whether the folders of one place are those of MVTec: ``test`` with class folders beside ``ground_truth``."""
     names = {path.name.casefold() for path in folders}
     return {"test", "ground_truth"} <= names and any(
-        path.name.casefold() == "test" for path in _split_folders(path for path in folders if not _is_masks(path))
+        path.name.casefold() == "test" for path in split_folders(path for path in folders if not _is_masks(path))
     )
 
 
@@ -108,8 +108,8 @@ def _scan(root: Path, keep_splits: bool) -> Scan:
     pool = is_mvtec(folders) and not keep_splits
     scan.masks += [path.name for path in folders if _is_masks(path)]
     folders = [path for path in folders if not _is_masks(path)]
-    splits = _split_folders(folders)
-    others = [path.name for path in folders if path not in splits and _has_image(path)]
+    splits = split_folders(folders)
+    others = [path.name for path in folders if path not in splits and has_image(path)]
     if splits and others:
         raise DatasetError(
             f"{root}: {', '.join(path.name for path in splits)} look like splits, but {_some(others)} beside them have "
@@ -191,7 +191,7 @@ def _is_mask_file(path: Path, stems: Collection[Path]) -> bool:
     return head is not None and path.parent / head.group(1) in stems
 
 
-def _split_folders(folders: Iterable[Path]) -> list[Path]:
+def split_folders(folders: Iterable[Path]) -> list[Path]:
     """Folders with the name of a split that hold folders of images, and no image of their own.
 
     A class may be called ``train``: then its images lie right in it.
@@ -200,7 +200,7 @@ def _split_folders(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         if folder.name.casefold() in SPLIT_FOLDERS:
             below = _entries(folder)
-            if not any(_is_image(path) for path in below) and any(p.is_dir() and _has_image(p) for p in below):
+            if not any(_is_image(path) for path in below) and any(p.is_dir() and has_image(p) for p in below):
                 splits.append(folder)
     return splits
 
@@ -209,7 +209,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
-def _has_image(folder: Path) -> bool:
+def has_image(folder: Path) -> bool:
+    """Whether there is an image in a folder or anywhere below it. Raises OSError."""
     return any(_is_image(path) for path in _walk(folder))
 
 

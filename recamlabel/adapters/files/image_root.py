@@ -45,6 +45,9 @@ class ImageRoot:
 def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
     """The label file's folder, or the only sub-folder (or obvious neighbour) that has most of its images.
 
+    Where none has most, the one named for images (``images/``, ``photos/``) that has the largest share of them, from a
+    third on: those that it lacks are missing.
+
     Args:
         file: The label file, absolute.
         names: Image paths as it has them.
@@ -68,14 +71,12 @@ def find_image_root(file: Path, names: Sequence[str]) -> ImageRoot:
         return ImageRoot(here, bare=bare)
     shares = {folder: _share(folder, some, bare) for folder in _candidates(here)}
     good = [folder for folder, share in shares.items() if share >= _MOST]
-    # Beside the table and named for it: there the missing ones are missing, and nowhere else to be found.
+    # Named for it: there the missing ones are missing, and nowhere else to be found.
     there = max(_share(here, some, bare), _SOME)
-    obvious = [
-        folder
-        for folder, share in shares.items()
-        if folder.name.casefold() in IMAGE_FOLDERS and folder.parent == here and share > there
-    ]
-    for chosen in (obvious, good):
+    obvious = {folder: share for folder, share in shares.items() if _is_obvious(folder) and share > there}
+    fullest = [folder for folder, share in obvious.items() if not good and share == max(obvious.values())]
+    beside = [folder for folder in good if folder in obvious and folder.parent == here]
+    for chosen in (beside, good, fullest):
         if len(chosen) == 1:
             shown = os.path.relpath(chosen[0], here)
             note = f"image names are relative to {shown!r}, where the files are"
@@ -106,7 +107,7 @@ def _share(folder: Path, names: Sequence[str], bare: bool) -> float:
 def _candidates(here: Path) -> Iterator[Path]:
     """Sub-folders that are not of masks by their names, then neighbours with the name of an image folder."""
     yield from (path for path in _folders(here) if not _of_masks(path))
-    yield from (path for path in _folders(here.parent) if path.name.casefold() in IMAGE_FOLDERS and path != here)
+    yield from (path for path in _folders(here.parent) if _is_obvious(path) and path != here)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -115,6 +116,10 @@ def _folders(folder: Path) -> list[Path]:
     except OSError:
         return []
     return sorted(folders)[:_SEARCHED]
+
+
+def _is_obvious(folder: Path) -> bool:
+    return folder.name.casefold() in IMAGE_FOLDERS
 
 
 def _of_masks(folder: Path) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recamlabel import __version__
-from recamlabel.core.progress import track
+from recamlabel.core.progress import say, track
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import ConfigError
 from recamlabel.review.compare.runs import Comparison, ImageChange, mask_pairs
 from recamlabel.review.page.gallery import Tile, picture_side, tile
 from recamlabel.review.page.html import short, template
-from recamlabel.review.page.thumbnails import DIFFERENCE, class_colours, difference_overlay, mask_overlay, thumbnail
+from recamlabel.review.page.photographs import Photographs
+from recamlabel.review.page.thumbnails import DIFFERENCE, class_colours, difference_overlay, mask_overlay
 from recamlabel.storage.atomic import write_text
-from recamlabel.storage.decode import read_image
 from recamlabel.storage.run_folder import RunFolder
 
 MAX_IMAGES = 200
@@ -25,11 +25,12 @@ SUFFIXES = (".html", ".htm")
 
 @dataclass(frozen=True)
 class ChangeCard:
-    """One image: its change, its labels in run A, its four pictures."""
+    """One image: its change, its labels in run A, its four pictures; why its photograph is not that of A's masks."""
 
     change: ImageChange
     labels: tuple[tuple[int, str], ...]
     tiles: tuple[Tile, ...]
+    photograph: str = ""
 
 
 def check_page(path: Path) -> None:
@@ -56,7 +57,7 @@ def write_comparison(comparison: Comparison, path: Path, max_images: int = 12) -
 
     Raises:
         ConfigError: ``path`` cannot be a page.
-        DatasetError: An image cannot be read.
+        DatasetError: An image that has not changed cannot be read.
         StoreError: A file of a run is damaged.
 
     Example:
@@ -66,12 +67,18 @@ def write_comparison(comparison: Comparison, path: Path, max_images: int = 12) -
     check_page(path)
     table = comparison.classes
     ignored = bool(comparison.pixels_first[-1] or comparison.pixels_second[-1])
+    chosen = {change.id: change for change in comparison.images[:max_images] if change.changed > 0}
+    catalog = load_catalog(comparison.first / CATALOG_FILE)
+    photographs = Photographs(catalog, [image for image in catalog.images if image.id in chosen])
+    if warning := photographs.warning():
+        say(f"warning: {warning}")
     page = template("compare.html.j2").render(
         comparison=comparison,
         rows=list(share_rows(comparison)),
         settings=[(one.name, _shown(one.first), _shown(one.second)) for one in comparison.settings],
         stages=[(one.name, _shown(one.first), _shown(one.second)) for one in comparison.stages],
-        cards=list(_cards(comparison, max_images)),
+        cards=list(_cards(comparison, chosen, photographs)),
+        changed_photographs=warning,
         classes=[(class_id, table.name_of(class_id)) for class_id in range(1, len(table) + 1)],
         # The last kind of difference exists only where there is "ignore".
         differences=[(name, _hex(colour)) for name, colour in list(DIFFERENCE.items())[: None if ignored else -1]],
@@ -109,16 +116,13 @@ def share_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:
         }
 
 
-def _cards(comparison: Comparison, count: int) -> Iterator[ChangeCard]:
+def _cards(comparison: Comparison, chosen: Mapping[str, ImageChange], photographs: Photographs) -> Iterator[ChangeCard]:
     first, second = (RunFolder.open(path) for path in (comparison.first, comparison.second))
-    catalog = load_catalog(first.path / CATALOG_FILE)
-    table, images = comparison.classes, {image.id: image for image in catalog.images}
-    chosen = {change.id: change for change in comparison.images[:count] if change.changed > 0}
+    table, images = comparison.classes, {image.id: image for image in photographs.catalog.images}
     side = picture_side(len(chosen))
     with track("comparison pictures", len(chosen)) as advance:
         for image_id, one, two in mask_pairs(first, second, list(chosen)):
-            image = images[image_id]
-            small = thumbnail(read_image(image.path), side)
+            small = photographs.small(image_id, side)
             tiles = (
                 tile("Image", f"Image {image_id}", small),
                 tile("Mask A", f"Mask of {image_id} in A", mask_overlay(small, one, table)),
@@ -129,8 +133,9 @@ def _cards(comparison: Comparison, count: int) -> Iterator[ChangeCard]:
                     difference_overlay(small, one, two, table.ignore_id),
                 ),
             )
-            labels = tuple((class_id, table.name_of(class_id)) for class_id in table.ids_of(image.present))
-            yield ChangeCard(chosen[image_id], labels, tiles)
+            labels = tuple((class_id, table.name_of(class_id)) for class_id in table.ids_of(images[image_id].present))
+            change = photographs.changed.get(image_id)
+            yield ChangeCard(chosen[image_id], labels, tiles, change.what if change else "")
             advance()
 
 

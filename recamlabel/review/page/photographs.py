@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
+from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.catalog import Catalog
 from recamlabel.data.changed import ChangedImage, Kind, changed_images
 from recamlabel.errors import DatasetError
@@ -22,12 +24,13 @@ class Photographs:
 
     Args:
         catalog: The run's images, with their sizes and hashes.
+        images: Those that are shown; None for all.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, images: Sequence[LabelledImage] | None = None) -> None:
         self.catalog = catalog
         self.paths = {image.id: image.path for image in catalog.images}
-        self.changed: dict[str, ChangedImage] = {change.id: change for change in changed_images(catalog)}
+        self.changed: dict[str, ChangedImage] = {change.id: change for change in changed_images(catalog, images)}
 
     def small(self, image_id: str, side: int) -> Picture:
         """A photograph ``(H, W, 3)``, at most ``side`` pixels long.
@@ -46,15 +49,20 @@ class Photographs:
 
     def warning(self) -> str:
         """One line about all that have changed; empty where none has."""
-        if not self.changed:
-            return ""
-        kinds = Counter(change.kind for change in self.changed.values())
-        parts = ", ".join(f"{kinds[kind]} {words}" for kind, words in WORDS.items() if kinds[kind])
-        verb = "is not the one" if len(self.changed) == 1 else "are not those"
-        return (
-            f"{count(len(self.changed), 'photograph')} {verb} that the masks were made from ({parts}): "
-            f"{named(list(self.changed))}. Put the old files back, or run `recamlabel fit` again"
-        )
+        return changed_line(list(self.changed.values()))
+
+
+def changed_line(changes: Sequence[ChangedImage]) -> str:
+    """One line about photographs that have changed, and what to do; empty where there is none."""
+    if not changes:
+        return ""
+    kinds = Counter(change.kind for change in changes)
+    parts = ", ".join(f"{kinds[kind]} {words}" for kind, words in WORDS.items() if kinds[kind])
+    verb = "is not the one" if len(changes) == 1 else "are not those"
+    return (
+        f"{count(len(changes), 'photograph')} {verb} that the masks were made from ({parts}): "
+        f"{named([change.id for change in changes])}. Put the old files back, or run `recamlabel fit` again"
+    )
 
 
 def _plain(shape: tuple[int, int], side: int) -> Picture:

@@ -131,6 +131,7 @@ class _Pages:
             ignore_colour=colours[-1],
             legend=[(class_id, table.name_of(class_id)) for class_id in range(1, len(table) + 1)],
             cards=cards,
+            forced=_forced(self.run),
             changed_photographs=self.gallery.photographs.warning(),
             ordered=self.gallery.quality is not None,
             shown=sum(map(len, self.parts)),
@@ -176,7 +177,7 @@ class _Pages:
             "rounds": round_rows(run),
             "reviewed_rounds": review_rows(run),
             "round_pages": {name: (run.path / name).is_file() for name in COMPARISONS},
-            "warnings": [*_useless(run), *truth_warnings(level, scores)],
+            "warnings": truth_warnings(level, scores),
             "changes": read_changes(run, self.gallery.photographs),
             "headline": headline(scores),
             "classes": list(class_rows(run, names, positives, self.gallery.quality)),
@@ -188,15 +189,15 @@ class _Pages:
         }
 
 
-def _useless(run: RunFolder) -> list[str]:
-    """Which trainings learnt nothing and were gone on with because of ``--force``."""
+def _forced(run: RunFolder) -> str:
+    """Which trainings learnt nothing and were gone on with because of ``--force``; empty where none did."""
     names = [name for name, record in run.state.stages.items() if record.get("useless")]
     if not names:
-        return []
-    return [
+        return ""
+    return (
         f"The training of {', '.join(names)} learnt nothing and was gone on with (--force): no map, mask or score of "
         "this run is to be trusted."
-    ]
+    )
 
 
 def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:
