@@ -184,7 +184,10 @@ def test_limits_of_formats_are_their_own(more, tmp_path, copy_run):
             "method 'worse' of the package broken (broken:x) cannot be loaded: ZeroDivisionError",
         ),
         (["refine.method=leaver"], "method 'leaver' of the package leaver (leaver:x) cannot be loaded: SystemExit: 3"),
-        (["refine.method=halv"], "refine.method: unknown 'halv', did you mean 'halve'? The methods are: auto, none, crf, "),
+        (
+            ["refine.method=halv"],
+            "refine.method: unknown 'halv', did you mean 'halve'? The methods are: auto, none, crf, ",
+        ),
         (["maps.variant=square"], "variant 'square' is offered by 2 packages (the package more, the package rival)"),
     ],
 )
