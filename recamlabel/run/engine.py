@@ -86,27 +86,16 @@ def view_of(run: RunFolder, plan: Plan) -> View:
 
 
 def to_do(run: RunFolder, plan: Plan) -> Iterator[Planned]:
-    """The stages that are not current; of caches only those that one of these needs."""
-    wanted: set[str] = set()
+    """The stages that are not current under a plan; of caches only those that one of these needs."""
+    planned = RunFolder(run.path, replace(run.state, plan=dict(plan.keys)))
+    needed: set[str] = set()
     stale = []
     for one in reversed(plan.stages):
-        current = _current(run, one)
-        if not current or (one.name in wanted and not _current(run, one, whole=True)):
+        current = planned.stage_state(one.name) == FINISHED
+        if not current and (one.name in needed or not one.stage.cache):
             stale.append(one)
-            wanted |= set(one.inputs["needs"])
+            needed |= set(one.inputs["needs"])
     yield from reversed(stale)
-
-
-def _current(run: RunFolder, one: Planned, whole: bool = False) -> bool:
-    """Whether a result is there under the planned key; a cache's files may be gone unless it is to be ``whole``."""
-    record = run.state.stages.get(one.name)
-    if one.stage.cache and record is None:
-        return not whole
-    if record is None or record["key"] != one.key:
-        # An old cache is not worth a pass of its own either.
-        return one.stage.cache and not whole
-    missing = not all((run.path / name).exists() for name in record.get("outputs", []))
-    return not missing or (one.stage.cache and not whole)
 
 
 def run_stage(view: View, one: Planned) -> None:
@@ -170,12 +159,12 @@ def make_on_demand(run: RunFolder, catalog: Catalog, config: Config, name: str) 
     stage = GRAPH.by_name[name]
     if any(run.stage_state(need) != FINISHED for need in stage.needs):
         return False
-    plan = make_plan(replace(scope_of(run, catalog, config), given=given))
-    one = next(one for one in GRAPH.plan(plan.scope, [name]) if one.name == name)
+    scope = replace(scope_of(run, catalog, config), given=given)
+    one = next(one for one in GRAPH.plan(scope, [name]) if one.name == name)
     if run.state.plan:
         run.state.plan[name] = one.key
     if not run.is_current(name, one.key):
-        run_stage(view_of(run, plan), one)
+        run_stage(view_of(run, Plan(scope, (one,), {**given, name: one.key})), one)
     return True
 
 

@@ -5,13 +5,13 @@ Read from ``run.toml`` alone, and from the files that settings name: no network 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from recamlabel.storage.digest import content_digest
 from recamlabel.storage.outdated import setting, why_outdated
 from recamlabel.storage.run_folder import FINISHED, FREED, NOT_RUN, OUTDATED, RunFolder
 
@@ -53,6 +53,7 @@ def stage_rows(run: RunFolder) -> list[StageRow]:
         because = why_outdated(run, name)
         if state in (FINISHED, FREED) and (changed := _changed(run, record, rows)):
             state, because = OUTDATED, changed
+        # A later round's maps are made by the rounds, whose own row says so.
         redone = name in planned and name != "relabel" and state not in (FINISHED, FREED)
         rows[name] = StageRow(name, state, because, record, redone)
     return list(rows.values())
@@ -68,10 +69,8 @@ def _changed(run: RunFolder, record: Mapping[str, Any], above: Mapping[str, Stag
 def _other_files(run: RunFolder, facts: Mapping[str, str]) -> Iterator[str]:
     for fact, key in FILES.items():
         path = Path(str(setting(run.state.config, key)))
-        if fact in facts and path.is_file():
-            with path.open("rb") as handle:
-                if hashlib.file_digest(handle, "sha256").hexdigest()[:16] != facts[fact]:
-                    yield f"{key}: {path} has other content"
+        if fact in facts and path.is_file() and content_digest(path) != facts[fact]:
+            yield f"{key}: {path} has other content"
 
 
 def seconds_to_redo(rows: list[StageRow]) -> float:

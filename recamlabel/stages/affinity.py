@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from recamlabel.models.weights import weights_identity
 from recamlabel.refine import walks
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.stages.graph import Stage, but
@@ -59,5 +58,5 @@ STAGE = Stage(
     ),
     makes=(AFFINITY_WEIGHTS,),
     wanted=lambda scope: walks(scope.config.refine.method),
-    facts=lambda scope: {"training": scope.training, "weights": weights_identity(scope.config.backbone.weights)},
+    facts=lambda scope: {"training": scope.training, "weights": scope.weights},
 )

@@ -19,7 +19,7 @@ from recamlabel.gate.crossval import average_precision, canonical_order
 from recamlabel.gate.head_start import logistic_head
 from recamlabel.gate.verdicts import lucky_precision
 from recamlabel.models.networks import ClassifierNet
-from recamlabel.models.weights import load_backbone_weights, weights_identity
+from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.features import pooled, read_features
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS, new_classifier
@@ -189,5 +189,5 @@ STAGE = Stage(
     peeks=("gate",),
     reads=_reads,
     makes=(CLASSIFIER_WEIGHTS,),
-    facts=lambda scope: {"training": scope.training, "weights": weights_identity(scope.config.backbone.weights)},
+    facts=lambda scope: {"training": scope.training, "weights": scope.weights},
 )

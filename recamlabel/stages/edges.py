@@ -9,7 +9,7 @@ import numpy as np
 
 from recamlabel.core.devices import to_device
 from recamlabel.data.passes import Group, Made, store_pass
-from recamlabel.models.weights import load_strict, read_weights, weights_identity
+from recamlabel.models.weights import load_strict, read_weights
 from recamlabel.refine import walks
 from recamlabel.refine.edges import boundary_maps
 from recamlabel.stages.graph import Stage
@@ -47,5 +47,5 @@ STAGE = Stage(
     reads=("backbone.name", "backbone.output_stride", "backbone.weights", "maps.max_side", "maps.stored_stride"),
     makes=(EDGES_FILE,),
     wanted=lambda scope: walks(scope.config.refine.method),
-    facts=lambda scope: {"images": scope.images, "weights": weights_identity(scope.config.backbone.weights)},
+    facts=lambda scope: {"images": scope.images, "weights": scope.weights},
 )

@@ -14,7 +14,7 @@ from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import run_network, working_size
-from recamlabel.models.weights import load_backbone_weights, weights_identity
+from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
@@ -74,6 +74,6 @@ STAGE = Stage(
     "pooled features of the pretrained network",
     reads=_reads,
     makes=(FEATURES_FILE,),
-    facts=lambda scope: {"pixels": scope.pixels, "weights": weights_identity(scope.config.backbone.weights)},
+    facts=lambda scope: {"pixels": scope.pixels, "weights": scope.weights},
     cache=True,
 )

@@ -15,13 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
 from recamlabel.config import Config
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
+from recamlabel.models.weights import weights_identity
 
 # In no key and free to all: where and how fast, never what.
 FREE = "runtime"
@@ -64,6 +65,11 @@ class Scope:
         """Hash of the images' content alone: corrected labels leave it as it is."""
         hashes = {image.id: self.catalog.hashes[image.id] for image in self.catalog.images}
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def weights(self) -> str:
+        """Identity of the backbone's first weights; a file is read once, however many stages start from it."""
+        return weights_identity(self.config.backbone.weights)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -254,11 +260,6 @@ def but(section: type[Section], prefix: str, *without: str) -> Names:
         ('augment.resize_min', 'augment.resize_max', 'augment.crop_size')
     """
     return tuple(f"{prefix}.{name}" for name in section.model_fields if name not in without)
-
-
-def with_key(planned: Sequence[Planned], keys: Mapping[str, str]) -> list[Planned]:
-    """A plan with other keys for some stages: those of the round whose results a run shows."""
-    return [replace(one, key=keys.get(one.name, one.key)) for one in planned]
 
 
 def _names(names: Names | ByScope, scope: Scope) -> Names:
