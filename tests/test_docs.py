@@ -9,7 +9,6 @@ import pytest
 
 import recamlabel
 from recamlabel.cli.main import run as command
-from recamlabel.refine.crf import crf_available
 
 ROOT = Path(recamlabel.__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +26,6 @@ def test_every_section_that_code_cites_is_there():
     assert elsewhere == []
 
 
-@pytest.mark.skipif(not crf_available(), reason="the table is that of a machine with the dense CRF")
 @pytest.mark.parametrize("options", [["--all"], ["--all", "--mermaid"]])
 def test_the_stages_of_the_page_are_those_of_the_code(options, capsys):
     assert command(["stages", *options]) == 0

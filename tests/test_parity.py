@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recamlabel.refine.crf import crf_available
-
 GOLDEN = Path(__file__).parent / "golden"
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "parity.py"
 
@@ -46,7 +44,6 @@ def golden(number: int = 1) -> dict[str, Any]:
         return dict(archive)
 
 
-@pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")
 def test_our_numbers_are_the_published_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(GOLDEN / "parity_1.npz", GOLDEN / "parity_2.npz") == 0
     printed = capsys.readouterr().out
@@ -71,7 +68,6 @@ def test_a_difference_fails(key: str, change: float, run: Run, tmp_path: Path) -
     assert run(GOLDEN / "parity_1.npz", tmp_path / "wrong.npz") == 1
 
 
-@pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")
 def test_a_label_that_differs_fails(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = {name: value for name, value in golden().items() if "crf" in name or name == "ir_label"}
     wrong["ir_label"][0, 0] ^= 1

@@ -139,8 +139,4 @@ def _show(run: RunFolder, results: list[EvaluationResult], page: Path, scenes: S
         row = (shown(result.scores.miou), shown(result.scores.pixel_accuracy), threshold, result.threshold_origin)
         table.add_row(result.what, *row)
     Console().print(table)
-    if run.state.stages["refine"].get("method") == "none":
-        click.echo(
-            "Without the dense CRF (not installed) the masks follow edges less closely; it comes with recamlabel[crf]."
-        )
     click.echo(f"data set: {scenes.labels}\nmasks:    {run.path / 'masks'}\nreport:   {page}")

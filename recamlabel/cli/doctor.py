@@ -18,7 +18,7 @@ from rich.table import Table
 from recamlabel import __version__
 from recamlabel.adapters.fiftyone.service import check_fiftyone
 from recamlabel.errors import RecamlabelError
-from recamlabel.refine.crf import crf_available
+from recamlabel.refine.crf import pydensecrf_available
 
 # Extra, what it is for, its packages.
 EXTRAS = (
@@ -55,7 +55,7 @@ def doctor() -> None:
     for title, found in (
         ("Packages", packages()),
         ("Where it computes", devices()),
-        ("Optional parts", [dense_crf(), fiftyone(), browser(), *extras()]),
+        ("Optional parts", [pydensecrf(), fiftyone(), browser(), *extras()]),
     ):
         table = Table(title=title, title_justify="left", show_header=False)
         table.add_column(no_wrap=True)
@@ -104,13 +104,12 @@ def extras() -> Iterator[Finding]:
         yield Finding(extra, not missing, text)
 
 
-def dense_crf() -> Finding:
-    """Whether masks can be refined with the dense CRF."""
-    if crf_available():
-        return Finding("dense CRF", True, "smoother masks: refine.method=crf works")
-    text = "smoother masks: not installed; pip install 'recamlabel[crf]' builds it with a C++ compiler"
-    compiler = next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), None)
-    return Finding("dense CRF", False, f"{text} ({compiler or 'none found: install g++, for example'})")
+def pydensecrf() -> Finding:
+    """Whether the dense CRF can be run by the package pydensecrf2 as well as by PyTorch."""
+    if pydensecrf_available():
+        return Finding("pydensecrf", True, "the second backend of the dense CRF: refine.crf.backend=pydensecrf works")
+    text = "not installed, and not needed: PyTorch gives the same labels"
+    return Finding("pydensecrf", False, text)
 
 
 def fiftyone() -> Finding:

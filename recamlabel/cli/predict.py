@@ -18,7 +18,7 @@ from recamlabel.cli.options import run_argument
 @click.option(
     "--crf/--no-crf",
     default=None,
-    help="Smooth with the dense CRF (needs recamlabel[crf]); default: as the run's masks.",
+    help="Smooth with the dense CRF; default: as the run's masks.",
 )
 @click.option("--probabilities", is_flag=True, help="Also keep class probabilities, in DIR/probabilities.h5.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the network runs.")

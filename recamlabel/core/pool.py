@@ -5,21 +5,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from recamlabel.errors import RecamlabelError
+
+if TYPE_CHECKING:
+    import torch
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def map_in_order(
-    work: Callable[[Task], Result], tasks: Iterator[Task], workers: int, stage: str
+    work: Callable[[Task], Result],
+    tasks: Iterator[Task],
+    workers: int,
+    stage: str,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[Task, Result]]:
     """``(task, work(task))`` for every task, in order; at most four tasks a worker wait in memory.
 
@@ -28,6 +36,7 @@ def map_in_order(
         tasks: What to work on; each is sent to a process.
         workers: Processes; 1 or less works in this one.
         stage: Named where a worker dies.
+        device: A GPU: the work is done there, by this process, as torch's default device; None or a CPU: by workers.
 
     Raises:
         RecamlabelError: A worker process died, the one failure that a pool reports without a cause.
@@ -36,6 +45,12 @@ def map_in_order(
         >>> list(map_in_order(abs, iter([-1, 2]), 1, "demo"))
         [(-1, 1), (2, 2)]
     """
+    if device is not None and device.type != "cpu":
+        for task in tasks:
+            with device:
+                result = work(task)
+            yield task, result
+        return
     if workers <= 1:
         for task in tasks:
             yield task, work(task)
@@ -52,7 +67,7 @@ def map_in_order(
 def _pooled(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Result]]:
     # Spawned, not forked: a fork of a process whose torch threads have run can hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up_worker)
     try:
         waiting: deque[tuple[Task, Future[Result]]] = deque()
         for task in tasks:
@@ -68,8 +83,12 @@ def _pooled(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the parent has been killed, instead of waiting for work for ever."""
+def _set_up_worker() -> None:
+    """In a worker: end when the parent has been killed, instead of waiting for work for ever; one thread of torch."""
+    # There is a process a core already. Torch may be imported by the task, or by the caller's script before.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

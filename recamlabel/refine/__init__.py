@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.core.registry import FlawError, Registry
-from recamlabel.errors import MissingExtraError
-from recamlabel.refine.config import CrfConfig, RefineConfig
-from recamlabel.refine.crf import crf_available
+from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.levels import crf_scores
 
 Refine = Callable[[NDArray[np.uint8], NDArray[np.float32], RefineConfig, bool], NDArray[np.float32]]
@@ -34,14 +32,12 @@ class Refiner:
         name: As ``refine.method`` has it.
         run: The work on one image; None: the maps are the scores.
         stepped: Whether its scores come in steps at ``refine.levels``, so that no other level says more.
-        needs_crf: Whether it cannot do without the dense CRF.
         walks: Whether the maps are spread by a random walk first, which needs the affinity net.
     """
 
     name: str
     run: Refine | None = None
     stepped: bool = False
-    needs_crf: bool = False
     walks: bool = False
 
 
@@ -55,9 +51,9 @@ def _adopt(thing: Any, point: EntryPoint) -> Refiner:
 
 BUILT_IN = (
     Refiner("none"),
-    Refiner("crf", crf_scores, stepped=True, needs_crf=True),
+    Refiner("crf", crf_scores, stepped=True),
     Refiner("random_walk", walks=True),
-    Refiner("crf+random_walk", crf_scores, stepped=True, needs_crf=True, walks=True),
+    Refiner("crf+random_walk", crf_scores, stepped=True, walks=True),
 )
 REFINERS: Registry[Refiner] = Registry(
     "refine.method", "method", {one.name: one for one in BUILT_IN}, "recamlabel.refiners", _adopt, auto=True
@@ -79,27 +75,14 @@ def stepped(method: str) -> bool:
     return REFINERS.find(method).stepped
 
 
-def seed_crf(config: RefineConfig) -> CrfConfig | None:
-    """The dense CRF that confident seeds are made with; None where it is not installed."""
-    return config.crf if crf_available() else None
-
-
 def resolve_method(name: str) -> str:
-    """The refiner that ``refine.method`` stands for on this machine.
-
-    ``auto`` is ``crf`` where its package is installed and ``none`` elsewhere.
+    """The refiner that ``refine.method`` stands for: ``auto`` is ``crf``.
 
     Raises:
         ConfigError: An unknown name; lists the known ones.
-        MissingExtraError: A method with ``crf`` asked for by name and not installed.
+
+    Example:
+        >>> resolve_method("auto")
+        'crf'
     """
-    if name == "auto":
-        return "crf" if crf_available() else "none"
-    refiner = REFINERS.find(name)
-    if refiner.needs_crf and not crf_available():
-        raise MissingExtraError(
-            f"refine.method={name} needs the package pydensecrf2: pip install 'recamlabel[crf]' "
-            "(builds from source with a C++ compiler such as g++); "
-            f"or --set refine.method={'random_walk' if refiner.walks else 'none'}"
-        )
-    return name
+    return "crf" if name == "auto" else REFINERS.find(name).name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -93,6 +94,7 @@ def build_scores(
     advance: Advance,
     workers: int,
     walk: Walk | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Refine every image that the writer does not have yet.
 
@@ -105,6 +107,7 @@ def build_scores(
         advance: Progress, in images.
         workers: Processes; 1 or less works in this one. The result is the same for any number.
         walk: Applied to the maps beforehand, in this process.
+        device: A GPU that the refiner works on; None: processes of the CPU.
     """
 
     def walked(image_id: str, stored: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -124,7 +127,7 @@ def build_scores(
         if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
     )
     alone = REFINERS.find(method).run is None
-    for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine"):
+    for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine", device):
         attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()

@@ -43,6 +43,9 @@ class AffinityConfig(ScheduleConfig):
 class CrfConfig(Section):
     """Dense CRF (docs/method.md, 3; Kraehenbuehl & Koltun 2011)."""
 
+    backend: Literal["torch", "pydensecrf"] = Field(
+        "torch", description="torch (any device), or pydensecrf (extra recamlabel[crf]); the labels are the same"
+    )
     gt_prob: float = Field(0.7, gt=0, lt=1, description="probability that an input label is right")
     gaussian_sxy: float = Field(3.0, gt=0, description="smoothness kernel: pixels")
     gaussian_compat: float = Field(3.0, ge=0, description="smoothness kernel: weight")
@@ -55,9 +58,7 @@ class CrfConfig(Section):
 class RefineConfig(Section):
     """From class maps to refined scores."""
 
-    method: str = Field(
-        "auto", description="'auto' (crf if installed, else none), or crf, random_walk, crf+random_walk, none"
-    )
+    method: str = Field("auto", description="'auto' (crf), or crf, random_walk, crf+random_walk, none")
     source: Literal["recam", "cam"] = Field("recam", description="which stored maps are refined")
     max_side: int = Field(640, ge=32, description="images with a longer side are refined at this size")
     levels: list[float] = Field(

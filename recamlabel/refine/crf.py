@@ -1,7 +1,8 @@
 """Dense CRF and the confident seeds made with it (docs/method.md, 3).
 
-Needs the package ``pydensecrf2`` (extra ``recamlabel[crf]``), imported on first use only. Everything
-here is numpy on the CPU and deterministic: the result does not depend on the number of workers.
+Two backends give the same labels: PyTorch (``mean_field.py``, any device, no compiler), and the package
+``pydensecrf2`` (extra ``recamlabel[crf]``, imported on first use only). Arrays go in and come out as numpy's; the
+result does not depend on the number of workers.
 
 Source: Kraehenbuehl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
 Potentials", NeurIPS 2011; seeds as in Ahn et al. (IRN), CVPR 2019, section 3.3.
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import MissingExtraError, RecamlabelError
 from recamlabel.refine.config import CrfConfig
+from recamlabel.refine.mean_field import log_odds, pairwise_terms, probabilities
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
@@ -28,11 +32,11 @@ FOREGROUND_THRESHOLD = 0.35
 BACKGROUND_THRESHOLD = 0.10
 
 
-def crf_available() -> bool:
-    """Whether the dense-CRF package is installed (found, not imported).
+def pydensecrf_available() -> bool:
+    """Whether the package of the backend ``pydensecrf`` is installed (found, not imported).
 
     Example:
-        >>> crf_available() in (True, False)
+        >>> pydensecrf_available() in (True, False)
         True
     """
     try:
@@ -41,19 +45,30 @@ def crf_available() -> bool:
         return False
 
 
+def check_backend(params: CrfConfig) -> None:
+    """See before any work that the backend can be had.
+
+    Raises:
+        MissingExtraError: ``pydensecrf`` is asked for and cannot be imported.
+    """
+    if params.backend == "pydensecrf":
+        _densecrf()
+
+
 class CrfInference:
     """Mean-field inference on one image, with the pairwise terms built once for any number of unaries.
 
-    Building the bilateral term's lattice is a large part of the work; :meth:`run` reuses it.
+    Building the bilateral term's lattice is a large part of the work; :meth:`run` and :meth:`run_labels` reuse it.
 
     Args:
         image: ``(H, W, 3) uint8`` RGB, any size from 1x1; copied, never changed.
         n_labels: Number of labels L, >= 1 (background included).
-        params: Kernel widths, weights and iterations.
+        params: Kernel widths, weights, iterations and backend. ``torch`` works on torch's default device
+            (``with torch.device("cuda"): ...``), ``pydensecrf`` on the CPU.
 
     Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
-        RecamlabelError: An image of another shape or dtype, or no label.
+        MissingExtraError: The backend ``pydensecrf`` is asked for and not installed.
+        RecamlabelError: An image of another shape or dtype, no label, or kernels too narrow for the image.
 
     Example:
         >>> image = np.zeros((4, 4, 3), np.uint8)
@@ -70,20 +85,11 @@ class CrfInference:
         if n_labels < 1:
             raise RecamlabelError(f"a CRF needs at least 1 label, got {n_labels}")
         self.height, self.width = image.shape[:2]
-        self._crf = self._build(image) if n_labels > 1 else None
-
-    def _build(self, image: NDArray[np.uint8]) -> Any:
-        settings = self.params
-        crf = _densecrf().DenseCRF2D(self.width, self.height, self.n_labels)
-        crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_compat)
-        crf.addPairwiseBilateral(
-            sxy=settings.bilateral_sxy,
-            srgb=settings.bilateral_srgb,
-            # The library wants a writable C-contiguous buffer, which a decoded or cropped image may not be.
-            rgbim=np.array(image, dtype=np.uint8, order="C", copy=True),
-            compat=settings.bilateral_compat,
-        )
-        return crf
+        self._backend: _Backend | None = None
+        if n_labels > 1:
+            self._backend = (_Pydensecrf if self.params.backend == "pydensecrf" else _Torch)(
+                image, n_labels, self.params
+            )
 
     def run(self, unary: NDArray[np.floating[Any]]) -> FloatArray:
         """Marginals after the configured number of mean-field iterations.
@@ -102,16 +108,90 @@ class CrfInference:
             raise RecamlabelError(f"expected a unary {expected}, got {unary.shape}")
         if not np.isfinite(unary).all():
             raise RecamlabelError("the CRF's unary holds NaN or infinity")
-        if self._crf is None:
+        if self._backend is None:
             return np.ones(expected, dtype=np.float32)
-        self._crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(self.n_labels, -1), dtype=np.float32))
-        marginals = np.array(self._crf.inference(self.params.iterations), dtype=np.float32)
-        return np.reshape(marginals, expected)
+        flat = np.ascontiguousarray(unary.reshape(self.n_labels, -1), dtype=np.float32)
+        return self._backend.marginals(flat).reshape(expected)
 
     def run_labels(self, labels: NDArray[np.integer[Any]]) -> LabelArray:
-        """The most probable labels ``(H, W) int64`` after inference from input labels ``(H, W)`` in 0..L-1."""
-        marginals = self.run(labels_to_unary(labels, self.n_labels, self.params.gt_prob))
-        return np.asarray(marginals.argmax(axis=0), dtype=np.int64)
+        """The most probable labels after inference from input labels in 0..L-1.
+
+        Args:
+            labels: ``(H, W)``, or ``(T, H, W)`` for T label maps of this image at once.
+
+        Returns:
+            ``int64`` of the same shape.
+        """
+        every = labels if labels.ndim == 3 else labels[None]
+        for one in every:
+            _check_labels(one, self.n_labels)
+        if every.shape[1:] != (self.height, self.width):
+            raise RecamlabelError(f"expected labels {(self.height, self.width)}, got {every.shape[1:]}")
+        if self._backend is None:
+            return np.zeros(labels.shape, dtype=np.int64)
+        return self._backend.labels(every.reshape(len(every), -1)).reshape(labels.shape)
+
+
+class _Backend(Protocol):
+    """Inference on the pixels of one image, as rows of N."""
+
+    def __init__(self, image: NDArray[np.uint8], n_labels: int, params: CrfConfig) -> None: ...
+
+    def marginals(self, unary: FloatArray) -> FloatArray:
+        """``(L, N)`` of energies of that shape."""
+
+    def labels(self, labels: NDArray[np.integer[Any]]) -> LabelArray:
+        """``(T, N)`` of labels of that shape."""
+
+
+class _Torch:
+    def __init__(self, image: NDArray[np.uint8], n_labels: int, params: CrfConfig) -> None:
+        self.n_labels, self.params = n_labels, params
+        self.device = torch.get_default_device()
+        gaussian = (params.gaussian_sxy, params.gaussian_compat)
+        bilateral = (params.bilateral_sxy, params.bilateral_srgb, params.bilateral_compat)
+        # Read-only and strided arrays are not torch's; a decoded or cropped image may be both.
+        pixels = torch.from_numpy(np.array(image, order="C", copy=True)).to(self.device)
+        with torch.inference_mode():
+            self.terms = pairwise_terms(pixels, gaussian, bilateral)
+
+    def marginals(self, unary: FloatArray) -> FloatArray:
+        energies = torch.from_numpy(unary).to(self.device)
+        start = (energies[:1] - energies[1:]).T.contiguous()[..., None]
+        shares = probabilities(log_odds(start, self.terms, self.params.iterations))[..., 0].T
+        return torch.cat([(1 - shares.sum(0, keepdim=True)).clamp_(min=0), shares]).cpu().numpy()
+
+    def labels(self, labels: NDArray[np.integer[Any]]) -> LabelArray:
+        given = torch.from_numpy(labels.astype(np.int64)).to(self.device).T[:, None]  # (N, 1, T)
+        others = torch.arange(1, self.n_labels, device=self.device)[None, :, None]
+        gt_prob = self.params.gt_prob
+        sure = math.log(gt_prob / (1 - gt_prob) * (self.n_labels - 1))
+        start = (given == others).float().sub_((given == 0).float()).mul_(sure)
+        strongest, index = log_odds(start, self.terms, self.params.iterations).max(1)
+        return torch.where(strongest > 0, index + 1, 0).T.cpu().numpy()
+
+
+class _Pydensecrf:
+    def __init__(self, image: NDArray[np.uint8], n_labels: int, params: CrfConfig) -> None:
+        self.n_labels, self.params = n_labels, params
+        height, width = image.shape[:2]
+        self._crf = _densecrf().DenseCRF2D(width, height, n_labels)
+        self._crf.addPairwiseGaussian(sxy=params.gaussian_sxy, compat=params.gaussian_compat)
+        self._crf.addPairwiseBilateral(
+            sxy=params.bilateral_sxy,
+            srgb=params.bilateral_srgb,
+            # The library wants a writable C-contiguous buffer, which a decoded or cropped image may not be.
+            rgbim=np.array(image, dtype=np.uint8, order="C", copy=True),
+            compat=params.bilateral_compat,
+        )
+
+    def marginals(self, unary: FloatArray) -> FloatArray:
+        self._crf.setUnaryEnergy(unary)
+        return np.array(self._crf.inference(self.params.iterations), dtype=np.float32)
+
+    def labels(self, labels: NDArray[np.integer[Any]]) -> LabelArray:
+        unaries = (labels_to_unary(one[None], self.n_labels, self.params.gt_prob)[:, 0] for one in labels)
+        return np.stack([self.marginals(unary).argmax(axis=0) for unary in unaries]).astype(np.int64)
 
 
 def labels_to_unary(labels: NDArray[np.integer[Any]], n_labels: int, gt_prob: float) -> FloatArray:
@@ -132,9 +212,7 @@ def labels_to_unary(labels: NDArray[np.integer[Any]], n_labels: int, gt_prob: fl
         >>> np.exp(-labels_to_unary(np.array([[1]]), 3, 0.7)).round(2).ravel().tolist()
         [0.15000000596046448, 0.699999988079071, 0.15000000596046448]
     """
-    if labels.ndim != 2 or labels.size == 0 or labels.min() < 0 or labels.max() >= n_labels:
-        span = f"{labels.min()}..{labels.max()}" if labels.size else "nothing"
-        raise RecamlabelError(f"expected labels (H, W) in 0..{n_labels - 1}, got shape {labels.shape} with {span}")
+    _check_labels(labels, n_labels)
     if not 0 < gt_prob < 1:
         raise RecamlabelError(f"gt_prob must lie in (0, 1), got {gt_prob}")
     if n_labels == 1:
@@ -142,6 +220,12 @@ def labels_to_unary(labels: NDArray[np.integer[Any]], n_labels: int, gt_prob: fl
     is_label: NDArray[np.bool_] = labels[None] == np.arange(n_labels)[:, None, None]
     other = -np.log((1.0 - gt_prob) / (n_labels - 1))
     return np.where(is_label, np.float32(-np.log(gt_prob)), np.float32(other))
+
+
+def _check_labels(labels: NDArray[np.integer[Any]], n_labels: int) -> None:
+    if labels.ndim != 2 or labels.size == 0 or labels.min() < 0 or labels.max() >= n_labels:
+        span = f"{labels.min()}..{labels.max()}" if labels.size else "nothing"
+        raise RecamlabelError(f"expected labels (H, W) in 0..{n_labels - 1}, got shape {labels.shape} with {span}")
 
 
 def crf_from_labels(
@@ -162,7 +246,7 @@ def crf_from_labels(
         ``(H, W) int64`` in 0..n_labels-1.
 
     Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
+        MissingExtraError: The backend ``pydensecrf`` is asked for and not installed.
         RecamlabelError: Shapes, dtype or labels out of range.
 
     Example:
@@ -200,7 +284,7 @@ def confident_seeds(
         ``(H, W)``, ``uint8`` (``uint16`` where ``ignore_id`` is above 255), of class ids, 0 and ``ignore_id``.
 
     Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
+        MissingExtraError: The backend ``pydensecrf`` is asked for and not installed.
         RecamlabelError: Shapes that do not go together, maps that are not finite, thresholds the wrong way round.
 
     Example:
@@ -210,9 +294,8 @@ def confident_seeds(
     _check_seed_inputs(image, maps, class_ids, fg_threshold, bg_threshold, ignore_id)
     ids: NDArray[np.integer[Any]] = np.array([BACKGROUND_ID, *class_ids], dtype=_mask_dtype(ignore_id))
     crf = CrfInference(image, len(ids), params)
-    foreground = crf.run_labels(_labels_over(maps, fg_threshold))
-    background = crf.run_labels(_labels_over(maps, bg_threshold))
-    seeds = ids[foreground]
+    foreground, background = crf.run_labels(np.stack([_labels_over(maps, at) for at in (fg_threshold, bg_threshold)]))
+    seeds: NDArray[np.integer[Any]] = ids[foreground]
     seeds[(foreground == 0) & (background != 0)] = ignore_id
     return seeds
 
@@ -252,6 +335,7 @@ def _densecrf() -> Any:
         return importlib.import_module("pydensecrf.densecrf")
     except ImportError as error:
         raise MissingExtraError(
-            "the dense CRF needs the package pydensecrf2: pip install 'recamlabel[crf]' "
-            f"(it is built from source and needs a C++ compiler such as g++); import failed with: {error}"
+            "refine.crf.backend=pydensecrf needs the package pydensecrf2: pip install 'recamlabel[crf]' (built from "
+            "source with a C++ compiler such as g++); or leave the backend at 'torch', which gives the same labels; "
+            f"import failed with: {error}"
         ) from None

@@ -29,7 +29,7 @@ def crf_scores(
         ``(C, H, W) float32`` in [0, 1].
 
     Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
+        MissingExtraError: The backend ``pydensecrf`` is asked for and not installed.
         RecamlabelError: Shapes that do not go together, or maps that are not finite.
     """
     classes = maps.shape[0]
@@ -37,12 +37,13 @@ def crf_scores(
         winner = CrfInference(image, classes, config.crf).run_labels(maps.argmax(axis=0))
         return np.asarray(winner[None] == np.arange(classes)[:, None, None], dtype=np.float32)
     crf = CrfInference(image, classes + 1, config.crf)
-    kept = np.zeros(maps.shape, dtype=np.int64)
-    for level in config.levels:
-        floor = np.full((1, *maps.shape[1:]), level, dtype=np.float32)
-        labels = crf.run_labels(np.concatenate([floor, maps]).argmax(axis=0))
-        kept += labels[None] == np.arange(1, classes + 1)[:, None, None]
-    return step_scores(config.levels)[kept]
+    # argmax([level, maps]), with ties going to the background.
+    strongest, winner = maps.max(axis=0), maps.argmax(axis=0) + 1
+    levels = np.array(config.levels, dtype=np.float32)
+    labels = crf.run_labels(np.stack([np.where(strongest > level, winner, 0) for level in levels]))
+    kept: NDArray[np.int64] = (labels[:, None] == np.arange(1, classes + 1)[None, :, None, None]).sum(axis=0)
+    scores: NDArray[np.float32] = step_scores(config.levels)[kept]
+    return scores
 
 
 def step_scores(levels: list[float]) -> NDArray[np.float32]:

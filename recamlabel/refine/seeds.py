@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
@@ -31,20 +32,19 @@ class SeedRule:
         fg_level: A class is sure above it.
         bg_level: The background is sure below it, at most ``fg_level``.
         max_side: Seeds are at most this long.
-        crf: Settings of the dense CRF; None: without it.
+        crf: Settings of the dense CRF.
         ignore_id: Id of "not sure".
     """
 
     fg_level: float
     bg_level: float
     max_side: int
-    crf: CrfConfig | None
+    crf: CrfConfig
     ignore_id: int
 
     def settings(self) -> list[Any]:
         """What a stage key holds of the rule."""
-        crf = self.crf.model_dump() if self.crf else None
-        return [self.fg_level, self.bg_level, self.max_side, crf, self.ignore_id]
+        return [self.fg_level, self.bg_level, self.max_side, self.crf.model_dump(), self.ignore_id]
 
 
 @dataclass(frozen=True)
@@ -68,38 +68,10 @@ def make_seeds(task: SeedTask) -> NDArray[np.integer[Any]]:
     rule = task.rule
     image = shrink(read_image(task.path), rule.max_side)
     maps = resize_maps(task.maps, *image.shape[:2])
-    if rule.crf is None:
-        seeds = level_seeds(maps, task.class_ids, rule)
-    else:
-        levels = {"fg_threshold": rule.fg_level, "bg_threshold": rule.bg_level}
-        seeds = confident_seeds(image, maps, task.class_ids, params=rule.crf, ignore_id=rule.ignore_id, **levels)
+    levels = {"fg_threshold": rule.fg_level, "bg_threshold": rule.bg_level}
+    seeds = confident_seeds(image, maps, task.class_ids, params=rule.crf, ignore_id=rule.ignore_id, **levels)
     if not task.complete:
         seeds[seeds == BACKGROUND_ID] = rule.ignore_id
-    return seeds
-
-
-def level_seeds(maps: NDArray[np.float32], ids: Sequence[int], rule: SeedRule) -> NDArray[np.integer[Any]]:
-    """Seeds without the CRF: the strongest class above ``fg_level``, background where all maps are below ``bg_level``.
-
-    Args:
-        maps: ``(C, H, W)`` in [0, 1]; C may be 0 (all background).
-        ids: The C class ids.
-        rule: Levels and ignore id.
-
-    Example:
-        >>> rule = SeedRule(0.7, 0.4, 64, None, 255)
-        >>> level_seeds(np.array([[[0.1, 0.5, 0.9]]], np.float32), [3], rule).tolist()
-        [[0, 255, 3]]
-    """
-    seeds: NDArray[np.integer[Any]] = np.full(
-        maps.shape[1:], BACKGROUND_ID, dtype=np.uint8 if rule.ignore_id <= 255 else np.uint16
-    )
-    if not len(ids):
-        return seeds
-    best = maps.max(axis=0)
-    seeds[best >= rule.bg_level] = rule.ignore_id
-    sure = best > rule.fg_level
-    seeds[sure] = np.array(ids)[maps.argmax(axis=0)[sure]]
     return seeds
 
 
@@ -111,6 +83,7 @@ def build_seeds(
     writer: ShardedWriter,
     advance: Advance,
     workers: int,
+    device: torch.device | None = None,
 ) -> None:
     """Make the seeds of every image that the writer does not have yet.
 
@@ -122,6 +95,7 @@ def build_seeds(
         writer: Takes ``<image id>``, ``uint8`` or ``uint16 (H, W)``.
         advance: Progress, in images.
         workers: Processes; the result is the same for any number.
+        device: A GPU that the CRF works on; None: processes of the CPU.
     """
     everything = set(table.names)
     tasks = (
@@ -136,6 +110,6 @@ def build_seeds(
         for image in images
         if image.id not in writer.done and (item := maps[image.id])
     )
-    for task, seeds in map_in_order(make_seeds, tasks, workers, "affinity"):
+    for task, seeds in map_in_order(make_seeds, tasks, workers, "affinity", device):
         writer.add(task.image_id, {task.image_id: (seeds, {})})
         advance()

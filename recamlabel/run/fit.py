@@ -19,6 +19,7 @@ from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
 from recamlabel.refine import resolve_method, walks
+from recamlabel.refine.crf import check_backend
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, view_of
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
@@ -148,6 +149,8 @@ def check_settings(config: Config) -> Config:
             f"affinity.radius: {config.affinity.radius} is too large for training crops of "
             f"{config.augment.crop_size} pixels; no pair fits in. Lower it or raise augment.crop_size"
         )
+    check_backend(config.refine.crf)
+    check_backend(config.segmenter.predict.crf)
     get_variant(config.maps.variant)
     file_identity(config.maps)
     if config.segmenter.enabled:
@@ -155,11 +158,6 @@ def check_settings(config: Config) -> Config:
     check_weights(config.backbone.name, config.backbone.weights)
     check_combine(config.recam.combine)
     pick_device(config.runtime.device)
-    if config.refine.method == "auto" and method == "none":
-        say(
-            "refine: the dense CRF is left out, because pydensecrf2 is not installed "
-            "(pip install 'recamlabel[crf]', needs a C++ compiler)"
-        )
     return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
 
 

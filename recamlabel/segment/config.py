@@ -19,7 +19,7 @@ class PredictConfig(Section):
     flip: bool = Field(True, description="add the horizontally flipped image at every scale")
     max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")
     smooth: Literal["auto", "crf", "none"] = Field(
-        "auto", description="what the probabilities pass through: 'crf', 'none', or 'auto' (crf if installed)"
+        "auto", description="what the probabilities pass through: 'crf', 'none', or 'auto' (crf)"
     )
     # Narrower than the refiner's: a segmenter's probabilities follow the edges better than class maps do.
     crf: CrfConfig = CrfConfig(gaussian_sxy=1.5, bilateral_sxy=12.0)

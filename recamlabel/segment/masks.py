@@ -1,4 +1,4 @@
-"""From a segmenter's probabilities to masks: a dense CRF first, where it is installed (docs/method.md, 5)."""
+"""From a segmenter's probabilities to masks: a dense CRF first (docs/method.md, 5)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recamlabel.core.classes import BACKGROUND_ID
-from recamlabel.errors import MissingExtraError
 from recamlabel.refine.build import smooth as gaussian
 from recamlabel.refine.config import CrfConfig
-from recamlabel.refine.crf import CrfInference, crf_available
+from recamlabel.refine.crf import CrfInference
 from recamlabel.segment.config import PredictConfig
 from recamlabel.segment.predict import decide
 from recamlabel.storage.decode import read_image
@@ -70,19 +69,13 @@ def smoothed_mask(
 
 
 def smoothing(config: PredictConfig) -> CrfConfig | None:
-    """The CRF that masks pass through on this machine; None for none.
+    """The CRF that masks pass through; None for none.
 
-    Raises:
-        MissingExtraError: ``segmenter.predict.smooth=crf`` and its package is not installed.
+    Example:
+        >>> smoothing(PredictConfig(smooth="none")) is None
+        True
     """
-    if config.smooth == "none" or (config.smooth == "auto" and not crf_available()):
-        return None
-    if not crf_available():
-        raise MissingExtraError(
-            "--crf or segmenter.predict.smooth=crf needs the package pydensecrf2: pip install 'recamlabel[crf]' "
-            "(builds from source with a C++ compiler such as g++); or use --no-crf or segmenter.predict.smooth=auto"
-        )
-    return config.crf
+    return None if config.smooth == "none" else config.crf
 
 
 def smooth(
@@ -106,7 +99,7 @@ def smooth(
         ``(K + 1, h, w) float32``, summing to 1 over the first axis.
 
     Raises:
-        MissingExtraError: ``pydensecrf`` is not installed.
+        MissingExtraError: The backend ``pydensecrf`` is asked for and not installed.
 
     Example:
         >>> probabilities = np.array([[[0.9, 0.4]], [[0.1, 0.6]]], dtype=np.float32)

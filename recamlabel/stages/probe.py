@@ -26,9 +26,7 @@ from recamlabel.maps.config import ProbeConfig
 from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import run_network, working_size
-from recamlabel.refine import seed_crf
 from recamlabel.refine.build import RefineTask, refine_image
-from recamlabel.refine.crf import crf_available
 from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, load_classifier
@@ -66,10 +64,9 @@ class Drawn:
 def alternates_with_crf(config: Config) -> bool:
     """Whether the probe is fitted again to maps that the dense CRF has refined.
 
-    As for the seeds of the affinity net, it is enough that the CRF is there: another method of refinement leaves
-    the probe as it is.
+    Another method of refinement leaves the probe as it is.
     """
-    return config.probe.alternations > 0 and seed_crf(config.refine) is not None
+    return config.probe.alternations > 0
 
 
 def run_probe(view: View) -> Mapping[str, Any]:
@@ -161,7 +158,7 @@ def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, i
         values = {name: torch.zeros(len(one.positions), one.slots) for name, one in drawn.items()}
         tasks = _tasks(view, backbone, labelled, maps, folds, probe)
         with track("probe: refine", len(labelled)) as advance:
-            for task, scores in map_in_order(refine_image, tasks, view.workers, "probe"):
+            for task, scores in map_in_order(refine_image, tasks, view.workers, "probe", view.device):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
         values_at = torch.cat([values[image.id] for image in images]).to(view.device)
@@ -296,5 +293,5 @@ STAGE = Stage(
     reads=_reads,
     makes=(FUSED_FILE,),
     wanted=lambda scope: scope.config.probe.enabled,
-    facts=lambda scope: {"training": scope.training, "crf": str(crf_available())},
+    facts=lambda scope: {"training": scope.training},
 )

@@ -42,6 +42,7 @@ def run_refine(view: View) -> Mapping[str, Any]:
                 advance,
                 view.workers,
                 walk,
+                view.device,
             )
         writer.finish()
     return {"method": config.method}

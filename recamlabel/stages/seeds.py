@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recamlabel.core.progress import say, track
-from recamlabel.refine import seed_crf, walks
-from recamlabel.refine.crf import crf_available
+from recamlabel.core.progress import track
+from recamlabel.refine import walks
 from recamlabel.refine.seeds import SeedRule, build_seeds
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.view import View
@@ -21,16 +20,14 @@ def run_seeds(view: View) -> Mapping[str, Any]:
     """Write ``seeds.h5``."""
     config, refine = view.config.affinity, view.config.refine
     table = view.catalog.dataset.classes
-    rule = SeedRule(config.fg_level, config.bg_level, refine.max_side, seed_crf(refine), table.ignore_id)
+    rule = SeedRule(config.fg_level, config.bg_level, refine.max_side, refine.crf, table.ignore_id)
     images = view.catalog.training_images(view.config.data.train_splits)
-    if rule.crf is None:
-        say("seeds: made from the maps' levels alone, because pydensecrf2 is not installed")
     with (
         ShardedWriter(view.run.path / SEEDS_FILE, view.key, view.provenance()) as writer,
         open_store(view.run.path / view.maps_file) as maps,
     ):
         with track("seeds", len(images), start=len(writer.done)) as advance:
-            build_seeds(images, table, maps[refine.source], rule, writer, advance, view.workers)
+            build_seeds(images, table, maps[refine.source], rule, writer, advance, view.workers, view.device)
         writer.finish()
     return {}
 
@@ -50,6 +47,6 @@ STAGE = Stage(
     ),
     makes=(SEEDS_FILE,),
     wanted=lambda scope: walks(scope.config.refine.method),
-    facts=lambda scope: {"training": scope.training, "crf": str(crf_available())},
+    facts=lambda scope: {"training": scope.training},
     cache=True,
 )

@@ -16,7 +16,6 @@ from recamlabel.core.progress import track
 from recamlabel.data.passes import batches_by_shape, read_ahead
 from recamlabel.masks.evidence import iou, support
 from recamlabel.refine.config import CrfConfig
-from recamlabel.refine.crf import crf_available
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
 from recamlabel.segment.predict import Predictor, decide, restrict
 from recamlabel.stages.graph import Scope, Stage, but
@@ -47,7 +46,7 @@ def run_segmentation(view: View) -> Mapping[str, Any]:
                 yield MaskTask(image.id, image.path, probabilities, shape, dtype, crf, view.config.data.background)
 
         with track("segmentation", len(view.catalog.images), start=len(writer.done)) as advance:
-            for task, mask in map_in_order(make_mask, tasks(), view.workers if crf else 1, "segmentation"):
+            for task, mask in map_in_order(make_mask, tasks(), view.workers if crf else 1, "segmentation", view.device):
                 writer.add(task.image_id, {task.image_id: (mask, opinions.pop(task.image_id))})
                 advance()
         writer.finish()
@@ -98,5 +97,5 @@ STAGE = Stage(
     reads=_reads,
     makes=(SEGMENTATION_FILE,),
     wanted=lambda scope: scope.config.segmenter.enabled,
-    facts=lambda scope: {"images": scope.images, "crf": str(crf_available())},
+    facts=lambda scope: {"images": scope.images},
 )

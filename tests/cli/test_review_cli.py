@@ -112,18 +112,18 @@ def test_importing_the_command_imports_no_fiftyone() -> None:
 def test_doctor_lists_everything_and_never_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["doctor"]) == 0
     text = capsys.readouterr().out
-    for word in ("Python", "torch", "CPU", "GPU", "dense CRF", "FiftyOne", "browser", "onnx", "huggingface"):
+    for word in ("Python", "torch", "CPU", "GPU", "pydensecrf", "FiftyOne", "browser", "onnx", "huggingface"):
         assert word in text
 
 
 @pytest.mark.usefixtures("no_fiftyone")
 def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "crf_available", lambda: False)
+    monkeypatch.setattr(doctor, "pydensecrf_available", lambda: False)
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    found = {one.name: one for one in [doctor.dense_crf(), doctor.fiftyone(), *doctor.extras(), *doctor.packages()]}
+    found = {one.name: one for one in [doctor.pydensecrf(), doctor.fiftyone(), *doctor.extras(), *doctor.packages()]}
     assert not any(one.good for one in found.values())
-    assert "pip install 'recamlabel[crf]'" in found["dense CRF"].text and "install g++" in found["dense CRF"].text
+    assert "not needed" in found["pydensecrf"].text
     assert "pip install 'recamlabel[review]'" in found["FiftyOne"].text
     assert "pip install 'recamlabel[onnx]'" in found["onnx"].text
 

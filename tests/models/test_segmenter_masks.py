@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from recamlabel.errors import MissingExtraError
 from recamlabel.refine.config import CrfConfig
-from recamlabel.refine.crf import crf_available
 from recamlabel.segment.config import PredictConfig
 from recamlabel.segment.masks import MaskTask, make_mask, smooth, smoothing
-
-needs_crf = pytest.mark.skipif(not crf_available(), reason="pydensecrf2 is not installed")
 
 
 def halves(height: int = 24, width: int = 32) -> np.ndarray:
@@ -24,7 +19,6 @@ def halves(height: int = 24, width: int = 32) -> np.ndarray:
     return image
 
 
-@needs_crf
 def test_probabilities_follow_the_edges_of_the_image() -> None:
     image = halves(48, 64)
     found = np.zeros((3, 24, 32), np.float32)
@@ -38,7 +32,6 @@ def test_probabilities_follow_the_edges_of_the_image() -> None:
     assert not result[2].any()  # below 1 % everywhere: left out
 
 
-@needs_crf
 def test_without_a_background_it_takes_no_part() -> None:
     found = np.zeros((3, 8, 8), np.float32)
     found[0], found[1], found[2] = 0.6, 0.3, 0.1
@@ -46,14 +39,12 @@ def test_without_a_background_it_takes_no_part() -> None:
     assert not result[0].any() and (result.argmax(axis=0) == 1).all()
 
 
-@needs_crf
 def test_one_pixel_and_nothing_but_background() -> None:
     alone = np.array([[[1.0]], [[0.0]]], np.float32)
     assert smooth(np.zeros((1, 1, 3), np.uint8), alone, CrfConfig(), background=True)[:, 0, 0].tolist() == [1, 0]
     assert smooth(np.zeros((1, 1, 3), np.uint8), alone, CrfConfig(), background=False)[:, 0, 0].tolist() == [0, 1]
 
 
-@needs_crf
 def test_a_mask_with_and_without_the_crf(tmp_path: Path) -> None:
     Image.fromarray(halves(48, 64)).save(tmp_path / "a.png")
     found = np.stack([np.full((24, 32), 0.9), np.full((24, 32), 0.1)]).astype(np.float32)
@@ -67,11 +58,6 @@ def test_a_mask_with_and_without_the_crf(tmp_path: Path) -> None:
     assert plain.any() and not smoothed.any()
 
 
-def test_which_crf_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_crf_is_used() -> None:
     assert smoothing(PredictConfig(smooth="none")) is None
-    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: True)
     assert smoothing(PredictConfig()) == smoothing(PredictConfig(smooth="crf")) == PredictConfig().crf
-    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: False)
-    assert smoothing(PredictConfig()) is None
-    with pytest.raises(MissingExtraError, match=r"smooth=crf needs .*pip install 'recamlabel\[crf\]'.*smooth=auto"):
-        smoothing(PredictConfig(smooth="crf"))

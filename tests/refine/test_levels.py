@@ -7,10 +7,8 @@ from PIL import Image
 from recamlabel.core.arrays import from_uint8, to_uint8
 from recamlabel.refine.build import RefineTask, refine_image, smooth
 from recamlabel.refine.config import CrfConfig, RefineConfig
-from recamlabel.refine.levels import crf_scores, step_scores
-
-pytest.importorskip("pydensecrf.densecrf")
 from recamlabel.refine.crf import crf_from_labels
+from recamlabel.refine.levels import crf_scores, step_scores
 
 CONFIG = RefineConfig(levels=[0.2, 0.4, 0.6], crf=CrfConfig(iterations=3))
 

@@ -313,17 +313,14 @@ def test_a_run_is_not_put_among_class_folders(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blue", "red"]
 
 
-def test_without_the_crf_package(tiny_csv, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("recamlabel.refine.crf_available", lambda: False)
-    with pytest.raises(MissingExtraError, match=r"pip install 'recamlabel\[crf\]'"):
-        fit(tiny_csv, tmp_path / "run", config("refine.method=crf"))
-    run = fit(tiny_csv, tmp_path / "run", config("refine.method=auto"))
-    assert "the dense CRF is left out" in capsys.readouterr().err
-    assert run.state.stages["refine"]["method"] == "none"
+def test_without_pydensecrf_its_backend_is_refused(tiny_csv, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(MissingExtraError, match=r"backend=pydensecrf needs .*pip install 'recamlabel\[crf\]'.*'torch'"):
+        fit(tiny_csv, tmp_path / "run", config("refine.method=crf", "refine.crf.backend=pydensecrf"))
+    assert not (tmp_path / "run").exists()  # before any work
 
 
 def test_crf_scores_are_equal_for_any_number_of_workers(tiny_csv, tmp_path):
-    pytest.importorskip("pydensecrf.densecrf")
     lines = ("refine.method=crf", "refine.levels=[0.3, 0.6]", "refine.crf.iterations=2", "refine.smooth=0")
     one = fit(tiny_csv, tmp_path / "one", config(*lines, "runtime.workers=1"))
     two = fit(tiny_csv, tmp_path / "two", config(*lines, "runtime.workers=2"))

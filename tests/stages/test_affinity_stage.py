@@ -16,13 +16,13 @@ from recamlabel.adapters import load_dataset
 from recamlabel.config import load_config
 from recamlabel.data.batches import Batch, Normalisation, TrainingBatches, random_crop, resize
 from recamlabel.data.config import AugmentConfig
-from recamlabel.errors import ConfigError, MissingExtraError, RecamlabelError
+from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.networks import AffinityFeatures
-from recamlabel.refine.config import AffinityConfig
+from recamlabel.refine.config import AffinityConfig, CrfConfig
 from recamlabel.refine.edges import EdgeWalk, boundary_maps
-from recamlabel.refine.seeds import SeedRule, SeedTask, level_seeds, make_seeds
+from recamlabel.refine.seeds import SeedRule, SeedTask, make_seeds
 from recamlabel.run.fit import fit
 from recamlabel.training.objectives.affinity import AffinityObjective
 
@@ -100,7 +100,6 @@ def test_random_walk_end_to_end_redoes_only_what_depends_on_a_setting(started, c
 
 
 def test_crf_after_random_walk(started, capsys):
-    pytest.importorskip("pydensecrf.densecrf")
     out, source = started
     capsys.readouterr()
     run = fit(source, out, config("crf+random_walk"))
@@ -110,16 +109,6 @@ def test_crf_after_random_walk(started, capsys):
         assert set(np.unique(scores["scores/images/2"][()])) <= {0, 115, 204}
     fit(source, out, config("random_walk"))
     assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
-
-
-def test_without_the_crf_package(started, monkeypatch, capsys):
-    out, source = started
-    monkeypatch.setattr("recamlabel.refine.crf_available", lambda: False)
-    with pytest.raises(MissingExtraError, match=r"method=crf\+random_walk needs .*method=random_walk"):
-        fit(source, out, config("crf+random_walk"))
-    fit(source, out, config("random_walk"))
-    assert "seeds: made from the maps' levels alone" in capsys.readouterr().err
-    check_scores(out, (16, 20))
 
 
 def test_interrupted_training_continues_to_the_same_weights(started, tmp_path, monkeypatch):
@@ -218,14 +207,11 @@ def test_image_batches_are_what_they_were_before_there_were_seeds():
         assert np.array_equal(random_crop(image, augment, PLAIN, np.random.default_rng(seed)), expected)
 
 
-def test_level_seeds_and_unknown_labels(tmp_path):
-    rule = SeedRule(0.7, 0.4, 64, None, 65535)
-    maps = np.array([[[0.1, 0.5, 0.9, 0.8]], [[0.3, 0.1, 0.2, 0.95]]], np.float32)
-    seeds = level_seeds(maps, [3, 300], rule)
-    assert seeds.tolist() == [[0, 65535, 3, 300]] and seeds.dtype == np.uint16
+def test_where_a_class_is_unknown_nothing_is_sure_background(tmp_path):
+    rule = SeedRule(0.7, 0.4, 64, CrfConfig(), 65535)
     draw(tmp_path / "a.png", [], 0, size=(6, 8))
     task = SeedTask("a", tmp_path / "a.png", np.zeros((0, 2, 2), np.float16), (), False, rule)
-    assert set(np.unique(make_seeds(task))) == {65535}  # where a class is unknown nothing is sure background
+    assert set(np.unique(make_seeds(task))) == {65535}
 
 
 def test_the_floor_is_background_to_the_walk(tmp_path):

@@ -106,9 +106,7 @@ def test_nothing_is_learnt_from_images_outside_the_training_splits(finished, tmp
     assert all(np.array_equal(one[name], two[name]) for name in kept)
 
 
-def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run, tmp_path, monkeypatch):
-    pytest.importorskip("pydensecrf.densecrf")
-
+def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run, tmp_path):
     def probes(name: str, *lines: str) -> dict[str, np.ndarray]:
         data, run = copy_run(tmp_path / name, *TINY, until="maps")
         fit(data, run.path, config(*lines), until="probe")
@@ -117,9 +115,6 @@ def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run,
     again = {key: item for key, item in arrays(finished.path / "fused.h5").items() if key.startswith("probe/")}
     never, two = probes("never", "probe.alternations=0"), probes("two", "runtime.workers=2")
     other = probes("other", "refine.method=none")
-    monkeypatch.setattr("recamlabel.refine.crf_available", lambda: False)
-    without = probes("without")
-    assert all(np.array_equal(never[name], without[name]) for name in never)  # without a CRF there is nothing new
     assert all(np.array_equal(again[name], two[name]) and np.array_equal(again[name], other[name]) for name in again)
     assert any(not np.allclose(again[name], never[name], atol=1e-3) for name in again)
 

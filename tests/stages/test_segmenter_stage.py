@@ -14,9 +14,8 @@ from recamlabel.adapters import load_dataset
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.data.catalog import Catalog
-from recamlabel.errors import DatasetError, MissingExtraError, RecamlabelError, StoreError
+from recamlabel.errors import DatasetError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
-from recamlabel.refine.crf import crf_available
 from recamlabel.run.engine import make_plan
 from recamlabel.run.fit import fit
 from recamlabel.run.predict import export_segmenter, predict
@@ -56,9 +55,7 @@ def test_only_what_depends_on_it_runs_again(finished, capsys):
         return [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if ": done in" in line]
 
     assert ran("segmenter.predict.flip=false") == ["segmentation", "quality"]
-    assert ran("segmenter.predict.flip=false", "segmenter.predict.crf.iterations=3") == (
-        ["segmentation", "quality"] if crf_available() else []
-    )
+    assert ran("segmenter.predict.flip=false", "segmenter.predict.crf.iterations=3") == ["segmentation", "quality"]
     assert ran("segmenter.lr=0.02") == ["segmenter", "segmentation", "quality"]
     assert ran("segmenter.enabled=false") == ["quality"]
     assert ran() == ["segmenter", "segmentation", "quality"]
@@ -98,7 +95,6 @@ def test_predict_labels_new_images(finished, tmp_path, capsys):
 
 
 def test_predict_with_the_crf(finished, tmp_path):
-    pytest.importorskip("pydensecrf", reason="the dense CRF is an extra")
     source = images(tmp_path / "new")
     masks = []
     for out, crf in (("with", True), ("without", False), ("as the run", None)):
@@ -106,15 +102,6 @@ def test_predict_with_the_crf(finished, tmp_path):
         masks.append(np.array(Image.open(tmp_path / out / "masks/sub/ä 1.png")))
     assert masks[0].shape == (64, 64)
     assert np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[1])
-
-
-def test_predict_without_the_crfs_package(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr("recamlabel.segment.masks.crf_available", lambda: False)
-    source = images(tmp_path / "new")
-    with pytest.raises(MissingExtraError, match="recamlabel\\[crf\\]"):
-        predict(finished.path, source, tmp_path / "out", crf=True)
-    assert not (tmp_path / "out").exists()
-    assert predict(finished.path, source, tmp_path / "out") == 3
 
 
 def test_predict_refuses_before_any_work(finished, tmp_path):
