@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.config import AugmentConfig
-from recamlabel.storage.decode import read_image
+from recamlabel.storage.decode import read_reduced
 
 SeedReader = Callable[[str], np.ndarray]
 """``image id -> (H, W)`` integer seeds, of any size with the image's aspect."""
@@ -22,6 +22,10 @@ MapReader = Callable[[str], np.ndarray]
 """``image id -> (K, h, w)`` soft maps, of any size with the image's aspect."""
 
 MASK_STRIDE = 4
+
+
+# Decoded images that a training keeps in memory, in bytes: a few hundred, each needed every epoch.
+KEPT_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class TrainingBatches(Dataset[Batch]):
         self.images, self.labels, self.steps = images, labels, steps
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
         self.seeds, self.ignore_id, self.masks, self.weights = seeds, ignore_id, masks, weights
+        self._kept: dict[str, np.ndarray] = {}
+        self._room = KEPT_BYTES
 
     def __len__(self) -> int:
         return self.steps
@@ -135,12 +141,22 @@ class TrainingBatches(Dataset[Batch]):
         weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
         return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen]), step, seeds, masks, weights)
 
+    def _read(self, image: LabelledImage) -> np.ndarray:
+        """Pixels enough for every crop; of large images, which take long to decode, some are kept."""
+        kept = self._kept.get(image.id)
+        if kept is None:
+            kept = read_reduced(image.path, self.augment.resize_max)
+            if max(kept.shape[:2]) < 2 * self.augment.resize_max and kept.nbytes <= self._room:
+                self._kept[image.id] = kept
+                self._room -= kept.nbytes
+        return kept
+
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.images))
 
     def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         chosen = self.images[number]
-        image = read_image(chosen.path)
+        image = self._read(chosen)
         geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
         return (
             geometry.apply_to_image(image, self.normalisation),

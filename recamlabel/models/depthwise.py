@@ -18,11 +18,16 @@ from torch import Tensor, nn
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight: Tensor, padding: tuple[int, int], dilation: tuple[int, int]
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.padding, ctx.dilation = padding, dilation
-        return F.conv2d(images, weight, None, 1, padding, dilation, weight.shape[0])
+        return F.conv2d(images, weight, bias, 1, padding, dilation, weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -36,7 +41,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             options = (None, (1, 1), ctx.padding, ctx.dilation, False, (0, 0), groups, (False, True, False))
             of_weight = torch.ops.aten.convolution_backward(gradient, images, weight, *options)[1]
-        return of_images, of_weight, None, None
+        return of_images, of_weight, None, None, None
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -52,19 +57,39 @@ class DepthwiseConv2d(nn.Conv2d):
         """``(B, C, H, W)`` to ``(B, C, H', W')``."""
         if not input.requires_grad or input.is_cuda:
             return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        padding, dilation = cast(tuple[int, int], self.padding), cast(tuple[int, int], self.dilation)
-        return cast(Tensor, _Depthwise.apply(input, self.weight, padding, dilation))
+        return quick_depthwise(input, self.weight, None, self)
+
+
+def quick_depthwise(images: Tensor, weight: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
+    """Depthwise convolution of stride 1 with the quick gradient; none goes to ``bias``.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        weight: ``(C, 1, k, k)``.
+        bias: ``(C,)``, constant.
+        like: Has the padding and the dilation.
+    """
+    padding, dilation = cast(tuple[int, int], like.padding), cast(tuple[int, int], like.dilation)
+    return cast(Tensor, _Depthwise.apply(images, weight, bias, padding, dilation))
 
 
 def quicken_depthwise(net: nn.Module) -> int:
     """Give every depthwise convolution of stride 1 its quick gradient, in place; returns how many there were."""
-    quick = [module for module in net.modules() if type(module) is nn.Conv2d and _is_quick(module)]
+    quick = [module for module in net.modules() if type(module) is nn.Conv2d and takes_quick_gradient(module)]
     for module in quick:
         module.__class__ = DepthwiseConv2d
     return len(quick)
 
 
-def _is_quick(module: nn.Conv2d) -> bool:
+def takes_quick_gradient(module: nn.Conv2d) -> bool:
+    """Whether it is a depthwise convolution of a kind that the quick gradient is right for.
+
+    Example:
+        >>> takes_quick_gradient(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)), takes_quick_gradient(
+        ...     nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        ... )
+        (True, False)
+    """
     if isinstance(module.padding, str) or module.bias is not None or module.padding_mode != "zeros":
         return False
     depthwise = module.groups == module.in_channels == module.out_channels > 1

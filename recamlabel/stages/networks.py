@@ -7,6 +7,7 @@ from torch import Tensor
 from recamlabel.config import Config
 from recamlabel.core.devices import to_device
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.folded_norm import fold_norms
 from recamlabel.models.networks import AffinityFeatures, ClassifierNet, RecamNet
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights
@@ -36,6 +37,7 @@ def load_classifier(view: View) -> ClassifierNet:
     net = new_classifier(view)
     path = view.run.path / CLASSIFIER_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
+    fold_norms(net)
     return net
 
 
@@ -44,6 +46,7 @@ def load_recam(view: View) -> RecamNet:
     net = RecamNet(new_classifier(view), view.config.recam, view.config.data.background)
     path = view.run.path / RECAM_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
+    fold_norms(net)
     return net
 
 
@@ -66,6 +69,7 @@ def new_affinity(view: View) -> AffinityFeatures:
     config = view.config.backbone
     backbone = Backbone(config.name, config.output_stride)
     load_backbone_weights(backbone, config.weights)
+    fold_norms(backbone)
     to_device(backbone, view.device)
     return AffinityFeatures(backbone)
 
@@ -97,5 +101,6 @@ def load_predictor(view: View) -> Predictor:
     net = Segmenter(config.method, new_encoder(view), len(view.catalog.dataset.classes))
     path = view.run.path / SEGMENTER_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
+    fold_norms(net)
     to_device(net, view.device).eval()
     return Predictor(net, config.predict, view.device, view.config.runtime.amp)

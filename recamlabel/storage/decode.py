@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,11 +61,42 @@ def read_image(path: Path) -> np.ndarray:
     return decode_image(read_bytes(path), path)
 
 
-def decode_image(data: bytes, path: Path) -> np.ndarray:
-    """Like :func:`read_image`, from the bytes of a file; ``path`` is for messages."""
+def read_reduced(path: Path, longest: int) -> np.ndarray:
+    """Like :func:`read_image`, but a large image may come out smaller: its longer side is ``longest`` or more.
+
+    A JPEG is decoded at an eighth, a quarter or half of its size where that is enough, which takes a quarter of the
+    time; what is then still twice as large as asked for is averaged over squares of pixels.
+
+    Args:
+        path: As :func:`read_image` takes it.
+        longest: Pixels that the longer side must have, where the image has so many.
+
+    Returns:
+        ``(H, W, 3) uint8``, of the image's proportions but for rounding.
+
+    Raises:
+        DatasetError: As :func:`read_image`.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.png"
+        >>> Image.new("L", (90, 40), 7).save(path)
+        >>> read_reduced(path, 30).shape, read_reduced(path, 60).shape
+        ((14, 30, 3), (40, 90, 3))
+    """
+    pixels = decode_image(read_bytes(path), path, longest)
+    factor = max(pixels.shape[:2]) // longest
+    return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
+
+
+def decode_image(data: bytes, path: Path, longest: int | None = None) -> np.ndarray:
+    """Like :func:`read_image`, from the bytes of a file; ``path`` is for messages, ``longest`` as a JPEG's may be."""
     if not data:
         raise DatasetError(f"{path}: an empty file (0 bytes); expected an image; {_WAY_OUT}")
     with _opened(io.BytesIO(data), path) as image:
+        if longest is not None:
+            scale = longest / max(image.size)
+            image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         pixels = to_rgb(image)
         # Only now: a PNG may have its EXIF behind the pixels, and Pillow turns a TIFF itself.
         turn = _UPRIGHT.get(_orientation(image))

@@ -20,6 +20,7 @@ from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
 from recamlabel.models.depthwise import quicken_depthwise
+from recamlabel.models.folded_norm import fold_norms
 from recamlabel.storage.atomic import replacing
 from recamlabel.training.watch import TrainingFailedError, Watch
 
@@ -105,6 +106,7 @@ def train(
         TrainingFailedError: The loss is not finite, or the watch has seen enough.
     """
     to_device(objective.module, settings.device).train()
+    fold_norms(objective.module)
     quicken_depthwise(objective.module)
     groups = objective.parameter_groups()
     base = [rate * float(group["lr"]) for group in groups]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from recamlabel.errors import DatasetError
-from recamlabel.storage.decode import image_size, read_image
+from recamlabel.storage.decode import image_size, read_image, read_reduced
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -297,3 +297,24 @@ def test_pillows_settings_are_as_before_with_many_threads(tmp_path: Path) -> Non
         for pixels in pool.map(read_image, [tmp_path / "a.png"] * 200):
             np.testing.assert_array_equal(pixels, RGB)
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_large_images_are_read_smaller_and_stay_what_they_are(tmp_path, suffix):
+    rows, columns = np.mgrid[:600, :800]
+    pixels = np.stack([rows // 3, columns // 4, (rows + columns) // 6], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", quality=95)
+    whole = read_image(tmp_path / f"a.{suffix}")
+    for longest, shape in ((1000, (600, 800)), (500, (600, 800)), (390, (300, 400)), (100, (75, 100))):
+        reduced = read_reduced(tmp_path / f"a.{suffix}", longest)
+        assert reduced.shape == (*shape, 3) and reduced.dtype == np.uint8
+        small = np.asarray(Image.fromarray(whole).resize(shape[::-1], Image.Resampling.BOX))
+        assert np.abs(reduced.astype(int) - small).max() <= 3
+
+
+def test_a_reduced_photograph_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (800, 600, 3)
+    assert read_reduced(tmp_path / "a.jpg", 200).shape == (200, 150, 3)
