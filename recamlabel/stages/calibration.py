@@ -83,10 +83,31 @@ def _kept(
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     confidences = []
     for class_id, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
-        logits = run_network(net, pictures, size, normalisation, view.device, view.config.runtime.amp)
-        confidences.append(logits[:, class_id - 1].float().sigmoid().double().cpu().numpy())
+        first, place = different(pictures)
+        asked = [pictures[index] for index in first]
+        logits = run_network(net, asked, size, normalisation, view.device, view.config.runtime.amp)
+        confidences.append(logits[:, class_id - 1].float().sigmoid().double().cpu().numpy()[place])
     mean: NDArray[np.float64] = np.mean(confidences, axis=0)
     return mean
+
+
+def different(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], list[int]]:
+    """Where a picture is not the one before it, and which of those each one is.
+
+    A class often keeps its region from one level to the next; the network need not look at the same picture again.
+
+    Example:
+        >>> one, two = np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 3), np.uint8)
+        >>> different([one, one, two])
+        ([0, 2], [0, 0, 1])
+    """
+    first: list[int] = []
+    place = []
+    for index, picture in enumerate(pictures):
+        if not first or not np.array_equal(picture, pictures[index - 1]):
+            first.append(index)
+        place.append(len(first) - 1)
+    return first, place
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -35,6 +37,8 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids, leaf_paths, open_s
 
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28
+# Features of all images on disk while the stage lasts: some 2 MB a photograph of 320 x 213, looked at three times.
+FEATURES_FOLDER, FEATURE_BYTES = "probe-features", 4 << 30
 # Between two fits one background level is enough, on images of half their size: the features' grid is coarser.
 ALTERNATION_LEVEL, ALTERNATION_STRIDE = 0.4, 2
 
@@ -80,15 +84,16 @@ def run_probe(view: View) -> Mapping[str, Any]:
         open_store(view.run.path / MAPS_FILE) as maps,
         open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as own_maps,
         ShardedWriter(view.run.path / FUSED_FILE, view.key, attributes) as writer,
+        PixelFeatures(view, backbone) as features_of,
     ):
         folds = deal(choose(view), config.probe.folds)
-        probe = _fit(view, backbone, own_maps[source], folds) if len(set(folds.values())) > 1 else None
+        probe = _fit(view, features_of, own_maps[source], folds) if len(set(folds.values())) > 1 else None
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
         files = {"cam": maps, "recam": maps, source: own_maps}
         with track("probe", len(catalog.images), start=len(writer.done)) as advance:
             todo = [image for image in catalog.images if image.id not in writer.done]
-            for image, features in _features(view, backbone, todo):
+            for image, features in features_of.of(todo):
                 arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
                 ids = class_ids(own_maps[f"{source}/{image.id}"])
                 probabilities = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
@@ -147,16 +152,16 @@ def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
     return {images[position_in_order].id: position % folds for position, position_in_order in enumerate(order)}
 
 
-def _fit(view: View, backbone: Backbone, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
+def _fit(view: View, features_of: PixelFeatures, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
     """Draw positions from the images, then fit, in turn with the dense CRF where one is used."""
     config, catalog = view.config.probe, view.catalog
     images = [image for image in catalog.images if image.id in folds]
-    drawn, sample = _sample(view, backbone, images, maps, folds)
+    drawn, sample = _sample(view, features_of, images, maps, folds)
     probe = _fitted(view, sample, config.iterations)
     labelled = [image for image in images if image.present]
     for _ in range(config.alternations if alternates_with_crf(view.settings) else 0):
         values = {name: torch.zeros(len(one.positions), one.slots) for name, one in drawn.items()}
-        tasks = _tasks(view, backbone, labelled, maps, folds, probe)
+        tasks = _tasks(view, features_of, labelled, maps, folds, probe)
         with track("probe: refine", len(labelled)) as advance:
             for task, scores in map_in_order(refine_image, tasks, view.workers, "probe", view.device):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
@@ -175,7 +180,7 @@ def _fitted(view: View, sample: PixelSample, iterations: int) -> CrossFittedProb
 
 def _sample(
     view: View,
-    backbone: Backbone,
+    features_of: PixelFeatures,
     images: Sequence[LabelledImage],
     maps: h5py.Group,
     folds: Mapping[str, int],
@@ -184,7 +189,7 @@ def _sample(
     slots = max(1, *(len(image.present) for image in images))
     pixels, drawn, parts = view.config.probe.pixels, {}, {}
     with track("probe: sample", len(images)) as advance:
-        for image, features in _features(view, backbone, images):
+        for image, features in features_of.of(images):
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
             ids, fold = class_ids(stored), folds[image.id]
@@ -201,7 +206,7 @@ def _sample(
 
 def _tasks(
     view: View,
-    backbone: Backbone,
+    features_of: PixelFeatures,
     images: Sequence[LabelledImage],
     maps: h5py.Group,
     folds: Mapping[str, int],
@@ -212,7 +217,7 @@ def _tasks(
     crf = refine.crf.model_copy(
         update={name: getattr(refine.crf, name) / ALTERNATION_STRIDE for name in ("gaussian_sxy", "bilateral_sxy")}
     )
-    for image, features in _features(view, backbone, images):
+    for image, features in features_of.of(images):
         stored = maps[image.id]
         ids, fused = class_ids(stored), stored[()]
         probabilities = probe.probabilities(features, ids, folds[image.id])
@@ -257,7 +262,52 @@ def _draw(
     return drawn, sample
 
 
-def _features(
+class PixelFeatures:
+    """Each image's ``(D, h, w)`` features, computed once and kept in a folder of the run while the stage lasts.
+
+    They are rounded to float16 whether kept or not, so that what is made of them does not depend on it.
+
+    Args:
+        view: Of the run.
+        backbone: In eval mode.
+
+    Attributes:
+        room: Bytes that may still be kept; images that do not fit in are computed anew each time.
+    """
+
+    def __init__(self, view: View, backbone: Backbone) -> None:
+        self.view, self.backbone, self.room = view, backbone, FEATURE_BYTES
+        self.folder = view.run.path / FEATURES_FOLDER
+        self.kept: dict[str, Path] = {}
+
+    def __enter__(self) -> PixelFeatures:
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a killed process
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def of(self, images: Sequence[LabelledImage]) -> Iterator[tuple[LabelledImage, Tensor]]:
+        """Images with their features ``(D, h, w) float32`` on the device, not in the order of ``images``."""
+        for image in images:
+            if image.id in self.kept:
+                yield image, torch.from_numpy(np.load(self.kept[image.id])).to(self.view.device).float()
+        for image, features in _computed(self.view, self.backbone, [one for one in images if one.id not in self.kept]):
+            half = features.half()
+            self._keep(image.id, half)
+            yield image, half.float()
+
+    def _keep(self, image_id: str, features: Tensor) -> None:
+        size = features.numel() * features.element_size()
+        if size > self.room:
+            return
+        path = self.folder / f"{len(self.kept)}.npy"
+        np.save(path, features.cpu().numpy())
+        self.kept[image_id], self.room = path, self.room - size
+
+
+def _computed(
     view: View, backbone: Backbone, images: Sequence[LabelledImage]
 ) -> Iterator[tuple[LabelledImage, Tensor]]:
     """Each image with its ``(D, h, w)`` features, images of one size together."""

@@ -124,3 +124,25 @@ def test_positions_are_drawn_by_the_image_and_the_seed():
     assert len({tuple(one) for one in drawn.values()}) == 4
     assert _stream("a", 0).permutation(1000)[:20].tolist() == drawn["a", 0]
     assert drawn["a", 0] == np.random.default_rng([97]).permutation(1000)[:20].tolist()  # as before seeds took part
+
+
+def test_features_are_computed_once_and_are_the_same_kept_or_not(copy_run, tmp_path, monkeypatch):
+    import recamlabel.stages.probe as stage
+
+    seen = []
+    plain = stage.run_network
+    monkeypatch.setattr(
+        stage, "run_network", lambda net, pixels, *rest: seen.extend(pixels) or plain(net, pixels, *rest)
+    )
+    results, looks = [], []
+    for room in (0, 1 << 30):
+        monkeypatch.setattr(stage, "FEATURE_BYTES", room)
+        seen.clear()
+        data, run = copy_run(tmp_path / str(room), *TINY, until="maps")
+        fit(data, run.path, config(), until="probe")
+        results.append(arrays(run.path / "fused.h5"))
+        looks.append(len(seen))
+        assert not (run.path / "probe-features").exists()
+    images = sum(name.startswith("cam/") for name in results[1])
+    assert looks[0] > 2 * images and looks[1] == images
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
