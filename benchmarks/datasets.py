@@ -8,7 +8,8 @@ are not in the order of the names, ``classes.txt`` with the class names in id or
 evaluation alone. Steps that are not there yet are shown as ``-``.
 
 - *guessing loss*: what a classifier has that knows nothing but how often each class is labelled, the mean over the
-  classes of the entropy H(p) of their shares among the training images; *reached loss*: where the stage ended.
+  classes of the entropy H(p) of their shares among the training images (with `classifier.rare_weight` of the shares as
+  they are weighted: compare these two losses with each other alone); *reached loss*: where the stage ended.
 - *average precision*: mean over the classes that have one, on images outside the training splits where there are 30;
   the gate's is that of a linear model on the pretrained features, the classifier's that of the trained network.
 - A level *with masks* is the best of 101, chosen with the true masks; the *automatic* one is what `fit` chose.
@@ -38,10 +39,12 @@ from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.scoring import Pairs, best_level, score_complete
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_quality
+from recamlabel.models.losses import rare_class_weights
 from recamlabel.run.fit import fit
 from recamlabel.stages import GRAPH
 from recamlabel.storage.hdf5 import StoredArrays
 from recamlabel.storage.run_folder import RunFolder
+from recamlabel.training.watch import label_entropy
 
 MISSING = "-"
 
@@ -117,13 +120,10 @@ class Measured:
         yield "classifier: average precision on the same", number(record.get("ap"), 3)
 
     def guessing_loss(self) -> float:
-        """Mean over the classes of the entropy of their shares among the training images, as the loss is."""
-        images = self.catalog.training_images(self.run.state.config["data"]["train_splits"])
-        labels = self.catalog.dataset.labels(images)
-        known = (labels >= 0).sum(axis=0)
-        share = np.clip((labels == 1).sum(axis=0) / np.maximum(known, 1), 1e-12, 1 - 1e-12)
-        entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
-        return float((entropy * known).sum() / max(known.sum(), 1))
+        """What the classifier's loss is compared with, where no record says it yet."""
+        config = self.run.state.config
+        labels = self.catalog.dataset.labels(self.catalog.training_images(config["data"]["train_splits"]))
+        return label_entropy(labels, rare_class_weights(labels, config["classifier"].get("rare_weight", 1.0)))
 
     def gate(self) -> list[dict[str, Any]]:
         """The gate's findings, a class each."""

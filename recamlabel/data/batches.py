@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.config import AugmentConfig
+from recamlabel.data.photometric import Photometric, draw_photometric
 from recamlabel.storage.decode import read_reduced
 
 SeedReader = Callable[[str], np.ndarray]
@@ -89,7 +90,7 @@ class TrainingBatches(Dataset[Batch]):
         labels: ``(N, K) int8``.
         batch_size: Images per batch.
         steps: Number of batches.
-        augment: Geometry of the augmentation.
+        augment: Geometry, colour and light of the augmentation.
         normalisation: Applied before the zero padding, as the authors do.
         seed: Makes order and augmentation.
         seeds: Reads the seeds of an image, which then go through the image's own geometry.
@@ -158,8 +159,10 @@ class TrainingBatches(Dataset[Batch]):
         chosen = self.images[number]
         image = self._read(chosen)
         geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
+        # Drawn last: the geometry is the same whether colour and light change or not.
+        photometric = draw_photometric(self.augment, rng)
         return (
-            geometry.apply_to_image(image, self.normalisation),
+            geometry.apply_to_image(image, self.normalisation, photometric),
             geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None,
             geometry.apply_to_maps(self.masks(chosen.id)) if self.masks else None,
         )
@@ -181,11 +184,17 @@ class Geometry:
     source: tuple[slice, slice]
     target: tuple[slice, slice]
 
-    def apply_to_image(self, image: np.ndarray, normalisation: Normalisation) -> np.ndarray:
-        """``(H, W, 3) uint8`` to ``(crop, crop, 3) float32``, normalised and then padded with zeros."""
+    def apply_to_image(
+        self, image: np.ndarray, normalisation: Normalisation, photometric: Photometric | None = None
+    ) -> np.ndarray:
+        """``(H, W, 3) uint8`` to ``(crop, crop, 3) float32``, normalised and then padded with zeros.
+
+        Colour and light change in between: on what was cut out alone, while it is still 8-bit.
+        """
         image = resize(image, self.height, self.width)
         out = np.zeros((self.crop, self.crop, 3), dtype=np.float32)
-        out[self.target] = normalisation.apply((image[:, ::-1] if self.flip else image)[self.source])
+        cut = (image[:, ::-1] if self.flip else image)[self.source]
+        out[self.target] = normalisation.apply(photometric.apply(cut) if photometric else cut)
         return out
 
     def apply_to_seeds(self, seeds: np.ndarray, ignore_id: int) -> np.ndarray:
@@ -238,7 +247,7 @@ def draw_geometry(shape: tuple[int, int], augment: AugmentConfig, rng: np.random
 def random_crop(
     image: np.ndarray, augment: AugmentConfig, normalisation: Normalisation, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random resize of the long side, flip, normalisation, then a random zero-padded square crop.
+    """Random resize of the long side, flip, colour and light, normalisation, in a random zero-padded square crop.
 
     Args:
         image: ``(H, W, 3) uint8``.
@@ -250,7 +259,8 @@ def random_crop(
         ``(crop, crop, 3) float32``.
     """
     shape = (image.shape[0], image.shape[1])
-    return draw_geometry(shape, augment, rng).apply_to_image(image, normalisation)
+    geometry = draw_geometry(shape, augment, rng)
+    return geometry.apply_to_image(image, normalisation, draw_photometric(augment, rng))
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from recamlabel.core.section import Section
 
 
 class AugmentConfig(Section):
-    """Training-time geometry: random resize of the long side, flip, random crop."""
+    """Training crops: random resize of the long side, flip, cut, then random changes of colour and light."""
 
     resize_min: int = Field(256, ge=16, description="smallest long side after the random resize, pixels")
     resize_max: int = Field(448, ge=16, description="largest long side after the random resize, pixels")
@@ -16,6 +16,13 @@ class AugmentConfig(Section):
         224, ge=16, description="side of the square training crop, pixels; zero-padded where the image is smaller"
     )
     flip: bool = Field(True, description="random horizontal flip")
+    brightness: float = Field(
+        0.0, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this, at random; 0: left as it is"
+    )
+    contrast: float = Field(0.0, ge=0, le=1, description="the same for the contrast")
+    saturation: float = Field(0.0, ge=0, le=1, description="the same for the saturation")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest random shift of the hue, in turns; 0: left as it is")
+    grey: float = Field(0.0, ge=0, le=1, description="share of the crops that lose their colour")
 
     @model_validator(mode="after")
     def _bounds(self) -> AugmentConfig:

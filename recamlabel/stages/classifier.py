@@ -18,6 +18,7 @@ from recamlabel.data.passes import image_pass
 from recamlabel.gate.crossval import average_precision, canonical_order
 from recamlabel.gate.head_start import logistic_head
 from recamlabel.gate.verdicts import lucky_precision
+from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.features import pooled, read_features
@@ -54,8 +55,9 @@ def run_classifier(view: View) -> Mapping[str, Any]:
         head = logistic_head(read_features(view, ids), labels, ids, config.gate.strength)
         net.head.weight.data.copy_(torch.from_numpy(head))
     batches = make_batches(view, config.classifier, net.backbone, offset=0)
-    objective = ClassifierObjective(net, config.classifier)
-    guess = label_entropy(labels)
+    weights = rare_class_weights(labels, config.classifier.rare_weight)
+    objective = ClassifierObjective(net, config.classifier, weights)
+    guess = label_entropy(labels, weights)
     facts = run_training(view, objective, batches, config.classifier, guess, check=lambda: compare_with_gate(view, net))
     if "ap" in facts:
         say(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from recamlabel.maps.stored import MapStore
+from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import RecamNet
 from recamlabel.stages.graph import Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
@@ -29,7 +30,10 @@ def run_recam(view: View) -> Mapping[str, Any]:
     plain = view.config.maps.variant == "cam"
     masks = None if plain else MapStore(view.run.path / "cams.h5", len(view.catalog.dataset.classes))
     batches = make_batches(view, view.config.recam, net.classifier.backbone, offset=1, masks=masks)
-    objective = RecamObjective(net, view.config.recam)
+    labels = view.catalog.dataset.labels(view.catalog.training_images(view.config.data.train_splits))
+    # The classifier goes on learning what it learnt, where it learns at all.
+    weights = rare_class_weights(labels, view.config.classifier.rare_weight)
+    objective = RecamObjective(net, view.config.recam, weights)
     # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete.
     rivals = net.head.weight.shape[0] if view.config.recam.competing == "all" else 0
     guess = math.log(rivals) if rivals > 1 else None
@@ -47,6 +51,7 @@ STAGE = Stage(
     reads=(
         *BACKBONE,
         *but(RecamConfig, "recam", "combine"),
+        "classifier.rare_weight",
         "augment",
         "seed",
         "maps.variant",

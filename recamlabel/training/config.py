@@ -19,6 +19,13 @@ class ClassifierConfig(ScheduleConfig):
         description="start of the head: logistic regressions on the pretrained network's pooled features (with "
         "gate.strength), or random weights, as published",
     )
+    rare_weight: float = Field(
+        1.0,
+        ge=1,
+        le=100,
+        description="largest weight in the loss of a label of a rare class: as many times as the class is absent more "
+        "often than present, at most this; 1: all labels count the same",
+    )
 
 
 class RecamConfig(ScheduleConfig):

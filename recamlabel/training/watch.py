@@ -80,17 +80,19 @@ class Watch:
         return f"the {name} is {self.reached:.3f} where guessing has {self.guess:.3f}"
 
 
-def label_entropy(labels: NDArray[np.integer]) -> float:
+def label_entropy(labels: NDArray[np.integer], positive_weights: NDArray[np.floating] | None = None) -> float:
     """Binary cross-entropy of guessing every label by its class's share, as the classifier's loss counts it.
 
-    ``sum_k n_k H(p_k) / sum_k n_k`` with ``n_k`` known labels, a share ``p_k`` of them present, and
-    ``H(p) = -p log p - (1 - p) log(1 - p)``.
+    ``sum_k n_k s_k H(w_k p_k / s_k) / sum_k n_k`` with ``n_k`` known labels, a share ``p_k`` of them present, each
+    of weight ``w_k``, the sum of the weights ``s_k = w_k p_k + 1 - p_k``, and ``H(p) = -p log p - (1 - p) log(1 - p)``:
+    the least that one answer for all images can have. Without weights ``sum_k n_k H(p_k) / sum_k n_k``.
 
     Args:
         labels: ``(N, K)`` in {1 present, 0 absent, -1 unknown}.
+        positive_weights: ``(K,)`` weights of the present labels in the loss; None: 1 each.
 
     Returns:
-        In nats, 0..log 2; 0 where no label is known.
+        In nats; 0..log 2 without weights; 0 where no label is known.
 
     Example:
         >>> round(label_entropy(np.array([[1, 0], [0, 0]])), 4)  # log(2) / 2: the second class is never there
@@ -98,7 +100,9 @@ def label_entropy(labels: NDArray[np.integer]) -> float:
     """
     known, present = (labels >= 0).sum(axis=0), (labels == 1).sum(axis=0)
     share = present / np.maximum(known, 1)
-    entropies = np.array([entropy((p, 1 - p)) for p in share.tolist()])
+    weighted = share if positive_weights is None else share * positive_weights
+    parts = np.stack([weighted, 1 - share], axis=1)
+    entropies = parts.sum(axis=1) * np.array([entropy(pair) for pair in parts.tolist()])
     return float((known * entropies).sum() / max(1, known.sum()))
 
 

@@ -29,7 +29,10 @@ def test_settings_add_and_leave_out_stages(capsys):
 def test_the_table_says_what_is_read(capsys):
     assert command(["stages", *PLAIN]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines()[2:]}
-    assert "backbone.* but weights, recam.* but combine, augment, seed, maps.variant" in lines["recam"]
+    assert (
+        "backbone.* but weights, recam.* but combine, classifier.rare_weight, augment, seed, maps.variant"
+        in lines["recam"]
+    )
     assert "segmenter.* but enabled relabel_weight predict, backbone" in lines["segmenter"]
 
 

@@ -18,6 +18,7 @@ from recamlabel.gate.head_start import logistic_head
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.models.networks import ClassifierNet
+from recamlabel.stages import classifier as stage
 from recamlabel.stages.classifier import STAGE, refuse_noise
 from recamlabel.stages.graph import Scope
 from recamlabel.stages.training import Verdict, make_batches, run_training
@@ -45,6 +46,34 @@ def test_guessing_is_what_a_constant_classifier_reaches():
     share = torch.tensor([3 / 4, 1 / 3])
     constant = torch.log(share / (1 - share)).expand(4, 2)
     assert label_entropy(labels) == pytest.approx(float(masked_multilabel_loss(constant, torch.from_numpy(labels))))
+
+
+def test_guessing_with_weights_by_hand():
+    # Class 0: 1 of 4, weighted 3: as if half were there, at a weight of 3 * 1/4 + 3/4 = 1.5 a label. Class 1: 1 of 2.
+    labels = np.array([[1, 1], [0, 0], [0, -1], [0, -1]], dtype=np.int8)
+    weights = np.array([3.0, 1.0])
+    assert label_entropy(labels, weights) == pytest.approx((4 * 1.5 * np.log(2) + 2 * np.log(2)) / 6)
+    assert label_entropy(labels, np.ones(2)) == label_entropy(labels)
+    assert label_entropy(np.full((2, 1), -1, dtype=np.int8), np.array([3.0])) == 0
+
+
+def test_no_constant_answer_has_less_than_guessing_with_weights():
+    from recamlabel.models.losses import masked_multilabel_loss
+
+    labels = np.array([[1, 0, 1], [0, 0, 1], [0, 1, 1], [0, -1, 1], [0, 0, 1]], dtype=np.int8)
+    weights = np.array([4.0, 2.5, 1.0])
+    share = np.array([4 / (4 + 4), 2.5 / (2.5 + 3), 1 - 1e-9])
+    best = torch.tensor(np.log(share / (1 - share))).expand(5, 3)
+
+    def loss(logits):
+        return float(masked_multilabel_loss(logits, torch.from_numpy(labels), torch.from_numpy(weights)))
+
+    assert label_entropy(labels, weights) == pytest.approx(loss(best), abs=1e-6)
+    for number in range(2):
+        for step in (-0.3, 0.3):
+            other = best.clone()
+            other[:, number] += step
+            assert loss(other) > loss(best) + 1e-3
 
 
 def test_a_loss_at_the_entropy_of_the_labels_is_no_success():
@@ -94,6 +123,31 @@ def context(tiny_csv, tmp_path) -> View:
         "k",
         tuple(STAGE.reads(Scope(config, catalog))),
     )
+
+
+def test_weights_of_rare_classes_are_in_the_loss_and_in_guessing(context, monkeypatch):
+    """Of six training images one is red (5 absent for 1 present) and three are blue."""
+    images = []
+    for number, image in enumerate(context.catalog.dataset.images):
+        present = image.present if number == 0 else image.present - {"red"}
+        images.append(replace(image, present=present, absent=frozenset({"red", "blue"}) - present))
+    dataset = replace(context.catalog.dataset, images=tuple(images))
+    settings = ["classifier.rare_weight=4", "classifier.head_init=random", "backbone.weights=none"]
+    config = load_config("quick", assignments=[*STEPS, *SMALL, *settings, "backbone.name=resnet10t"])
+    view = replace(context, catalog=replace(context.catalog, dataset=dataset), settings=config)
+    labels = dataset.labels(view.catalog.training_images(config.data.train_splits))
+    assert (labels == 1).sum(axis=0).tolist() == [1, 3] and labels.shape == (6, 2)
+    seen = []
+    monkeypatch.setattr(stage, "run_training", lambda *arguments, **options: seen.append(arguments) or {})
+    monkeypatch.setattr(stage, "save_trained", lambda *arguments: None)
+    stage.run_classifier(view)
+    ((_, objective, batches, _, guess),) = seen
+    # 4 * 1/6 present beside 5/6 absent: as if 4 of 9 were there, at a weight of 9/6 a label.
+    assert guess == pytest.approx((9 / 6 * entropy([4, 5]) + np.log(2)) / 2)
+    batch = batches[0]
+    objective.module.head.weight.data.zero_()
+    weighed = [4 if red else 1 for red in (batch.labels[:, 0] == 1).tolist()]
+    assert float(objective.loss(batch)[0].detach()) == pytest.approx(np.log(2) * (sum(weighed) + 2) / 4)
 
 
 class Dead(ClassifierObjective):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.data.batches import Batch
@@ -15,12 +17,21 @@ from recamlabel.training.config import ClassifierConfig
 
 
 class ClassifierObjective:
-    """BCE over the known labels; the head learns ``head_lr_factor`` times as fast as the backbone."""
+    """BCE over the known labels; the head learns ``head_lr_factor`` times as fast as the backbone.
+
+    Args:
+        net: The classifier, trained in place.
+        config: Rates.
+        positive_weights: ``(K,)`` weights of the present labels in the loss; None: 1 each.
+    """
 
     name = "classifier"
 
-    def __init__(self, net: ClassifierNet, config: ClassifierConfig) -> None:
+    def __init__(
+        self, net: ClassifierNet, config: ClassifierConfig, positive_weights: NDArray[np.floating] | None = None
+    ) -> None:
         self.module, self.config = net, config
+        self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone at ``lr``, FC1 at ``lr * head_lr_factor``."""
@@ -38,4 +49,4 @@ class ClassifierObjective:
         with torch.no_grad():
             right = ((logits > 0) == (batch.labels > 0)) & known
             accuracy = right.sum() / known.sum().clamp(min=1)
-        return masked_multilabel_loss(logits, batch.labels), {"accuracy": accuracy}
+        return masked_multilabel_loss(logits, batch.labels, self.positive_weights), {"accuracy": accuracy}

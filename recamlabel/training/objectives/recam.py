@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.data.batches import Batch
@@ -16,12 +18,21 @@ from recamlabel.training.config import RecamConfig
 
 
 class RecamObjective:
-    """``L = L_bce + loss_weight * L_sce``; FC2 learns fast, backbone and FC1 slowly or not at all."""
+    """``L = L_bce + loss_weight * L_sce``; FC2 learns fast, backbone and FC1 slowly or not at all.
+
+    Args:
+        net: The classifier with its softmax head, trained in place.
+        config: Rates and the form of the softmax.
+        positive_weights: ``(K,)`` of the BCE, as the classifier was trained with; None: 1 each.
+    """
 
     name = "recam"
 
-    def __init__(self, net: RecamNet, config: RecamConfig) -> None:
+    def __init__(
+        self, net: RecamNet, config: RecamConfig, positive_weights: NDArray[np.floating] | None = None
+    ) -> None:
         self.module, self.config = net, config
+        self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     @property
     def frozen(self) -> bool:
@@ -43,7 +54,7 @@ class RecamObjective:
         with torch.set_grad_enabled(not self.frozen):
             features = classifier.backbone(batch.images).float()
         fc1 = classifier.head.weight.detach() if self.frozen else classifier.head.weight
-        bce = masked_multilabel_loss(class_logits(features, fc1), batch.labels)
+        bce = masked_multilabel_loss(class_logits(features, fc1), batch.labels, self.positive_weights)
         sce, accuracy = self.module.head(
             features,
             fc1,
