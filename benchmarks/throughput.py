@@ -33,9 +33,9 @@ from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import fine_config
 from recamlabel.maps.multiscale import MapNet, class_maps
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.depthwise import quicken_depthwise
-from recamlabel.models.folded_norm import fold_norms
 from recamlabel.models.inputs import working_size
+from recamlabel.models.layers.depthwise import quicken_depthwise
+from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.models.losses import masked_multilabel_loss
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine.build import RefineTask, refine_image
