@@ -36,6 +36,8 @@ STEPS, BATCH, RATE, DECAY = 200, 1024, 2e-3, 1e-3
 UNSURE = -100
 # Where the probe's own probabilities lie in `fused.h5`.
 PROBE_GROUP = "probe"
+# Up to so many numbers, a gigabyte, the sample is widened to float32 once instead of row by row.
+WIDENED_VALUES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def fit_probe(
     rows = sample.features.float()
     mean, deviation = rows.mean(dim=0), rows.std(dim=0, correction=0) + 1e-3
     rows = ((rows - mean) / deviation).to(sample.features.dtype)
+    if rows.numel() <= WIDENED_VALUES:
+        rows = rows.float()  # the same numbers; the fits draw each row some ten times
     count = int(sample.folds.max()) + 1
     fused = sample.maps
     for iteration in range(config.iterations):
