@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -20,6 +20,9 @@ from recamlabel.refine import REFINERS
 from recamlabel.refine.config import RefineConfig
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
+
+if TYPE_CHECKING:
+    import torch
 
 Walk = Callable[[str, NDArray[np.float16]], NDArray[np.float16]]
 """``(image id, maps (C, h, w)) -> maps of the same shape`` after the random walk."""

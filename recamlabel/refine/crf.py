@@ -17,13 +17,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import MissingExtraError, RecamlabelError
 from recamlabel.refine.config import CrfConfig
-from recamlabel.refine.mean_field import log_odds, pairwise_terms, probabilities
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
@@ -146,6 +144,11 @@ class _Backend(Protocol):
 
 class _Torch:
     def __init__(self, image: NDArray[np.uint8], n_labels: int, params: CrfConfig) -> None:
+        # Here, as commands that only look at a run do without torch, whose import takes seconds.
+        import torch
+
+        from recamlabel.refine.mean_field import pairwise_terms
+
         self.n_labels, self.params = n_labels, params
         self.device = torch.get_default_device()
         gaussian = (params.gaussian_sxy, params.gaussian_compat)
@@ -156,12 +159,20 @@ class _Torch:
             self.terms = pairwise_terms(pixels, gaussian, bilateral)
 
     def marginals(self, unary: FloatArray) -> FloatArray:
+        import torch
+
+        from recamlabel.refine.mean_field import log_odds, probabilities
+
         energies = torch.from_numpy(unary).to(self.device)
         start = (energies[:1] - energies[1:]).T.contiguous()[..., None]
         shares = probabilities(log_odds(start, self.terms, self.params.iterations))[..., 0].T
         return torch.cat([(1 - shares.sum(0, keepdim=True)).clamp_(min=0), shares]).cpu().numpy()
 
     def labels(self, labels: NDArray[np.integer[Any]]) -> LabelArray:
+        import torch
+
+        from recamlabel.refine.mean_field import log_odds
+
         given = torch.from_numpy(labels.astype(np.int64)).to(self.device).T[:, None]  # (N, 1, T)
         others = torch.arange(1, self.n_labels, device=self.device)[None, :, None]
         gt_prob = self.params.gt_prob

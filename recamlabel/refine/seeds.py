@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
@@ -22,6 +21,9 @@ from recamlabel.refine.config import CrfConfig
 from recamlabel.refine.crf import confident_seeds
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

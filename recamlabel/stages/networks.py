@@ -7,7 +7,7 @@ from torch import Tensor
 from recamlabel.config import Config
 from recamlabel.core.devices import to_device
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.folded_norm import fold_norms
+from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.models.networks import AffinityFeatures, ClassifierNet, RecamNet
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights

@@ -19,8 +19,8 @@ from recamlabel.core.devices import autocast, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
-from recamlabel.models.depthwise import quicken_depthwise
-from recamlabel.models.folded_norm import fold_norms
+from recamlabel.models.layers.depthwise import quicken_depthwise
+from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.storage.atomic import replacing
 from recamlabel.training.watch import TrainingFailedError, Watch
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.depthwise import quicken_depthwise
-from recamlabel.models.folded_norm import NormedConv2d, fold_norms
+from recamlabel.models.layers.depthwise import quicken_depthwise
+from recamlabel.models.layers.folded_norm import NormedConv2d, fold_norms
 
 
 def with_statistics(name: str, **settings: int) -> Backbone:

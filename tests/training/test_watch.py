@@ -16,7 +16,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.gate.head_start import logistic_head
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.depthwise import DepthwiseConv2d, quicken_depthwise
+from recamlabel.models.layers.depthwise import DepthwiseConv2d, quicken_depthwise
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages import classifier as stage
 from recamlabel.stages.classifier import STAGE, refuse_noise

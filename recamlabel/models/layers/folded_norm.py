@@ -15,7 +15,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.depthwise import DepthwiseConv2d, quick_depthwise, takes_quick_gradient
+from recamlabel.models.layers.depthwise import DepthwiseConv2d, quick_depthwise, takes_quick_gradient
 
 # Of the largest value: what rounding makes of some fifty layers, and far below what a wrong pair would make.
 TOLERANCE = 1e-3
