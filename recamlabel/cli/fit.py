@@ -167,7 +167,7 @@ def _go_on(
 
 
 def _hooks(yes: bool) -> Hooks:
-    from recamlabel.review.page.report import write_report
+    from recamlabel.review.page.report import REPORT_FILE, write_report
     from recamlabel.run.fit import Hooks
 
     def masks_made(run: RunFolder) -> None:
@@ -178,7 +178,7 @@ def _hooks(yes: bool) -> Hooks:
             return True
         return click.confirm("Go on?", default=False, err=True)
 
-    return Hooks(agree, masks_made)
+    return Hooks(agree, masks_made, REPORT_FILE)
 
 
 def _show(redo: Redo) -> None:

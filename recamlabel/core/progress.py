@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 PLAIN_SECONDS = 10.0
+Clock = Callable[[], float]
+"""Seconds since some moment; replaced in tests."""
 
 
 class Advance(Protocol):
@@ -17,35 +21,116 @@ class Advance(Protocol):
     def __call__(self, n: int = 1, note: str = "") -> None: ...
 
 
+@dataclass(frozen=True)
+class Bar:
+    """Where a bar stands, for whoever knows what comes after it.
+
+    Attributes:
+        total: Number of items.
+        start: Items that an earlier run had finished.
+        finished: Items finished now, those included.
+        ran: Seconds since the bar began.
+        more: Whether the same stage has more bars to come.
+    """
+
+    total: int
+    start: int
+    finished: int
+    ran: float
+    more: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Items a second, of this run's own."""
+        return (self.finished - self.start) / max(self.ran, 1e-6)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the rate so far; None before the first item."""
+        if self.finished == self.start:
+            return None
+        return max(self.total - self.finished, 0) / max(self.rate, 1e-6)
+
+
+TimeLeft = Callable[[Bar], float]
+"""Seconds that all the work takes from here on, of which a bar shows a part."""
+_TIME_LEFT: ContextVar[TimeLeft | None] = ContextVar("time_left", default=None)
+
+
+@contextmanager
+def total_left_by(time_left: TimeLeft) -> Iterator[None]:
+    """While it lasts, every bar shows the total time left beside its own.
+
+    Example:
+        >>> with total_left_by(lambda bar: 60.0), track("decode", 1) as advance:
+        ...     advance()
+    """
+    token = _TIME_LEFT.set(time_left)
+    try:
+        yield
+    finally:
+        _TIME_LEFT.reset(token)
+
+
 def say(text: str) -> None:
     """One line to the person, on standard error, so that standard output stays machine-readable."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def track(description: str, total: int, *, start: int = 0, unit: str = "images") -> Iterator[Advance]:
-    """Show the progress of ``total`` items with rate and time left.
+def track(
+    description: str,
+    total: int,
+    *,
+    start: int = 0,
+    unit: str = "images",
+    more: bool = False,
+    clock: Clock = time.monotonic,
+) -> Iterator[Advance]:
+    """Show the progress of ``total`` items with rate and time left; inside :func:`total_left_by` the total too.
 
     Args:
         description: What is being done.
         total: Number of items.
         start: Items that an earlier run had finished already; not counted in the rate.
         unit: What an item is.
+        more: Whether the same stage has more bars to come, which then count as time left.
+        clock: Tells the time.
 
     Example:
         >>> with track("decode", 2) as advance:
         ...     advance()
         ...     advance()
     """
+    count = _Count(total, start, more, clock)
     if sys.stderr.isatty():
-        with _rich_bar(description, total, start, unit) as advance:
+        with _rich_bar(description, count, unit) as advance:
             yield advance
     else:
-        yield _PlainLines(description, total, start, unit)
+        yield _PlainLines(description, count, unit)
+
+
+class _Count:
+    """What both kinds of bars know: items, rate, time left."""
+
+    def __init__(self, total: int, start: int, more: bool, clock: Clock) -> None:
+        self.total, self.start, self.more, self.clock = total, start, more, clock
+        self.finished, self.began = start, clock()
+        self.time_left = _TIME_LEFT.get()
+        self.total_left()
+
+    def state(self) -> Bar:
+        return Bar(self.total, self.start, self.finished, self.clock() - self.began, self.more)
+
+    def total_left(self) -> str:
+        """The total time left, in words; empty where nobody knows it."""
+        if self.time_left is None:
+            return ""
+        return f"{duration(self.time_left(self.state()))} to the end"
 
 
 @contextmanager
-def _rich_bar(description: str, total: int, start: int, unit: str) -> Iterator[Advance]:
+def _rich_bar(description: str, count: _Count, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -63,17 +148,17 @@ def _rich_bar(description: str, total: int, start: int, unit: str) -> Iterator[A
         TextColumn("{task.fields[rate]} {task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[to_the_end]}"),
     )
-    began = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, completed=start, rate="", note="")
-        finished = 0
+        task = progress.add_task(
+            description, total=count.total, completed=count.start, rate="", note="", to_the_end=count.total_left()
+        )
 
         def advance(n: int = 1, note: str = "") -> None:
-            nonlocal finished
-            finished += n
-            rate = finished / max(time.monotonic() - began, 1e-6)
-            progress.update(task, advance=n, note=note, rate=f"{rate:.1f} {unit}/s")
+            count.finished += n
+            rate = f"{count.state().rate:.1f} {unit}/s"
+            progress.update(task, advance=n, note=note, rate=rate, to_the_end=count.total_left())
 
         yield advance
 
@@ -81,23 +166,21 @@ def _rich_bar(description: str, total: int, start: int, unit: str) -> Iterator[A
 class _PlainLines:
     """A line at the start, every ten seconds, and at the end."""
 
-    def __init__(self, description: str, total: int, start: int, unit: str) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.start = self.finished = start
-        self.began = self.last = time.monotonic()
+    def __init__(self, description: str, count: _Count, unit: str) -> None:
+        self.description, self.count, self.unit = description, count, unit
+        self.last = count.began
 
     def __call__(self, n: int = 1, note: str = "") -> None:
-        self.finished += n
-        now = time.monotonic()
-        if now - self.last < PLAIN_SECONDS and self.finished < self.total:
+        self.count.finished += n
+        now = self.count.clock()
+        if now - self.last < PLAIN_SECONDS and self.count.finished < self.count.total:
             return
         self.last = now
-        rate = (self.finished - self.start) / max(now - self.began, 1e-6)
-        left = max(self.total - self.finished, 0) / max(rate, 1e-6)
-        minutes, seconds = divmod(round(left), 60)
-        tail = f", {note}" if note else ""
-        done = f"{self.finished}/{self.total} {self.unit}"
-        say(f"{self.description}: {done}, {rate:.1f}/s, {minutes}:{seconds:02d} left{tail}")
+        state = self.count.state()
+        minutes, seconds = divmod(round(state.seconds_left or 0), 60)
+        done = f"{state.finished}/{state.total} {self.unit}"
+        parts = (done, f"{state.rate:.1f}/s", f"{minutes}:{seconds:02d} left", self.count.total_left(), note)
+        say(f"{self.description}: {', '.join(part for part in parts if part)}")
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from recamlabel.core.progress import say
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import ReviewFolder
+from recamlabel.run.forecast import Forecast
 from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import Planned, Scope
 from recamlabel.stages.view import View
@@ -49,6 +50,11 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """Of the stages to run."""
         return tuple(one.name for one in self.stages)
+
+    def up_to(self, last: str | None) -> Plan:
+        """The plan's stages up to one; all of them where it is None or not in the plan."""
+        end = self.names.index(last) + 1 if last in self.names else len(self.stages)
+        return replace(self, stages=self.stages[:end])
 
     def without(self, names: Sequence[str], keys: Mapping[str, str]) -> Plan:
         """The plan with some stages left alone, which are to have these keys."""
@@ -122,25 +128,39 @@ def run_stage(view: View, one: Planned) -> None:
     say(f"{stage.name}: done in {seconds:.1f} s")
 
 
-def run_plan(view: View, plan: Plan, until: str | None = None) -> Iterator[Planned]:
+def run_plan(view: View, plan: Plan, until: str | None = None, forecast: Forecast | None = None) -> Iterator[Planned]:
     """Run what is not current, one stage at each step of the iteration; says what is skipped.
 
     Args:
         view: Of the run, as :func:`view_of` gives it.
         plan: What the run is to hold.
         until: Name of the last stage; None: all.
+        forecast: Of the whole run.
     """
-    stages = plan.stages
-    if until is not None and until in plan.names:
-        last = plan.names.index(until)
-        stages = stages[: last + 1]
-    wanted = {one.name for one in to_do(view.run, replace(plan, stages=stages))}
-    for one in stages:
+    plan = plan.up_to(until)
+    wanted = {one.name for one in to_do(view.run, plan)}
+    for one in plan.stages:
         if one.name in wanted:
-            run_stage(view, one)
+            _run_timed(view, one, forecast, plan.scope.round)
             yield one
-        elif one.name in view.run.state.stages:
+            continue
+        if forecast:
+            forecast.skip((plan.scope.round, one.name))
+        if one.name in view.run.state.stages:
             say(f"{one.name}: up to date, skipped")
+
+
+def _run_timed(view: View, one: Planned, forecast: Forecast | None, number: int) -> None:
+    """Run a stage of a round; the forecast learns how long it took."""
+    if forecast is None:
+        run_stage(view, one)
+        return
+    with forecast.running((number, one.name)):
+        run_stage(view, one)
+    if forecast.resumed:
+        # The seconds on record are those of the rest alone.
+        view.run.state.stages[one.name]["resumed_at"] = round(forecast.resumed, 4)
+        view.run.save()
 
 
 def make_on_demand(run: RunFolder, catalog: Catalog, config: Config, name: str) -> bool:

@@ -20,13 +20,14 @@ from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
 from recamlabel.refine import resolve_method, walks
 from recamlabel.refine.crf import check_backend
-from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, view_of
+from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
+from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
-from recamlabel.run.rounds import install, kept_keys, kept_round, open_round, restore_first, run_rounds
+from recamlabel.run.rounds import install, kept_keys, kept_round, later_steps, open_round, restore_first, run_rounds
 from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
-from recamlabel.stages.graph import Scope
+from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.storage.run_folder import RUN_FILE, RunFolder, RunState
 
@@ -41,10 +42,14 @@ class Hooks:
     Args:
         agree: Asked once, after what differs was said, before a finished stage is done again; False stops.
         masks_made: Told as soon as there are masks, while the segmenter is still to come; it may fail.
+        page: File in the run folder that it writes, which is said at the start.
+        pace: How speed and time are measured.
     """
 
     agree: Callable[[], bool] = lambda: True
     masks_made: Callable[[RunFolder], None] = _nothing
+    page: str = ""
+    pace: Pace = REAL
 
 
 def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks: Hooks | None = None) -> RunFolder:
@@ -111,7 +116,10 @@ def _shows_a_later_round(run: RunFolder, plan: Plan) -> bool:
 
 
 def _run_all(run: RunFolder, plan: Plan, until: str | None, hooks: Hooks) -> None:
-    for done in run_plan(view_of(run, plan), plan, until):
+    forecast = _forecast(run, plan, until, hooks)
+    if _page_is_missing(run, plan, hooks):
+        _tell(hooks.masks_made, run)
+    for done in run_plan(view_of(run, plan), plan, until, forecast):
         if done.name == "masks" and plan.scope.config.segmenter.enabled:
             _tell(hooks.masks_made, run)
     if until in plan.names:
@@ -119,7 +127,28 @@ def _run_all(run: RunFolder, plan: Plan, until: str | None, hooks: Hooks) -> Non
     if _shows_a_later_round(run, plan):
         say(f"rounds: up to date, round {kept_round(run)} is kept")
     elif plan.scope.config.rounds > 1:
-        run_rounds(run, plan)
+        run_rounds(run, plan, forecast)
+
+
+def _forecast(run: RunFolder, plan: Plan, until: str | None, hooks: Hooks) -> Forecast | None:
+    """Say what is to be done and how long that takes."""
+    stale = {one.name for one in to_do(run, plan.up_to(until))}
+    steps: dict[Step, Stage] = {(1, one.name): one.stage for one in plan.stages if one.name in stale}
+    if plan.scope.config.rounds > 1 and until not in plan.names and not _shows_a_later_round(run, plan):
+        steps |= later_steps(plan)
+    current = [one for one in plan.stages if one.name not in stale]
+    forecast = make_forecast(view_of(run, plan), plan.scope, steps, current, hooks.pace)
+    page = str(run.path / hooks.page) if hooks.page else ""
+    for line in plan_lines(forecast, page) if forecast else ():
+        say(line)
+    return forecast
+
+
+def _page_is_missing(run: RunFolder, plan: Plan, hooks: Hooks) -> bool:
+    """Whether an earlier call made the masks, but was stopped before there was a page to look at."""
+    stale = {one.name for one in to_do(run, plan)}
+    there = "masks" in plan.names and "masks" not in stale and not (run.path / hooks.page).exists()
+    return bool(hooks.page) and there and "segmenter" in stale
 
 
 def _tell(masks_made: Callable[[RunFolder], None], run: RunFolder) -> None:

@@ -24,9 +24,11 @@ from recamlabel.masks.calibrate import LevelEvidence
 from recamlabel.masks.pngs import RECORD_FILE as PNG_RECORD
 from recamlabel.masks.reviewed import MASKS_FILE
 from recamlabel.run.engine import Plan, make_plan, run_plan, view_of
+from recamlabel.run.forecast import Forecast, Step
 from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.edges import EDGES_FILE
+from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS
 from recamlabel.stages.view import FUSED_FILE, MAPS_FILE
 from recamlabel.storage.atomic import swap_folder
@@ -57,12 +59,13 @@ def kept_keys(run: RunFolder, plan: Plan) -> dict[str, str] | None:
     return {name: own.key_of(name) for name in ("relabel", *REPEATED) if name in own.state.stages}
 
 
-def run_rounds(run: RunFolder, plan: Plan) -> None:
+def run_rounds(run: RunFolder, plan: Plan, forecast: Forecast | None = None) -> None:
     """Run rounds 2 to ``config.rounds``, then keep the best.
 
     Args:
         run: Holds round 1, all its stages finished, and the lock.
         plan: Round 1's.
+        forecast: Of all rounds.
     """
     previous, facts = run, [_facts(run, 1)]
     for number in range(2, plan.scope.config.rounds + 1):
@@ -73,7 +76,7 @@ def run_rounds(run: RunFolder, plan: Plan) -> None:
             own.state = replace(run.state, stages=own.state.stages, inputs=own.state.inputs, plan=later.keys_for(own))
             own.save()
             view = replace(view_of(own, later), first=run, previous=previous)
-            for _ in run_plan(view, later):
+            for _ in run_plan(view, later, forecast=forecast):
                 pass
         facts.append(_facts(own, number))
         previous = own
@@ -83,6 +86,13 @@ def run_rounds(run: RunFolder, plan: Plan) -> None:
     run.update_metrics(SECTION, {"kept": best["round"], "rounds": facts}, stage="rounds")
     values = ", ".join(f"round {row['round']}: {row['criterion']:.4f}" for row in facts)
     say(f"rounds: round {best['round']} is kept by the criterion of the background level ({values})")
+
+
+def later_steps(plan: Plan) -> dict[Step, Stage]:
+    """The stages of all rounds after the first; which of them are done already is known only when they come."""
+    scope = replace(plan.scope, round=2)
+    names = [name for name in ("relabel", *REPEATED) if GRAPH.by_name[name].wanted(scope)]
+    return {(number, name): GRAPH.by_name[name] for number in range(2, scope.config.rounds + 1) for name in names}
 
 
 def _plan_round(plan: Plan, number: int, previous: RunFolder) -> Plan:

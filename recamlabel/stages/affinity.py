@@ -10,7 +10,8 @@ import torch
 
 from recamlabel.refine import walks
 from recamlabel.refine.config import AffinityConfig
-from recamlabel.stages.graph import Stage, but
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read
+from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import AFFINITY_WEIGHTS, new_affinity
 from recamlabel.stages.refine import WALK_SETTINGS
 from recamlabel.stages.seeds import SEED_SETTINGS, SEEDS_FILE
@@ -20,6 +21,8 @@ from recamlabel.storage.hdf5 import StoredArrays
 from recamlabel.training.objectives.affinity import AffinityObjective
 
 MEAN_BATCHES = 25
+# What the affinity net costs beside a whole backbone's training.
+HEAD_SHARE = 0.5
 # Its own stream of chance: the other stages use 2 * seed and 2 * seed + 1.
 AFFINITY_OFFSET = 1 << 32
 # -log(1/2), for pairs of equal and of different classes alike: an affinity that knows nothing.
@@ -41,6 +44,13 @@ def run_affinity(view: View) -> Mapping[str, Any]:
     return last
 
 
+def _cost(scope: Scope) -> Cost:
+    schedule = scope.config.affinity
+    # The backbone is frozen; what is trained is small, but works at a quarter of the crop's size.
+    pixels = crop_pixels(scope, schedule)
+    return Cost(forward=pixels, training=HEAD_SHARE * pixels, read=crops_read(scope, schedule))
+
+
 STAGE = Stage(
     "affinity",
     2,
@@ -59,4 +69,5 @@ STAGE = Stage(
     makes=(AFFINITY_WEIGHTS,),
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
+    cost=_cost,
 )

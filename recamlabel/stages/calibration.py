@@ -18,6 +18,7 @@ from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone,
 from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import stepped
+from recamlabel.stages.cost import PIXEL_WORK, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.refine import SCORES_FILE
@@ -115,6 +116,17 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*BACKBONE, "refine.method", "augment.resize_max", "data.background", *levels)
 
 
+def _cost(scope: Scope) -> Cost:
+    config, images = scope.config, max(1, len(scope.catalog.images))
+    steps = stepped(config.refine.method)
+    levels = len(candidate_levels(config.refine.levels if steps else [], steps))
+    asked, apart = (min(1.0, count / images) for count in (KEPT_IMAGES, SEPARATION_IMAGES))
+    return Cost(
+        forward=megapixels(scope, config.augment.resize_max) * asked * scope.labels * levels,
+        read=megapixels(scope) * apart + PIXEL_WORK * megapixels(scope, config.refine.max_side) * apart,
+    )
+
+
 STAGE = Stage(
     "calibration",
     2,
@@ -123,4 +135,5 @@ STAGE = Stage(
     needs=("classifier", "refine"),
     reads=_reads,
     makes=(LEVELS_FILE,),
+    cost=_cost,
 )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from recamlabel.maps.precomputed import file_identity
+from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
-from recamlabel.stages.map_files import map_settings, map_source, write_maps
+from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
 from recamlabel.stages.networks import BACKBONE, classifier_head
 from recamlabel.stages.view import View
 
@@ -21,6 +22,16 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*BACKBONE, *map_settings(scope.config))
 
 
+def _cost(scope: Scope) -> Cost:
+    variant = scope.config.maps.variant
+    if variant == "precomputed":
+        return Cost(read=megapixels(scope))
+    usual = map_cost(scope)
+    # Each step climbs for each label: forward, and backward to the pixels.
+    steps = scope.config.maps.advcam_steps if variant == "advcam" else 0
+    return usual + Cost(training=usual.forward * steps * max(1.0, scope.labels))
+
+
 STAGE = Stage(
     "cams",
     2,
@@ -31,4 +42,5 @@ STAGE = Stage(
     makes=("cams.h5",),
     wanted=lambda scope: scope.config.maps.variant != "cam",
     facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
+    cost=_cost,
 )

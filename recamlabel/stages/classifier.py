@@ -21,6 +21,7 @@ from recamlabel.gate.verdicts import lucky_precision
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.models.weights import load_backbone_weights
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read, one_pass
 from recamlabel.stages.features import pooled, read_features
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS, new_classifier
@@ -182,6 +183,12 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return ("backbone", "augment", "classifier", "seed", "data.train_splits", "maps.max_side", *strength)
 
 
+def _cost(scope: Scope) -> Cost:
+    schedule = scope.config.classifier
+    check = one_pass(scope).times(min(1.0, ASKED / max(1, len(scope.catalog.images))))
+    return Cost(training=crop_pixels(scope, schedule), read=crops_read(scope, schedule)) + check
+
+
 STAGE = Stage(
     "classifier",
     3,
@@ -192,4 +199,5 @@ STAGE = Stage(
     reads=_reads,
     makes=(CLASSIFIER_WEIGHTS,),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
+    cost=_cost,
 )

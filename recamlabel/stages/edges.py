@@ -12,6 +12,7 @@ from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.weights import load_strict, read_weights
 from recamlabel.refine import walks
 from recamlabel.refine.edges import boundary_maps
+from recamlabel.stages.cost import one_pass
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import AFFINITY_WEIGHTS, new_affinity
 from recamlabel.stages.view import View
@@ -48,4 +49,5 @@ STAGE = Stage(
     makes=(EDGES_FILE,),
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"images": scope.images, "weights": scope.weights},
+    cost=lambda scope: one_pass(scope).times(2),
 )

@@ -15,6 +15,7 @@ from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.weights import load_backbone_weights
+from recamlabel.stages.cost import one_pass
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
@@ -76,4 +77,5 @@ STAGE = Stage(
     makes=(FEATURES_FILE,),
     facts=lambda scope: {"pixels": scope.pixels, "weights": scope.weights},
     cache=True,
+    cost=one_pass,
 )

@@ -9,6 +9,7 @@ from recamlabel.config import Config
 from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import FineMaps, fine_config
 from recamlabel.maps.multiscale import MapNet
+from recamlabel.stages.cost import Cost, megapixels, over_scales
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import write_maps
 from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
@@ -43,6 +44,15 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*BACKBONE, *head, *maps, "probe.fine_sides", "refine.source")
 
 
+def _cost(scope: Scope) -> Cost:
+    config = scope.config
+
+    def enlarged(shape: tuple[int, int]) -> float:
+        return over_scales(fine_config(config.maps, shape, config.probe.fine_sides).scales, flip=False)
+
+    return Cost(forward=megapixels(scope, config.maps.max_side, enlarged), read=megapixels(scope))
+
+
 STAGE = Stage(
     "fine",
     3,
@@ -52,4 +62,5 @@ STAGE = Stage(
     reads=_reads,
     makes=(FINE_FILE,),
     wanted=lambda scope: wants_fine(scope.config),
+    cost=_cost,
 )

@@ -10,8 +10,9 @@ import numpy as np
 
 from recamlabel.core.progress import say
 from recamlabel.gate.gate import assess
+from recamlabel.stages.cost import Cost
 from recamlabel.stages.features import read_features
-from recamlabel.stages.graph import Stage
+from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 
@@ -56,6 +57,11 @@ def run_gate(view: View) -> Mapping[str, Any]:
     }
 
 
+def _cost(scope: Scope) -> Cost:
+    # A linear model a class, of the pooled features of every image.
+    return Cost(fixed=2e-4 * len(scope.catalog.images) * len(scope.catalog.dataset.classes))
+
+
 STAGE = Stage(
     "gate",
     3,
@@ -66,4 +72,5 @@ STAGE = Stage(
     makes=(GATE_FILE,),
     sections=(METRICS_SECTION,),
     facts=lambda scope: {"images": scope.images, "training": scope.training},
+    cost=_cost,
 )

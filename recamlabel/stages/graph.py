@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from recamlabel.config import Config
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
 from recamlabel.models.weights import weights_identity
+from recamlabel.stages.cost import CostOf, one_pass
 
 # In no key and free to all: where and how fast, never what.
 FREE = "runtime"
@@ -72,6 +74,17 @@ class Scope:
         return weights_identity(self.config.backbone.weights)
 
     @cached_property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Number of images of every height and width."""
+        return Counter(self.catalog.shapes[image.id] for image in self.catalog.images)
+
+    @cached_property
+    def labels(self) -> float:
+        """Labels of an image, on average."""
+        images = self.catalog.images
+        return sum(len(image.present) for image in images) / max(1, len(images))
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Every setting by its dotted key."""
         return dict(flatten(self.config.model_dump(mode="json")))
@@ -110,6 +123,7 @@ class Stage:
         facts: What else its result depends on, by name.
         cache: Its files only spare work: where they are gone, they are made again when somebody needs them.
         on_demand: Not part of ``fit``; made when a command asks for it.
+        cost: How much work it is (:mod:`recamlabel.stages.cost`); without it, one pass of all images.
     """
 
     name: str
@@ -125,6 +139,7 @@ class Stage:
     facts: Callable[[Scope], Mapping[str, str]] = _nothing
     cache: bool = False
     on_demand: bool = False
+    cost: CostOf = one_pass
 
     def settings(self, scope: Scope) -> dict[str, Any]:
         """The declared settings with their values, by dotted key."""

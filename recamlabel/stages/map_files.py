@@ -16,6 +16,8 @@ from recamlabel.maps.base import MapRequest, MapSource, Sample
 from recamlabel.maps.build import made_maps
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import working_size
+from recamlabel.stages.cost import Cost, megapixels, over_scales
+from recamlabel.stages.graph import Scope
 from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter
@@ -92,3 +94,10 @@ def write_maps(
     with ShardedWriter(view.run.path / file, view.key, attributes) as writer:
         store_pass(view.catalog, writer, Path(file).stem, view.batch_pixels, make, enlarged=enlarged)
     return {}
+
+
+def map_cost(scope: Scope) -> Cost:
+    """What the maps of one network cost, over all scales."""
+    config = scope.config.maps
+    scaled = megapixels(scope, config.max_side) * over_scales(config.scales, config.flip)
+    return Cost(forward=scaled, read=megapixels(scope))

@@ -7,8 +7,9 @@ from typing import Any
 
 from recamlabel.maps.base import MapSource
 from recamlabel.maps.precomputed import PrecomputedMaps
+from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Scope, Stage
-from recamlabel.stages.map_files import map_settings, map_source, write_maps
+from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
 from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
 from recamlabel.stages.view import MAPS_FILE, View
 
@@ -38,6 +39,12 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*BACKBONE, *RECAM, "recam.combine", "recam.backbone_lr_factor", *map_settings(scope.config))
 
 
+def _cost(scope: Scope) -> Cost:
+    config = scope.config
+    shared = config.recam.backbone_lr_factor == 0 or config.maps.variant != "cam"
+    return map_cost(scope).times(1 if shared else 2)
+
+
 STAGE = Stage(
     "maps",
     2,
@@ -47,4 +54,5 @@ STAGE = Stage(
     reads=_reads,
     makes=(MAPS_FILE,),
     facts=lambda scope: {"images": scope.images},
+    cost=_cost,
 )

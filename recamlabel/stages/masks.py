@@ -17,6 +17,7 @@ from recamlabel.masks.calibrate import Calibration, LevelEvidence, calibrate, ot
 from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
 from recamlabel.masks.reviewed import ReviewedMasks, ReviewFolder
 from recamlabel.stages.calibration import LEVELS_FILE
+from recamlabel.stages.cost import PIXEL_WORK, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
@@ -47,7 +48,7 @@ def run_masks(view: View) -> Mapping[str, Any]:
             config.masks.ignore,
         )
         workers = max(1, view.workers)
-        with track("evidence", len(images)) as advance:
+        with track("evidence", len(images), more=True) as advance:
             limit = ignore_limit(job, advance, workers)
         attributes = {
             **view.provenance(),
@@ -138,6 +139,10 @@ def _facts(scope: Scope) -> dict[str, str]:
     return {"reviewed": scope.reviewed} if overruled and scope.settled >= ENOUGH else {}
 
 
+def _cost(scope: Scope) -> Cost:
+    return Cost(read=PIXEL_WORK * megapixels(scope))
+
+
 STAGE = Stage(
     "masks",
     9,
@@ -148,4 +153,5 @@ STAGE = Stage(
     makes=("masks.h5", "masks"),
     sections=("threshold",),
     facts=_facts,
+    cost=_cost,
 )

@@ -12,6 +12,8 @@ from recamlabel.models.networks import AffinityFeatures, ClassifierNet, RecamNet
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.models.weights import load_backbone_weights, load_strict, read_weights
 from recamlabel.segment.predict import Predictor
+from recamlabel.stages.cost import Cost, megapixels, over_scales
+from recamlabel.stages.graph import Scope
 from recamlabel.stages.view import View
 
 CLASSIFIER_WEIGHTS = "weights/classifier.safetensors"
@@ -104,3 +106,10 @@ def load_predictor(view: View) -> Predictor:
     fold_norms(net)
     to_device(net, view.device).eval()
     return Predictor(net, config.predict, view.device, view.config.runtime.amp)
+
+
+def predictor_cost(scope: Scope) -> Cost:
+    """What it costs to ask the segmenter about all images."""
+    config = scope.config.segmenter.predict
+    scaled = megapixels(scope, config.max_side) * over_scales(config.scales, config.flip)
+    return Cost(forward=scaled, read=megapixels(scope))

@@ -29,6 +29,7 @@ from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fi
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import run_network, working_size
 from recamlabel.refine.build import RefineTask, refine_image
+from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, load_classifier
@@ -41,6 +42,8 @@ SAMPLE_VALUES = 1 << 28
 FEATURES_FOLDER, FEATURE_BYTES = "probe-features", 4 << 30
 # Between two fits one background level is enough, on images of half their size: the features' grid is coarser.
 ALTERNATION_LEVEL, ALTERNATION_STRIDE = 0.4, 2
+# Of one fit, which has always as many steps.
+FIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def _fit(view: View, features_of: PixelFeatures, maps: h5py.Group, folds: Mappin
     for _ in range(config.alternations if alternates_with_crf(view.settings) else 0):
         values = {name: torch.zeros(len(one.positions), one.slots) for name, one in drawn.items()}
         tasks = _tasks(view, features_of, labelled, maps, folds, probe)
-        with track("probe: refine", len(labelled)) as advance:
+        with track("probe: refine", len(labelled), more=True) as advance:
             for task, scores in map_in_order(refine_image, tasks, view.workers, "probe", view.device):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
@@ -173,7 +176,7 @@ def _fit(view: View, features_of: PixelFeatures, maps: h5py.Group, folds: Mappin
 
 def _fitted(view: View, sample: PixelSample, iterations: int) -> CrossFittedProbe:
     config = view.config.probe.model_copy(update={"iterations": iterations})
-    with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits") as advance:
+    with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits", more=True) as advance:
         classes, background = len(view.catalog.dataset.classes), view.config.data.background
         return fit_probe(sample, classes, config, background, view.config.seed, advance)
 
@@ -188,7 +191,7 @@ def _sample(
     """Positions of every image, and what is known there, image after image."""
     slots = max(1, *(len(image.present) for image in images))
     pixels, drawn, parts = view.config.probe.pixels, {}, {}
-    with track("probe: sample", len(images)) as advance:
+    with track("probe: sample", len(images), more=True) as advance:
         for image, features in features_of.of(images):
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
@@ -334,6 +337,18 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*BACKBONE, *settings, *rest, *crf)
 
 
+def _cost(scope: Scope) -> Cost:
+    config, probe = scope.config, scope.config.probe
+    alternations = probe.alternations if alternates_with_crf(config) else 0
+    half = megapixels(scope, max(1, config.refine.max_side // ALTERNATION_STRIDE)) / ALTERNATION_STRIDE
+    return Cost(
+        forward=megapixels(scope, config.maps.max_side) * probe.scale**2,
+        refine=alternations * half * (scope.labels + LATTICE),
+        read=megapixels(scope),
+        fixed=FIT_SECONDS * probe.folds * (probe.iterations + alternations),
+    )
+
+
 STAGE = Stage(
     "probe",
     3,
@@ -344,4 +359,5 @@ STAGE = Stage(
     makes=(FUSED_FILE,),
     wanted=lambda scope: scope.config.probe.enabled,
     facts=lambda scope: {"training": scope.training},
+    cost=_cost,
 )

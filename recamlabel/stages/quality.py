@@ -12,6 +12,7 @@ import numpy as np
 from recamlabel.core.progress import say
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.segment.predict import stored_support
+from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
@@ -65,4 +66,5 @@ STAGE = Stage(
     needs=("masks", "segmentation"),
     peeks=("classifier", "recam"),
     makes=("quality.json",),
+    cost=lambda scope: Cost(fixed=2e-3 * len(scope.catalog.images)),
 )

@@ -11,7 +11,8 @@ import torch
 from recamlabel.maps.stored import MapStore
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import RecamNet
-from recamlabel.stages.graph import Stage, but
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read
+from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
 from recamlabel.stages.training import make_batches, run_training, save_trained
 from recamlabel.stages.view import View
@@ -42,6 +43,13 @@ def run_recam(view: View) -> Mapping[str, Any]:
     return facts
 
 
+def _cost(scope: Scope) -> Cost:
+    schedule = scope.config.recam
+    pixels, read = crop_pixels(scope, schedule), crops_read(scope, schedule)
+    # Where the backbone is kept, nothing goes back through it.
+    return Cost(forward=pixels, read=read) if schedule.backbone_lr_factor == 0 else Cost(training=pixels, read=read)
+
+
 STAGE = Stage(
     "recam",
     3,
@@ -60,4 +68,5 @@ STAGE = Stage(
     ),
     makes=(RECAM_WEIGHTS,),
     facts=lambda scope: {"training": scope.training},
+    cost=_cost,
 )

@@ -10,12 +10,15 @@ from recamlabel.core.progress import track
 from recamlabel.refine import REFINERS, walks
 from recamlabel.refine.build import build_scores
 from recamlabel.refine.edges import EdgeWalk
+from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.edges import EDGES_FILE
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
 SCORES_FILE = "scores.h5"
+# Of the random walk, for each label and megapixel of the image (benchmarks/random_walk.py).
+WALK_SECONDS = 1.0
 WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")
 
 
@@ -55,6 +58,15 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return ("refine.method", "refine.source", "data.background", *crf, *walk)
 
 
+def _cost(scope: Scope) -> Cost:
+    config, pixels = scope.config.refine, megapixels(scope, scope.config.refine.max_side)
+    refiner = REFINERS.find(config.method)
+    walk = Cost(fixed=WALK_SECONDS * pixels * scope.labels) if refiner.walks else Cost()
+    if refiner.run is None:
+        return walk
+    return walk + Cost(refine=pixels * (scope.labels * len(config.levels) + LATTICE), read=megapixels(scope))
+
+
 STAGE = Stage(
     "refine",
     3,
@@ -63,4 +75,5 @@ STAGE = Stage(
     needs=("maps", "probe", "edges", "relabel"),
     reads=_reads,
     makes=(SCORES_FILE,),
+    cost=_cost,
 )

@@ -13,7 +13,7 @@ from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
 from recamlabel.stages.graph import Stage
-from recamlabel.stages.networks import PREDICTOR, load_predictor
+from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
 from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 
@@ -56,4 +56,5 @@ STAGE = Stage(
     makes=lambda scope: (FUSED_FILE if scope.config.probe.enabled else MAPS_FILE,),
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
+    cost=predictor_cost,
 )

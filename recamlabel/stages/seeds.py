@@ -8,7 +8,8 @@ from typing import Any
 from recamlabel.core.progress import track
 from recamlabel.refine import walks
 from recamlabel.refine.seeds import SeedRule, build_seeds
-from recamlabel.stages.graph import Stage
+from recamlabel.stages.cost import LATTICE, Cost, megapixels
+from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
@@ -32,6 +33,12 @@ def run_seeds(view: View) -> Mapping[str, Any]:
     return {}
 
 
+def _cost(scope: Scope) -> Cost:
+    share = len(scope.catalog.training_images(scope.config.data.train_splits)) / max(1, len(scope.catalog.images))
+    pixels = megapixels(scope, scope.config.refine.max_side) * share
+    return Cost(refine=2 * pixels * (scope.labels + LATTICE))  # once for each of the two levels
+
+
 STAGE = Stage(
     "seeds",
     1,
@@ -49,4 +56,5 @@ STAGE = Stage(
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"training": scope.training},
     cache=True,
+    cost=_cost,
 )

@@ -18,8 +18,9 @@ from recamlabel.masks.evidence import iou, support
 from recamlabel.refine.config import CrfConfig
 from recamlabel.segment.masks import MaskTask, make_mask, smoothing
 from recamlabel.segment.predict import Predictor, decide, restrict
+from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage, but
-from recamlabel.stages.networks import PREDICTOR, load_predictor
+from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
 from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
@@ -88,6 +89,13 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*PREDICTOR, "segmenter.predict.smooth", *crf, "data.background")
 
 
+def _cost(scope: Scope) -> Cost:
+    config = scope.config.segmenter.predict
+    # Smoothed at half of the inputs' size.
+    small = megapixels(scope, config.max_side) / 4 if smoothing(config) else 0.0
+    return predictor_cost(scope) + Cost(refine=small * (scope.labels + LATTICE))
+
+
 STAGE = Stage(
     "segmentation",
     4,
@@ -98,4 +106,5 @@ STAGE = Stage(
     makes=(SEGMENTATION_FILE,),
     wanted=lambda scope: scope.config.segmenter.enabled,
     facts=lambda scope: {"images": scope.images},
+    cost=_cost,
 )

@@ -16,6 +16,7 @@ from recamlabel.masks.reviewed import ReviewedMasks, ReviewFolder
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.models.weights import load_backbone_weights, weights_identity
 from recamlabel.segment.config import SegmenterConfig
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import SEGMENTER_WEIGHTS, encoder_source, load_classifier, new_encoder
 from recamlabel.stages.training import make_batches, run_training, save_trained
@@ -25,6 +26,8 @@ from recamlabel.training.watch import entropy
 
 # Its own stream of chance, as the affinity net has.
 SEGMENTER_OFFSET = 1 << 33
+# What a training step costs beside one of the encoder alone.
+WITH_DECODER = 1.4
 
 
 def run_segmenter(view: View) -> Mapping[str, Any]:
@@ -93,6 +96,11 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     return (*settings, "backbone", *rest, *review)
 
 
+def _cost(scope: Scope) -> Cost:
+    schedule = scope.config.segmenter
+    return Cost(training=WITH_DECODER * crop_pixels(scope, schedule), read=crops_read(scope, schedule))
+
+
 STAGE = Stage(
     "segmenter",
     2,
@@ -103,4 +111,5 @@ STAGE = Stage(
     makes=(SEGMENTER_WEIGHTS,),
     wanted=lambda scope: scope.config.segmenter.enabled,
     facts=_facts,
+    cost=_cost,
 )
