@@ -16,9 +16,9 @@ from recamlabel.core.devices import to_device
 from recamlabel.core.progress import Clock
 from recamlabel.data.batches import Normalisation, resize
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.inputs import run_network, scaled_inputs
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
-from recamlabel.models.inputs import run_network, scaled_inputs
 from recamlabel.refine import REFINERS
 from recamlabel.refine.build import shrink
 from recamlabel.stages.cost import LATTICE, Cost
