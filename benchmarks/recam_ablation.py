@@ -34,7 +34,7 @@ from recamlabel.evaluation.seeds import SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.maps.multiscale import stored_size
 from recamlabel.models.combine import combine_weights, contrast
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import Pixels, working_size
 from recamlabel.models.reactivation import ClassVectors, class_vectors, label_masks
 from recamlabel.models.recam import Competing, HeadInit, ReCamHead, vector_losses
 from recamlabel.run.fit import fit
@@ -130,13 +130,13 @@ def gather(run: RunFolder, masks: Path, config: Config) -> tuple[list[Item], Ten
     files = truth.match([image.id for image in catalog.images])
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     items = []
-    for group, pixels in read_ahead(batches_by_shape(catalog, list(catalog.images), CPU_MAP_PIXELS), 2):
+    for group, pixels in read_ahead(batches_by_shape(catalog, list(catalog.images), CPU_MAP_PIXELS)):
         size = (pixels[0].shape[0], pixels[0].shape[1])
         base = working_size(*size, config.maps.max_side)
         features = []
         for scale in SCALES:
-            inputs = scaled_inputs(
-                pixels, max(1, round(base[0] * scale)), max(1, round(base[1] * scale)), normalisation
+            inputs = Pixels(pixels, normalisation, torch.device("cpu")).at(
+                max(1, round(base[0] * scale)), max(1, round(base[1] * scale))
             )
             views = [
                 net.backbone(view.contiguous(memory_format=torch.channels_last)) for view in (inputs, inputs.flip(-1))
@@ -162,7 +162,7 @@ def vectors(items: Sequence[Item], fc1: Tensor, head: Head) -> ClassVectors:
                 maps = label_masks(features, fc1, torch.arange(len(fc1)).repeat(2, 1))
                 top = maps.flatten(2).quantile(head.percentile, dim=2)[..., None, None]
                 maps = (maps / (top + 1e-5)).clamp(max=1)
-            made = class_vectors(features, fc1, labels, maps=maps, background=head.background, power=head.power)
+            made = class_vectors(features, fc1, labels, maps=maps, background=head.background, power=head.power).pairs()
             found.append(made)
     return ClassVectors(*(torch.cat([getattr(one, name) for one in found]) for name in ClassVectors.__annotations__))
 

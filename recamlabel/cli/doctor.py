@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from recamlabel import __version__
 from recamlabel.adapters.fiftyone.service import check_fiftyone
+from recamlabel.core.devices import usable_cores
 from recamlabel.errors import RecamlabelError
 from recamlabel.refine.crf import pydensecrf_available
 
@@ -76,7 +76,7 @@ def packages() -> Iterator[Finding]:
 
 def devices() -> Iterator[Finding]:
     """Processors and GPUs that PyTorch sees."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     yield Finding("CPU", True, f"{cores} cores")
     try:
         import torch

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from recamlabel.core.progress import say
 from recamlabel.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -53,3 +64,68 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     import torch
 
     return module.to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def fixed_shapes(device: torch.device) -> Iterator[None]:
+    """While it lasts, cuDNN tries its algorithms on every new shape and keeps the fastest; nothing on the CPU.
+
+    For loops whose inputs all have one shape: each new one costs seconds.
+    """
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory without using it; does nothing on the CPU."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class Halving:
+    """Work on batches of items; a batch that a GPU's memory does not hold is done in halves, and so are all later ones.
+
+    Args:
+        what: Named in the line that says so.
+
+    Example:
+        >>> Halving("demo")(sum, [1, 2, 3])
+        [6]
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.largest: int | None = None
+
+    def __call__(self, work: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> list[Result]:
+        """``work(items)``, or that of pieces of them, in order.
+
+        Raises:
+            torch.OutOfMemoryError: Not even one item fits.
+        """
+        import torch
+
+        done: list[Result] = []
+        start = 0
+        while start < len(items):
+            size = min(len(items) - start, self.largest or len(items))
+            try:
+                done.append(work(items[start : start + size]))
+                start += size
+                continue
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Outside the handler: the error holds on to what the work had allocated.
+            torch.cuda.empty_cache()
+            self.largest = size // 2
+            say(f"{self.what}: the GPU's memory does not hold {size} images at once; going on with {self.largest}")
+        return done

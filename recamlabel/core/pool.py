@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,9 @@ from recamlabel.errors import RecamlabelError
 
 if TYPE_CHECKING:
     import torch
+
+# Of one GPU, on which the work of one image at a time leaves most of it idle.
+DEVICE_THREADS = 4
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -36,7 +39,8 @@ def map_in_order(
         tasks: What to work on; each is sent to a process.
         workers: Processes; 1 or less works in this one.
         stage: Named where a worker dies.
-        device: A GPU: the work is done there, by this process, as torch's default device; None or a CPU: by workers.
+        device: A GPU: the work is done there, by threads of this process, as torch's default device; None or a CPU:
+            by workers.
 
     Raises:
         RecamlabelError: A worker process died, the one failure that a pool reports without a cause.
@@ -46,10 +50,7 @@ def map_in_order(
         [(-1, 1), (2, 2)]
     """
     if device is not None and device.type != "cpu":
-        for task in tasks:
-            with device:
-                result = work(task)
-            yield task, result
+        yield from _on_device(work, tasks, device, max(1, min(workers, DEVICE_THREADS)))
         return
     if workers <= 1:
         for task in tasks:
@@ -64,10 +65,33 @@ def map_in_order(
         ) from None
 
 
+def _on_device(
+    work: Callable[[Task], Result], tasks: Iterator[Task], device: torch.device, threads: int
+) -> Iterator[tuple[Task, Result]]:
+    """Threads, each with a stream of its own: one decodes or waits for its result while others keep the GPU busy."""
+    import torch
+
+    own = threading.local()
+
+    def there(task: Task) -> Result:
+        if not hasattr(own, "stream"):
+            own.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(own.stream), device:
+            return work(task)
+
+    yield from _in_order(ThreadPoolExecutor(threads), there, tasks, threads)
+
+
 def _pooled(work: Callable[[Task], Result], tasks: Iterator[Task], workers: int) -> Iterator[tuple[Task, Result]]:
     # Spawned, not forked: a fork of a process whose torch threads have run can hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up_worker)
+    yield from _in_order(pool, work, tasks, workers)
+
+
+def _in_order(
+    pool: Executor, work: Callable[[Task], Result], tasks: Iterator[Task], workers: int
+) -> Iterator[tuple[Task, Result]]:
     try:
         waiting: deque[tuple[Task, Future[Result]]] = deque()
         for task in tasks:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from recamlabel.core.devices import usable_cores
 
 
 class Section(BaseModel):
@@ -52,4 +53,4 @@ class RuntimeConfig(Section):
         """Worker processes: the setting, or one per core that this process may run on."""
         if self.workers >= 0:
             return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,15 +46,16 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images and labels.
+    """One step's images and labels, on the device.
 
     Attributes:
-        images: ``(B, 3, c, c) float32`` normalised.
+        images: ``(B, 3, c, c) float32`` normalised, channels-last.
         labels: ``(B, K) int8`` in {1, 0, -1}.
         step: Optimiser step, from 0.
         seeds: ``(B, c, c) int32`` class ids, 0 and the ignore id, where the stage learns from pixels.
         weights: ``(B,) float32`` weight of each image in the loss, where they differ.
         masks: ``(B, K, ceil(c / 4), ceil(c / 4)) float16`` soft maps, where the stage is given them.
+        most_labels: The largest number of present labels of an image, where it was counted when loaded.
     """
 
     images: Tensor
@@ -63,23 +64,65 @@ class Batch:
     seeds: Tensor | None = None
     masks: Tensor | None = None
     weights: Tensor | None = None
+    most_labels: int | None = None
+
+    def map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with all its tensors replaced."""
+        seeds, masks, weights = (
+            None if part is None else move(part) for part in (self.seeds, self.masks, self.weights)
+        )
+        return Batch(move(self.images), move(self.labels), self.step, seeds, masks, weights, self.most_labels)
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """The batch in up to ``count`` pieces of nearly equal size, one after the other.
+
+        Example:
+            >>> batch = Batch(torch.zeros(3, 3, 8, 8), torch.zeros(3, 2), 0)
+            >>> [len(part.images) for part in batch.parts(2)]
+            [2, 1]
+        """
+        size = -(-len(self.images) // count)
+        for start in range(0, len(self.images), size):
+            yield self.map(lambda tensor, start=start: tensor[start : start + size])  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """A batch as it is loaded: 8-bit pixels, a quarter of the bytes to copy, normalised where the network is.
+
+    Attributes:
+        batch: All the rest; its ``images`` are ``(B, c, c, 3) uint8``, 0 in the padding.
+        inside: ``(B, 4) int64``: first row, row behind the last, first column, column behind the last of the image.
+        normalisation: ``(2, 3) float32``: mean and standard deviation of RGB in 0..1.
+    """
+
+    batch: Batch
+    inside: Tensor
+    normalisation: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device, images channels-last."""
-        images = self.images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        return self._map(images, lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch on a device, images normalised and then padded with zeros, as the authors do."""
+        batch = self.batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        inside, (mean, std) = (
+            self.inside.to(device, non_blocking=True),
+            self.normalisation.to(device, non_blocking=True),
+        )
+        shape = (3, 1, 1)
+        images = batch.images.permute(0, 3, 1, 2).float().div_(255).sub_(mean.view(shape)).div_(std.view(shape))
+        place = torch.arange(images.shape[2], device=device)
+        row, column = (
+            (place >= inside[:, first, None]) & (place < inside[:, first + 1, None]) for first in (0, 2)
+        )  # (B, c)
+        images.masked_fill_(~(row[:, None, :, None] & column[:, None, None]), 0)
+        return replace(batch, images=images)
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> LoadedBatch:
         """The batch in page-locked memory, for quick copies to a GPU."""
-        return self._map(self.images.pin_memory(), lambda tensor: tensor.pin_memory())
-
-    def _map(self, images: Tensor, move: Callable[[Tensor], Tensor]) -> Batch:
-        parts = (self.seeds, self.masks, self.weights)
-        seeds, masks, weights = (None if tensor is None else move(tensor) for tensor in parts)
-        return Batch(images, move(self.labels), self.step, seeds, masks, weights)
+        pinned = self.batch.map(Tensor.pin_memory)
+        return LoadedBatch(pinned, self.inside.pin_memory(), self.normalisation.pin_memory())
 
 
-class TrainingBatches(Dataset[Batch]):
+class TrainingBatches(Dataset[LoadedBatch]):
     """Item ``s`` is the batch of optimiser step ``s``.
 
     Every epoch is a fresh permutation; a batch may straddle two epochs, so data sets smaller
@@ -130,17 +173,20 @@ class TrainingBatches(Dataset[Batch]):
         orders = {epoch: self._order(epoch) for epoch in {position // count for position in positions}}
         return [int(orders[position // count][position % count]) for position in positions]
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> LoadedBatch:
         if not 0 <= step < self.steps:
             raise IndexError(step)
         chosen = self.indices(step)
         made = [
             self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)
         ]
-        images, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(3))
-        assert images is not None
+        images, inside, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(4))
+        assert images is not None and inside is not None
         weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
-        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen]), step, seeds, masks, weights)
+        labels = self.labels[chosen]
+        most = int((labels > 0).sum(axis=1).max())
+        batch = Batch(images, torch.from_numpy(labels), step, seeds, masks, weights, most)
+        return LoadedBatch(batch, inside, torch.tensor([self.normalisation.mean, self.normalisation.std]))
 
     def _read(self, image: LabelledImage) -> np.ndarray:
         """Pixels enough for every crop; of large images, which take long to decode, some are kept."""
@@ -155,14 +201,15 @@ class TrainingBatches(Dataset[Batch]):
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.images))
 
-    def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray | None, ...]:
         chosen = self.images[number]
         image = self._read(chosen)
         geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
         # Drawn last: the geometry is the same whether colour and light change or not.
         photometric = draw_photometric(self.augment, rng)
         return (
-            geometry.apply_to_image(image, self.normalisation, photometric),
+            geometry.apply_to_image(image, photometric),
+            np.array([edge for part in geometry.target for edge in (part.start, part.stop)]),
             geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None,
             geometry.apply_to_maps(self.masks(chosen.id)) if self.masks else None,
         )
@@ -184,17 +231,15 @@ class Geometry:
     source: tuple[slice, slice]
     target: tuple[slice, slice]
 
-    def apply_to_image(
-        self, image: np.ndarray, normalisation: Normalisation, photometric: Photometric | None = None
-    ) -> np.ndarray:
-        """``(H, W, 3) uint8`` to ``(crop, crop, 3) float32``, normalised and then padded with zeros.
+    def apply_to_image(self, image: np.ndarray, photometric: Photometric | None = None) -> np.ndarray:
+        """``(H, W, 3) uint8`` to ``(crop, crop, 3) uint8``, 0 outside ``target``.
 
-        Colour and light change in between: on what was cut out alone, while it is still 8-bit.
+        Colour and light change in between, on what was cut out alone.
         """
         image = resize(image, self.height, self.width)
-        out = np.zeros((self.crop, self.crop, 3), dtype=np.float32)
+        out = np.zeros((self.crop, self.crop, 3), dtype=np.uint8)
         cut = (image[:, ::-1] if self.flip else image)[self.source]
-        out[self.target] = normalisation.apply(photometric.apply(cut) if photometric else cut)
+        out[self.target] = photometric.apply(cut) if photometric else cut
         return out
 
     def apply_to_seeds(self, seeds: np.ndarray, ignore_id: int) -> np.ndarray:
@@ -244,25 +289,6 @@ def draw_geometry(shape: tuple[int, int], augment: AugmentConfig, rng: np.random
     return Geometry(*size, flip, crop, (source[0], source[1]), (target[0], target[1]))
 
 
-def random_crop(
-    image: np.ndarray, augment: AugmentConfig, normalisation: Normalisation, rng: np.random.Generator
-) -> np.ndarray:
-    """Random resize of the long side, flip, colour and light, normalisation, in a random zero-padded square crop.
-
-    Args:
-        image: ``(H, W, 3) uint8``.
-        augment: Ranges.
-        normalisation: Applied before the padding.
-        rng: Source of chance.
-
-    Returns:
-        ``(crop, crop, 3) float32``.
-    """
-    shape = (image.shape[0], image.shape[1])
-    geometry = draw_geometry(shape, augment, rng)
-    return geometry.apply_to_image(image, normalisation, draw_photometric(augment, rng))
-
-
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize ``(H, W, 3) uint8`` with PIL's bicubic filter, which antialiases when it shrinks."""
     if image.shape[:2] == (height, width):
@@ -271,7 +297,10 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def iterate(batches: TrainingBatches, start: int, device: torch.device, workers: int) -> Iterator[Batch]:
-    """The batches from step ``start`` on, made ahead by worker processes where ``workers`` is above 0."""
+    """The batches from step ``start`` on, made ahead by worker processes where ``workers`` is above 0.
+
+    On a GPU each is copied while the step before is computed.
+    """
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -280,5 +309,33 @@ def iterate(batches: TrainingBatches, start: int, device: torch.device, workers:
         pin_memory=device.type == "cuda",
         persistent_workers=False,
     )
-    for batch in loader:
-        yield batch.to(device)
+    if device.type == "cuda":
+        yield from _copied_ahead(loader, device)
+    else:
+        for batch in loader:
+            yield batch.to(device)
+
+
+def _copied_ahead(loader: Iterable[LoadedBatch], device: torch.device) -> Iterator[Batch]:
+    """Batches on a GPU, each copied and normalised on a stream of its own while the one before is worked on."""
+    stream, ahead = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
+    for loaded in loader:
+        with torch.cuda.stream(stream):
+            copied = (loaded.to(device), stream.record_event())
+        if ahead is not None:
+            yield _ready(*ahead, device)
+        ahead = copied
+    if ahead is not None:
+        yield _ready(*ahead, device)
+
+
+def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
+    current = torch.cuda.current_stream(device)
+    current.wait_event(copied)
+
+    def keep(tensor: Tensor) -> Tensor:
+        # Its memory belongs to the copying stream, which must not reuse it before this one is done with it.
+        tensor.record_stream(current)
+        return tensor
+
+    return batch.map(keep)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import Dataset, LabelledImage, Problem
+from recamlabel.core.devices import usable_cores
 from recamlabel.data.catalog import FileState
 from recamlabel.data.changed import content_hash, file_state
 from recamlabel.data.problem_lines import problem_lines
@@ -75,7 +75,7 @@ def inspect_images(dataset: Dataset, workers: int = -1, progress: Callable[[int]
     """
     bad = {problem.image_id for problem in dataset.problems if problem.fatal}
     shapes, hashes, states, spreads, problems = {}, {}, {}, {}, []
-    for image, result in _decode_all(dataset.images, bad, _cores() if workers < 0 else max(1, workers)):
+    for image, result in _decode_all(dataset.images, bad, usable_cores() if workers < 0 else max(1, workers)):
         if result is not None and not result.trouble:
             shapes[image.id], hashes[image.id], spreads[image.id] = result.shape, result.digest, result.spread
             if result.state is not None:
@@ -207,10 +207,6 @@ def _spread(pixels: NDArray[np.uint8]) -> int:
         if spread > _FAINT:
             break
     return spread
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count(number: int, noun: str) -> str:

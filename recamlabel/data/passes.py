@@ -6,14 +6,16 @@ what is made of them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.devices import Halving, usable_cores
 from recamlabel.core.progress import track
 from recamlabel.data.catalog import Catalog
 from recamlabel.storage.decode import read_image
@@ -73,8 +75,14 @@ def store_pass(
         enlarged: As :func:`batches_by_shape` takes it.
     """
     todo = [image for image in catalog.images if image.id not in writer.done]
+    halving = Halving(what)
+
+    def work(items: Sequence[tuple[LabelledImage, np.ndarray]]) -> list[Made]:
+        return list(make([image for image, _ in items], [pixels for _, pixels in items]))
+
     for group, pixels in image_pass(catalog, todo, what, max_pixels, done=len(writer.done), enlarged=enlarged):
-        for image, made in zip(group, make(group, pixels), strict=True):
+        every = chain.from_iterable(halving(work, list(zip(group, pixels, strict=True))))
+        for image, made in zip(group, every, strict=True):
             writer.add(image.id, made)
     writer.finish()
 
@@ -105,14 +113,28 @@ def batches_by_shape(
     return batches
 
 
-def read_ahead(groups: list[list[LabelledImage]], threads: int = 2) -> Iterator[tuple[Group, list[np.ndarray]]]:
-    """Decode the next groups while the network works on this one."""
+def read_ahead(groups: Sequence[Group], threads: int | None = None) -> Iterator[tuple[Group, list[np.ndarray]]]:
+    """Decode the next groups while the network works on this one.
+
+    Args:
+        groups: Images, in the order in which they are wanted.
+        threads: How many images are decoded at a time; None: as many as there are cores.
+    """
+    threads = threads or usable_cores()
+    queue, ahead = iter(groups), deque[tuple[Group, list[Future[np.ndarray]]]]()
     with ThreadPoolExecutor(threads) as pool:
-        queue = iter(groups)
-        ahead = [(group, [pool.submit(read_image, image.path) for image in group]) for group in islice(queue, 2)]
-        while ahead:
-            group, futures = ahead.pop(0)
-            following = next(queue, None)
-            if following is not None:
-                ahead.append((following, [pool.submit(read_image, image.path) for image in following]))
-            yield group, [future.result() for future in futures]
+        try:
+            waiting = 0
+            while True:
+                # Groups of one image must not leave threads idle; two groups are read ahead in any case.
+                while (len(ahead) < 3 or waiting < threads) and (following := next(queue, None)) is not None:
+                    ahead.append((following, [pool.submit(read_image, image.path) for image in following]))
+                    waiting += len(following)
+                if not ahead:
+                    return
+                group, futures = ahead.popleft()
+                waiting -= len(group)
+                yield group, [future.result() for future in futures]
+        finally:
+            # After an interruption nobody takes what still waits.
+            pool.shutdown(wait=False, cancel_futures=True)

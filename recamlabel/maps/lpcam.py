@@ -21,7 +21,7 @@ from recamlabel.core.devices import autocast
 from recamlabel.maps.base import MapRequest
 from recamlabel.maps.multiscale import MapNet, NetworkMaps, NetworkVariant
 from recamlabel.models.cam import class_activation
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import Pixels, working_size
 
 CLUSTERS = 12  # K of the paper on VOC
 SURE = 0.9  # mu_f of the paper
@@ -122,7 +122,7 @@ def _local_features(request: MapRequest, pixels: np.ndarray) -> Tensor:
     """``(h * w, D)`` of one image at scale 1."""
     net = MapNet(request.backbone, request.heads, LpCam({}))
     height, width = working_size(pixels.shape[0], pixels.shape[1], request.config.max_side)
-    inputs = scaled_inputs([pixels], height, width, net.normalisation).to(net.device)
+    inputs = Pixels([pixels], net.normalisation, net.device).at(height, width)
     with autocast(net.device, request.amp):
         features = request.backbone(inputs.contiguous(memory_format=torch.channels_last)).float()
     vectors: Tensor = features[0].flatten(1).T

@@ -18,7 +18,7 @@ from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import normalise_by_max
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import Pixels, working_size
 
 
 class NetworkVariant(ABC):
@@ -116,10 +116,10 @@ def class_maps(
     if not union:
         return {name: [np.zeros((0, *target), dtype=np.float16) for _ in images] for name in net.heads}
     total = torch.zeros(len(images), len(net.heads) * len(union), *target, device=net.device)
-    base = working_size(height, width, config.max_side)
+    base, pixels = working_size(height, width, config.max_side), Pixels(images, net.normalisation, net.device)
     for scale in config.scales:
         size = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
-        maps = _maps_at(images, size, net, union, config.flip, amp)
+        maps = _maps_at(pixels, size, net, union, config.flip, amp)
         total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
     normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
     slot_of = {class_index: position for position, class_index in enumerate(union)}
@@ -132,12 +132,12 @@ def class_maps(
 
 
 def _maps_at(
-    images: list[np.ndarray], size: tuple[int, int], net: MapNet, classes: Sequence[int], flip: bool, amp: bool
+    pixels: Pixels, size: tuple[int, int], net: MapNet, classes: Sequence[int], flip: bool, amp: bool
 ) -> Tensor:
     """Raw maps ``(B, C, h, w) float32`` at one input size, mirror images added."""
-    inputs = scaled_inputs(images, *size, net.normalisation).to(net.device)
+    inputs, count = pixels.at(*size), len(pixels.images)
     if flip:
         inputs = torch.cat([inputs, inputs.flip(-1)])
     with autocast(net.device, amp):
         maps = net.variant.raw_maps(net, inputs.contiguous(memory_format=torch.channels_last), classes).float()
-    return maps[: len(images)] + maps[len(images) :].flip(-1) if flip else maps
+    return maps[:count] + maps[count:].flip(-1) if flip else maps

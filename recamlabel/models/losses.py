@@ -48,7 +48,7 @@ def masked_multilabel_loss(logits: Tensor, labels: Tensor, positive_weights: Ten
         picked,
         labels.clamp(min=0).to(logits.dtype),
         reduction="none",
-        pos_weight=None if positive_weights is None else positive_weights.to(logits),
+        pos_weight=None if positive_weights is None else positive_weights.to(logits, non_blocking=True),
     )
     return (entries * known).sum() / known.sum().clamp(min=1)
 

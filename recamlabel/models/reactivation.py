@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recamlabel.errors import RecamlabelError
-from recamlabel.models.cam import PEAK_EPS, check_head, normalise_by_max
+from recamlabel.models.cam import PEAK_EPS, check_head, is_checked, normalise_by_max
 
 # Half-covered pixels are the object's rim more often than background; 1, 2 and 4 were tried
 # (benchmarks/recam_ablation.md).
@@ -79,11 +79,12 @@ def background_features(features: Tensor, maps: Tensor, power: float = BACKGROUN
     return reactivated_features(features, free.clamp(min=0) ** power)
 
 
-def label_slots(labels: Tensor) -> tuple[Tensor, Tensor]:
+def label_slots(labels: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """The label's classes of each image, padded to the largest number of labels in the batch.
 
     Args:
         labels: ``(B, K)``: above 0 present; 0 absent and below 0 unknown are both "not present".
+        width: That number, where it is known: to count labels on a GPU is to wait for it.
 
     Returns:
         ``classes (B, M)`` int64 class indices, ascending within an image, and ``valid (B, M)`` bool:
@@ -94,7 +95,8 @@ def label_slots(labels: Tensor) -> tuple[Tensor, Tensor]:
         [[True, True], [False, False]]
     """
     present = labels > 0
-    width = int(present.sum(dim=1).max()) if labels.shape[0] else 0
+    if width is None:
+        width = int(present.sum(dim=1).max()) if labels.shape[0] else 0
     order = torch.argsort(present.to(torch.uint8), dim=1, descending=True, stable=True)[:, :width]
     return order, present.gather(1, order)
 
@@ -127,13 +129,18 @@ class ClassVectors:
         vectors: ``(P, D)`` class features.
         targets: ``(P,)`` int64 class indices 0..K-1; K is the background.
         present: ``(P, K)`` or ``(P, K + 1)`` bool: the labels of the pair's image.
-        share: ``(P,)`` the pair's share of its image, summing to 1 an image.
+        share: ``(P,)`` the pair's share of its image, summing to 1 an image; 0 for a row that only fills up.
     """
 
     vectors: Tensor
     targets: Tensor
     present: Tensor
     share: Tensor
+
+    def pairs(self) -> ClassVectors:
+        """Without the rows that only fill up."""
+        real = self.share > 0
+        return ClassVectors(self.vectors[real], self.targets[real], self.present[real], self.share[real])
 
 
 def class_vectors(
@@ -145,8 +152,9 @@ def class_vectors(
     background: bool = False,
     power: float = BACKGROUND_POWER,
     eps: float = PEAK_EPS,
+    width: int | None = None,
 ) -> ClassVectors:
-    """The re-activated features of all labels of a batch.
+    """The re-activated features of all labels of a batch; images with fewer labels than others are filled up.
 
     Args:
         features: ``(B, D, h, w)``.
@@ -156,11 +164,12 @@ def class_vectors(
         background: Add a row for the background of every image whose labels are all known.
         power: See :func:`background_features`.
         eps: Added to each mask's maximum.
+        width: The largest number of labels of an image, where it is known.
 
     Raises:
         RecamlabelError: Shapes that do not go together, features or maps that are not finite.
     """
-    classes, valid = label_slots(labels)
+    classes, valid = label_slots(labels, width)
     masks = label_masks(features, fc1, classes, eps) if maps is None else _pick_maps(features, maps, classes)
     vectors, present = reactivated_features(features, masks), labels > 0
     if background:
@@ -169,8 +178,9 @@ def class_vectors(
         classes = F.pad(classes, (0, 1), value=fc1.shape[0])
         known = (labels >= 0).all(dim=1, keepdim=True)
         valid, present = torch.cat([valid, known], dim=1), torch.cat([present, known], dim=1)
-    share = (valid / valid.sum(dim=1, keepdim=True).clamp(min=1))[valid]
-    return ClassVectors(vectors[valid], classes[valid], present[valid.nonzero()[:, 0]], share)
+    share = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    rows = present[:, None].expand(-1, valid.shape[1], -1).flatten(0, 1)
+    return ClassVectors(vectors.flatten(0, 1), classes.flatten(), rows, share.flatten())
 
 
 def _pick_maps(features: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
@@ -180,6 +190,6 @@ def _pick_maps(features: Tensor, maps: Tensor, classes: Tensor) -> Tensor:
         picked = F.interpolate(picked, size=features.shape[2:], mode="bilinear", align_corners=False)
     elif picked.shape[1] == 0:
         picked = features.new_zeros((features.shape[0], 0, *features.shape[2:]))
-    if not bool(torch.isfinite(picked).all()):
+    if is_checked(picked) and not bool(torch.isfinite(picked).all()):
         raise RecamlabelError("the class maps given as masks hold NaN or infinity")
     return picked

@@ -36,6 +36,7 @@ def softmax_reactivation_loss(
     label_smoothing: float = 0.0,
     competing: Competing = "all",
     eps: float = PEAK_EPS,
+    width: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy of the re-activated class features (ReCAM, equations 3 and 4).
 
@@ -74,12 +75,14 @@ def softmax_reactivation_loss(
         1.6094
     """
     _check_loss_inputs(features, fc1, fc2, labels, label_smoothing, competing)
-    vectors = class_vectors(features, fc1, labels, maps=maps, background=fc2.shape[0] > fc1.shape[0], eps=eps)
+    background = fc2.shape[0] > fc1.shape[0]
+    vectors = class_vectors(features, fc1, labels, maps=maps, background=background, eps=eps, width=width)
     scores = F.linear(vectors.vectors, fc2)
     losses = vector_losses(scores, vectors, label_smoothing=label_smoothing, competing=competing)
     loss = (losses * vectors.share).sum() / max(1, labels.shape[0])
-    hits = scores.detach().argmax(dim=1) == vectors.targets
-    return loss, hits.sum() / max(1, hits.numel())
+    real = vectors.share > 0
+    hits = (scores.detach().argmax(dim=1) == vectors.targets) & real
+    return loss, hits.sum() / real.sum().clamp(min=1)
 
 
 def vector_losses(
@@ -136,10 +139,18 @@ class ReCamHead(nn.Module):
         maps: Tensor | None = None,
         label_smoothing: float = 0.0,
         competing: Competing = "all",
+        width: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``(loss, accuracy)``; see :func:`softmax_reactivation_loss`."""
         return softmax_reactivation_loss(
-            features, fc1, self.weight, labels, maps=maps, label_smoothing=label_smoothing, competing=competing
+            features,
+            fc1,
+            self.weight,
+            labels,
+            maps=maps,
+            label_smoothing=label_smoothing,
+            competing=competing,
+            width=width,
         )
 
     def extra_repr(self) -> str:

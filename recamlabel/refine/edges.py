@@ -14,7 +14,7 @@ from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import Pixels, working_size
 from recamlabel.models.networks import AffinityFeatures
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.refine.random_walk import random_walk
@@ -38,7 +38,7 @@ def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsC
     height, width = images[0].shape[:2]
     device = next(net.backbone.parameters()).device
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
-    inputs = scaled_inputs(images, *working_size(height, width, config.max_side), normalisation).to(device)
+    inputs = Pixels(images, normalisation, device).at(*working_size(height, width, config.max_side))
     inputs = torch.cat([inputs, inputs.flip(-1)]).contiguous(memory_format=torch.channels_last)
     with autocast(device, amp):
         logits = net.head.edge_logits(net.features(inputs)).float()

@@ -16,7 +16,7 @@ from recamlabel.core.devices import to_device
 from recamlabel.core.progress import Clock
 from recamlabel.data.batches import Normalisation, resize
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import run_network, scaled_inputs
+from recamlabel.models.inputs import Pixels, run_network
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.refine import REFINERS
@@ -93,7 +93,7 @@ def _network_speed(view: View, images: list[NDArray[np.uint8]], watch: Stopwatch
     if not trained:
         return forward / pixels, 0.0
     backbone.train()
-    inputs = scaled_inputs(square, side, side, normalisation).to(view.device)
+    inputs = Pixels(square, normalisation, view.device).at(side, side)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     training = watch(lambda: backbone(inputs).float().mean().backward())
     return forward / pixels, training / pixels

@@ -17,7 +17,7 @@ from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation
 from recamlabel.errors import RecamlabelError
-from recamlabel.models.inputs import scaled_inputs, working_size
+from recamlabel.models.inputs import Pixels, working_size
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.segment.config import PredictConfig
 
@@ -54,11 +54,11 @@ class Predictor:
         """
         height, width = working_size(images[0].shape[0], images[0].shape[1], self.config.max_side)
         target = (max(1, height // 2), max(1, width // 2))
-        normalisation = Normalisation(self.net.mean, self.net.std)
+        pixels = Pixels(images, Normalisation(self.net.mean, self.net.std), self.device)
         total: Tensor | None = None
         for scale in self.config.scales:
             size = (max(1, round(height * scale)), max(1, round(width * scale)))
-            inputs = scaled_inputs(list(images), *size, normalisation).to(self.device)
+            inputs = pixels.at(*size)
             total = self._add(total, self._softmax(inputs, target))
             if self.config.flip:
                 total = self._add(total, self._softmax(inputs.flip(-1), target).flip(-1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.devices import Halving
 from recamlabel.core.progress import say
 from recamlabel.data.learnable import picture_reasons, untellable_reasons
 from recamlabel.data.passes import image_pass
@@ -169,8 +172,9 @@ def image_logits(view: View, net: ClassifierNet, images: Sequence[LabelledImage]
     """Logits ``(N, K)`` of whole images, in their order; the network is left in training mode."""
     net.eval()
     pooled_by_id: dict[str, NDArray[np.float32]] = {}
+    halving = Halving("classifier: check")
     for group, pixels in image_pass(view.catalog, images, "classifier: check", view.batch_pixels):
-        rows = pooled(view, net.backbone, pixels)
+        rows = chain.from_iterable(halving(partial(pooled, view, net.backbone), pixels))
         pooled_by_id |= {image.id: row for image, row in zip(group, rows, strict=True)}
     net.train()
     weight = net.head.weight.detach().float().cpu().numpy().astype(np.float64)

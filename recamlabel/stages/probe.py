@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config
 from recamlabel.core.arrays import from_uint8, fuse, resize_maps
-from recamlabel.core.devices import to_device
+from recamlabel.core.devices import Halving, to_device
 from recamlabel.core.pool import map_in_order
 from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
@@ -317,17 +318,18 @@ def _computed(
     scale, side = view.config.probe.scale, view.config.maps.max_side
     normalisation = Normalisation(backbone.mean, backbone.std)
     bound = max(1, int(view.batch_pixels / scale**2))
+    halving = Halving("probe")
     for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound)):
         size = [max(1, round(length * scale)) for length in working_size(pixels[0].shape[0], pixels[0].shape[1], side)]
-        features = run_network(
+        ask = partial(
+            run_network,
             partial(pixel_features, backbone),
-            pixels,
-            (size[0], size[1]),
-            normalisation,
-            view.device,
-            view.config.runtime.amp,
+            size=(size[0], size[1]),
+            normalisation=normalisation,
+            device=view.device,
+            amp=view.config.runtime.amp,
         )
-        yield from zip(group, features, strict=True)
+        yield from zip(group, chain.from_iterable(halving(ask, pixels)), strict=True)
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import h5py
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.arrays import from_uint8
+from recamlabel.core.devices import Halving
 from recamlabel.core.pool import map_in_order
 from recamlabel.core.progress import track
 from recamlabel.data.passes import batches_by_shape, read_ahead
@@ -57,8 +59,10 @@ def run_segmentation(view: View) -> Mapping[str, Any]:
 def _answers(
     view: View, predictor: Predictor, images: list[LabelledImage]
 ) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
-    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, view.batch_pixels), threads=2):
-        yield from zip(group, predictor.probabilities(pixels), strict=True)
+    halving = Halving("segmentation")
+    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, view.batch_pixels)):
+        answers = chain.from_iterable(halving(predictor.probabilities, pixels))
+        yield from zip(group, answers, strict=True)
 
 
 def _opinion(

@@ -10,7 +10,9 @@ import errno
 import io
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,8 @@ from recamlabel.storage.atomic import replacing
 
 IDS_KEY = "__ids__"
 SHARD_BYTES = 64 * 2**20
+COMPRESSION = 4
+PACKERS = 2
 
 
 def open_store(path: Path) -> h5py.File:
@@ -99,7 +103,9 @@ class ShardedWriter:
             if other.name != key or not resume:
                 shutil.rmtree(other)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._pending: dict[str, Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]] = {}
+        self._pending: dict[str, list[tuple[str, Future[_Packed], Mapping[str, Any]]]] = {}
+        # zlib works beside Python's other threads: the network need not wait for what it made to be compressed.
+        self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")
         self._bytes = 0
         self.done: set[str] = set()
         for shard in self._shards():
@@ -113,12 +119,17 @@ class ShardedWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # A plain interruption keeps what is finished; an error from the disk itself must not be masked.
-        if kind is not None and not issubclass(kind, OSError):
-            self.flush()
+        try:
+            if kind is not None and not issubclass(kind, OSError):
+                self.flush()
+        finally:
+            self._packers.shutdown(cancel_futures=True)
 
     def add(self, image_id: str, arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]) -> None:
         """Add one image: ``{dataset path: (array, attributes)}``."""
-        self._pending[image_id] = arrays
+        self._pending[image_id] = [
+            (path, self._packers.submit(_pack, array), attributes) for path, (array, attributes) in arrays.items()
+        ]
         self._bytes += sum(array.nbytes for array, _ in arrays.values())
         if len(self._pending) >= self.shard_size or self._bytes >= SHARD_BYTES:
             self.flush()
@@ -132,8 +143,8 @@ class ShardedWriter:
         memory = io.BytesIO()
         with h5py.File(memory, "w") as file:
             for arrays in self._pending.values():
-                for path, (array, attributes) in arrays.items():
-                    write_array(file, path, array, attributes)
+                for path, packed, attributes in arrays:
+                    _write_packed(file, path, packed.result(), attributes)
             file.create_dataset(IDS_KEY, data=list(self._pending), dtype=h5py.string_dtype())
         with replacing(self.folder / f"{number:06d}.h5") as temporary:
             temporary.write_bytes(memory.getbuffer())
@@ -160,9 +171,35 @@ class ShardedWriter:
 
 
 def write_array(file: h5py.File, path: str, array: np.ndarray, attributes: Mapping[str, Any]) -> None:
-    """Write one compressed dataset with attributes (empty arrays uncompressed)."""
-    options: dict[str, Any] = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if array.size else {}
-    dataset = file.create_dataset(path, data=array, **options)
+    """Write one compressed dataset with attributes (empty arrays and single numbers uncompressed)."""
+    _write_packed(file, path, _pack(array), attributes)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """An array as HDF5 stores it: ``chunk`` holds all of it, shuffled and deflated; None: as it is."""
+
+    array: np.ndarray
+    chunk: bytes | None
+
+
+def _pack(array: np.ndarray) -> _Packed:
+    """What HDF5's own filters would make of the array as one chunk, outside its lock."""
+    if not array.size or not array.ndim or array.dtype.hasobject:
+        return _Packed(array, None)
+    # The shuffle filter: all first bytes of the elements, then all second ones.
+    shuffled = np.frombuffer(array.tobytes(), np.uint8).reshape(-1, array.itemsize).T.tobytes()
+    return _Packed(array, zlib.compress(shuffled, COMPRESSION))
+
+
+def _write_packed(file: h5py.File, path: str, packed: _Packed, attributes: Mapping[str, Any]) -> None:
+    array = packed.array
+    if packed.chunk is None:
+        dataset = file.create_dataset(path, data=array)
+    else:
+        options = {"compression": "gzip", "compression_opts": COMPRESSION, "shuffle": True}
+        dataset = file.create_dataset(path, array.shape, array.dtype, chunks=array.shape, **options)
+        dataset.id.write_direct_chunk((0,) * array.ndim, packed.chunk)
     for name, value in attributes.items():
         dataset.attrs[name] = value
 

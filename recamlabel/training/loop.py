@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import time
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recamlabel.core.allocator import freed_memory_kept
-from recamlabel.core.devices import autocast, to_device
+from recamlabel.core.devices import autocast, fixed_shapes, release_memory, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
@@ -113,36 +114,71 @@ def train(
     optimiser = make_optimiser(groups, schedule)
     start = _restore(objective, optimiser, settings)
     steps = len(batches)
+    figures = _Figures(objective.name, base[0], LOG_EVERY if settings.device.type == "cuda" else 1)
     window: dict[str, list[float]] = {}
     last: dict[str, float] = {}
     saved = time.monotonic()
-    with freed_memory_kept(settings.device), track(objective.name, steps, start=start, unit="steps") as advance:
+    stepper = _Stepper(objective, optimiser, settings, schedule.clip_norm)
+    with (
+        freed_memory_kept(settings.device),
+        fixed_shapes(settings.device),
+        track(objective.name, steps, start=start, unit="steps") as advance,
+    ):
         for batch in iterate(batches, start, settings.device, settings.workers):
             for group, lr in zip(optimiser.param_groups, base, strict=True):
                 factor = poly_factor(batch.step, steps, schedule.poly_power)
                 group["lr"] = lr * factor * warm_factor(batch.step, min(schedule.warmup_steps, steps // 6))
-            figures = _step(objective, optimiser, batch, settings, schedule.clip_norm)
-            for name, value in figures.items():
-                window.setdefault(name, []).append(value)
             done = batch.step + 1
-            if done % LOG_EVERY == 0 or done == steps:
-                last = {name: sum(values) / len(values) for name, values in window.items()}
-                settings.log(
-                    stage=objective.name,
-                    event="step",
-                    step=done,
-                    steps=steps,
-                    lr=optimiser.param_groups[0]["lr"],
-                    **last,
-                )
-                window.clear()
-            advance(1, note=f"loss {figures['loss']:.4f}")
-            if watch is not None:
-                watch.see(done, steps, figures)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps:
+            figures.add(done, stepper.step(batch))
+            due = time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps
+            for at, values in figures.read(now=due or done == steps):
+                for name, value in values.items():
+                    window.setdefault(name, []).append(value)
+                if at % LOG_EVERY == 0 or at == steps:
+                    last = {name: sum(found) / len(found) for name, found in window.items()}
+                    lr = optimiser.param_groups[0]["lr"]
+                    settings.log(stage=objective.name, event="step", step=at, steps=steps, lr=lr, **last)
+                    window.clear()
+                if watch is not None:
+                    watch.see(at, steps, values)
+            advance(1, note=figures.note)
+            if due:
                 _save(objective, optimiser, done, settings)
                 saved = time.monotonic()
     return last
+
+
+class _Figures:
+    """Figures of the steps as they are on the device, read some steps at a time: each reading waits for the GPU."""
+
+    def __init__(self, name: str, rate: float, every: int) -> None:
+        self.name, self.rate, self.every = name, rate, every
+        self.waiting: list[tuple[int, dict[str, Tensor]]] = []
+        self.note = ""
+
+    def add(self, done: int, figures: dict[str, Tensor]) -> None:
+        self.waiting.append((done, figures))
+
+    def read(self, now: bool) -> list[tuple[int, dict[str, float]]]:
+        """Steps done and their figures, where it is time; none otherwise.
+
+        Raises:
+            TrainingFailedError: The loss of a step is not finite.
+        """
+        if not self.waiting or not (now or self.waiting[-1][0] % self.every == 0):
+            return []
+        waiting, self.waiting = self.waiting, []
+        flat = torch.stack([value.float() for _, figures in waiting for value in figures.values()]).tolist()
+        values = iter(flat)
+        found = [(done, {name: next(values) for name in figures}) for done, figures in waiting]
+        for done, figures in found:
+            if not math.isfinite(figures["loss"]):
+                raise TrainingFailedError(
+                    f"{self.name}: the loss is not finite at step {done}; "
+                    f"lower the learning rate, for example --set {self.name}.lr={self.rate / 4:.2g}"
+                )
+        self.note = f"loss {found[-1][1]['loss']:.4f}"
+        return found
 
 
 def make_optimiser(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:
@@ -152,28 +188,54 @@ def make_optimiser(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> to
     return torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
 
 
-def _step(
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    settings: LoopSettings,
-    clip_norm: float = 0.0,
-) -> dict[str, float]:
-    # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
-    torch.manual_seed(hash((batch.step, 7919 + settings.seed)) & 0x7FFFFFFF)
-    with autocast(settings.device, settings.amp):
-        loss, figures = objective.loss(batch)
-    if not bool(torch.isfinite(loss)):
-        raise TrainingFailedError(
-            f"{objective.name}: the loss is not finite at step {batch.step + 1}; "
-            f"lower the learning rate, for example --set {objective.name}.lr={optimiser.param_groups[0]['lr'] / 4:.2g}"
-        )
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if clip_norm:
-        nn.utils.clip_grad_norm_(objective.module.parameters(), clip_norm)
-    optimiser.step()
-    return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in figures.items()}}
+class _Stepper:
+    """Optimiser steps; a batch that a GPU's memory does not hold is worked on in parts from then on.
+
+    The parts' gradients are averaged, which is the whole batch's but for statistics over a batch.
+    """
+
+    def __init__(
+        self, objective: Objective, optimiser: torch.optim.Optimizer, settings: LoopSettings, clip_norm: float
+    ) -> None:
+        self.objective, self.optimiser, self.settings, self.clip_norm = objective, optimiser, settings, clip_norm
+        self.parts = 1
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step; its figures, on the device."""
+        while True:
+            try:
+                figures = self._gradients(batch)
+                break
+            except torch.OutOfMemoryError:
+                if self.parts >= len(batch.images):
+                    raise
+            # Outside the handler: the error holds on to what the step had allocated.
+            self.parts *= 2
+            release_memory(self.settings.device)
+            size = -(-len(batch.images) // self.parts)
+            say(
+                f"{self.objective.name}: the memory of {self.settings.device} does not hold "
+                f"{len(batch.images) if self.parts == 2 else 2 * size} crops at once; going on with {size} at a time"
+            )
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.clip_norm)
+        self.optimiser.step()
+        return figures
+
+    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
+        # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
+        torch.manual_seed(hash((batch.step, 7919 + self.settings.seed)) & 0x7FFFFFFF)
+        self.optimiser.zero_grad(set_to_none=True)
+        total: dict[str, Tensor] = {}
+        for part in batch.parts(self.parts):
+            with autocast(self.settings.device, self.settings.amp):
+                loss, figures = self.objective.loss(part)
+            share = len(part.images) / len(batch.images)
+            (loss if self.parts == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            for name, value in {"loss": loss, **figures}.items():
+                value = value.detach()
+                total[name] = value if self.parts == 1 else total.get(name, 0) + value * share
+        return total
 
 
 def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, settings: LoopSettings) -> None:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from recamlabel.adapters import load_dataset
-from recamlabel.data.batches import Normalisation, TrainingBatches, draw_geometry, random_crop, resize
+from recamlabel.data.batches import Batch, LoadedBatch, Normalisation, TrainingBatches, draw_geometry, resize
 from recamlabel.data.config import AugmentConfig
 
+CPU = torch.device("cpu")
 PLAIN = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -21,8 +22,30 @@ def batches(tiny_csv, **changes):
 def test_a_batch_depends_on_seed_and_step_alone(tiny_csv):
     one, two = batches(tiny_csv), batches(tiny_csv)
     two[0], two[5]
-    assert np.array_equal(one[3].images.numpy(), two[3].images.numpy())
-    assert not np.array_equal(one[3].images.numpy(), batches(tiny_csv, seed=2)[3].images.numpy())
+    made = one[3].to(CPU).images
+    assert torch.equal(made, two[3].to(CPU).images)
+    assert not torch.equal(made, batches(tiny_csv, seed=2)[3].to(CPU).images)
+
+
+def loaded(geometry, crop, normalisation):
+    """One crop as a batch."""
+    edges = [edge for part in geometry.target for edge in (part.start, part.stop)]
+    batch = Batch(torch.from_numpy(crop)[None], torch.zeros(1, 1), 0)
+    return LoadedBatch(batch, torch.tensor([edges]), torch.tensor([normalisation.mean, normalisation.std]))
+
+
+def test_normalising_a_batch_gives_what_normalising_the_image_gives():
+    """To the last bit: finished runs were trained with crops that were normalised before they were padded."""
+    image = np.random.default_rng(0).integers(0, 256, (37, 52, 3)).astype(np.uint8)
+    normalisation = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    for seed in range(10):
+        augment = AugmentConfig(crop_size=40, resize_min=20, resize_max=90)
+        geometry = draw_geometry((37, 52), augment, np.random.default_rng(seed))
+        crop = geometry.apply_to_image(image)
+        expected = np.zeros((40, 40, 3), np.float32)
+        expected[geometry.target] = normalisation.apply(crop[geometry.target])
+        found = loaded(geometry, crop, normalisation).to(CPU).images[0].permute(1, 2, 0).numpy()
+        assert found.dtype == np.float32 and np.array_equal(found, expected)
 
 
 def test_every_image_comes_once_an_epoch(tiny_csv):
@@ -34,16 +57,26 @@ def test_every_image_comes_once_an_epoch(tiny_csv):
 def test_a_batch_larger_than_the_data_set(tiny_csv):
     made = batches(tiny_csv, batch_size=20, steps=1)
     assert len(made.indices(0)) == 20 and set(made.indices(0)) == set(range(8))
-    batch = made[0]
+    batch = made[0].to(CPU)
     assert batch.images.shape == (20, 3, 32, 32) and batch.labels.shape == (20, 2)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_padding_is_zero_after_normalisation():
     image = np.full((10, 20, 3), 255, np.uint8)
     augment = AugmentConfig(crop_size=32, resize_min=20, resize_max=20, flip=False)
-    crop = random_crop(image, augment, PLAIN, np.random.default_rng(0))
-    assert crop.shape == (32, 32, 3)
-    assert np.count_nonzero(crop[..., 0] == 1.0) == 10 * 20 and np.count_nonzero(crop[..., 0] == 0.0) == 32 * 32 - 200
+    geometry = draw_geometry((10, 20), augment, np.random.default_rng(0))
+    crop = loaded(geometry, geometry.apply_to_image(image), PLAIN).to(CPU).images[0]
+    assert crop.shape == (3, 32, 32)
+    assert (crop[0] == 1).sum() == 10 * 20 and (crop[0] == 0).sum() == 32 * 32 - 200
+
+
+def test_parts_of_a_batch_are_the_batch(tiny_csv):
+    batch = batches(tiny_csv, batch_size=5, weights=np.arange(8, dtype=np.float32))[1].to(CPU)
+    parts = list(batch.parts(2))
+    assert [len(part.labels) for part in parts] == [3, 2] and all(part.step == 1 for part in parts)
+    assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+    assert torch.equal(torch.cat([part.weights for part in parts]), batch.weights) and parts[0].seeds is None
 
 
 def test_resize_leaves_equal_sizes_alone_and_keeps_the_input():
@@ -65,7 +98,7 @@ def test_soft_maps_go_through_the_images_geometry(size):
     for seed in range(6):
         augment = AugmentConfig(crop_size=33, resize_min=30, resize_max=80)
         geometry = draw_geometry(size, augment, np.random.default_rng(seed))
-        crop = geometry.apply_to_image(image, Normalisation((0.0,) * 3, (1.0,) * 3))[..., 0]
+        crop = geometry.apply_to_image(image)[..., 0] / 255
         maps = geometry.apply_to_maps(np.stack([ramp, 1 - ramp]).astype(np.float16))
         assert maps.shape == (2, 9, 9) and maps.dtype == np.float16
         centres = (np.arange(9) * 4 + 2).clip(max=32)
@@ -78,6 +111,6 @@ def test_soft_maps_go_through_the_images_geometry(size):
 
 def test_masks_come_with_the_batch(tiny_csv):
     made = batches(tiny_csv, masks=lambda image_id: np.full((2, 5, 5), 0.5, np.float16))
-    batch = made[0].to(torch.device("cpu"))
+    batch = made[0].to(CPU)
     assert batch.masks.shape == (3, 2, 8, 8) and set(batch.masks.unique().tolist()) <= {0.0, 0.5}
-    assert batches(tiny_csv)[0].masks is None
+    assert batches(tiny_csv)[0].to(CPU).masks is None

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from recamlabel.adapters import load_dataset
-from recamlabel.data.batches import Normalisation, TrainingBatches, draw_geometry, iterate, random_crop
+from recamlabel.data.batches import Normalisation, TrainingBatches, draw_geometry, iterate
 from recamlabel.data.config import AugmentConfig
 from recamlabel.data.photometric import Photometric, draw_photometric
 from recamlabel.storage.decode import read_image
 
+CPU = torch.device("cpu")
 RAW = Normalisation((0.0,) * 3, (1.0,) * 3)
 SIZES = {"crop_size": 32, "resize_min": 40, "resize_max": 60}
 STRONG = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5, "grey": 0.3}
@@ -80,15 +81,16 @@ def test_off_is_the_geometry_alone(tiny_csv):
         for slot, number in enumerate(made.indices(step)):
             image = read_image(made.images[number].path)
             geometry = draw_geometry(image.shape[:2], made.augment, np.random.default_rng((1, 2, step, slot)))
-            expected = geometry.apply_to_image(image, RAW).transpose(2, 0, 1)
-            assert np.array_equal(made[step].images[slot].numpy(), expected)
+            assert np.array_equal(made[step].batch.images[slot].numpy(), geometry.apply_to_image(image))
 
 
 def test_on_changes_the_pixels_and_not_the_geometry(tiny_csv):
     def seeds(_):
         return np.arange(200).reshape(10, 20)
 
-    off, on = (batches(tiny_csv, seeds, resize_min=20, resize_max=30, **settings)[2] for settings in ({}, STRONG))
+    off, on = (
+        batches(tiny_csv, seeds, resize_min=20, resize_max=30, **settings)[2].to(CPU) for settings in ({}, STRONG)
+    )
     assert torch.equal(off.seeds, on.seeds) and torch.equal(off.labels, on.labels)
     padding = off.seeds == 255
     assert padding.any() and not on.images.permute(0, 2, 3, 1)[padding].any()
@@ -99,9 +101,9 @@ def test_on_changes_the_pixels_and_not_the_geometry(tiny_csv):
 
 def test_determined_by_seed_step_and_slot_whatever_the_workers(tiny_csv):
     made = batches(tiny_csv, **STRONG)
-    alone = [made[step].images for step in (3, 0, 1, 2)]
+    alone = [made[step].to(CPU).images for step in (3, 0, 1, 2)]
     for workers in (0, 2):
-        found = [batch.images for batch in iterate(batches(tiny_csv, **STRONG), 0, torch.device("cpu"), workers)]
+        found = [batch.images for batch in iterate(batches(tiny_csv, **STRONG), 0, CPU, workers)]
         assert all(torch.equal(one, other) for one, other in zip(alone, [found[3], *found[:3]], strict=True))
     rng = [np.random.default_rng((1, 2, 0, slot)) for slot in range(3)]
     for one in rng:
@@ -112,5 +114,7 @@ def test_determined_by_seed_step_and_slot_whatever_the_workers(tiny_csv):
 def test_a_grey_photograph_gives_grey_crops():
     image = np.repeat(np.random.default_rng(0).integers(0, 256, (40, 50, 1), dtype=np.uint8), 3, axis=2)
     for seed in range(10):
-        crop = random_crop(image, AugmentConfig(**SIZES, **STRONG), RAW, np.random.default_rng(seed))
+        augment, rng = AugmentConfig(**SIZES, **STRONG), np.random.default_rng(seed)
+        geometry = draw_geometry((40, 50), augment, rng)
+        crop = geometry.apply_to_image(image, draw_photometric(augment, rng))
         assert (crop == crop[..., :1]).all() and crop.any()

@@ -251,7 +251,7 @@ def test_the_background_by_hand() -> None:
 
 def test_the_background_of_partly_unknown_labels_is_left_out() -> None:
     case = make_case()
-    found = class_vectors(case.features, case.fc1, LABELS, background=True)
+    found = class_vectors(case.features, case.fc1, LABELS, background=True).pairs()
     # Image 0 has classes 0, 2, 3, image 1 none, image 2 class 1 and an unknown one, image 3 only unknown ones.
     assert found.targets.tolist() == [0, 2, 3, 5, 5, 1]
     torch.testing.assert_close(found.share, torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0, 1.0]))

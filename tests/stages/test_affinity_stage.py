@@ -14,7 +14,7 @@ from PIL import Image
 import recamlabel.training.loop as loop
 from recamlabel.adapters import load_dataset
 from recamlabel.config import load_config
-from recamlabel.data.batches import Batch, Normalisation, TrainingBatches, random_crop, resize
+from recamlabel.data.batches import Batch, Normalisation, TrainingBatches, draw_geometry, resize
 from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps.config import MapsConfig
@@ -170,7 +170,7 @@ def test_seeds_go_through_the_geometry_of_their_image(tmp_path):
         flips = set()
         joint = TrainingBatches(*common, seeds=lambda name, stored=stored: stored, ignore_id=255)
         for step in range(6):
-            batch, alone = joint[step], TrainingBatches(*common)[step]
+            batch, alone = (made[step].to(torch.device("cpu")) for made in (joint, TrainingBatches(*common)))
             assert torch.equal(batch.images, alone.images) and alone.seeds is None
             assert batch.seeds.shape == (4, 48, 48) and batch.seeds.dtype == torch.int32
             shown = batch.images[:, 0] * 255 / 20
@@ -191,20 +191,21 @@ def test_image_batches_are_what_they_were_before_there_were_seeds():
         image = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
         if augment.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        out = np.zeros((augment.crop_size, augment.crop_size, 3), dtype=np.float32)
+        out = np.zeros((augment.crop_size, augment.crop_size, 3), dtype=np.uint8)
         source, target = [], []
         for side in image.shape[:2]:
             size = min(side, augment.crop_size)
             source.append(slice(start := int(rng.integers(0, side - size + 1)), start + size))
             target.append(slice(start := int(rng.integers(0, augment.crop_size - size + 1)), start + size))
-        out[target[0], target[1]] = PLAIN.apply(image[source[0], source[1]])
+        out[target[0], target[1]] = image[source[0], source[1]]
         return out
 
     image = np.random.default_rng(0).integers(0, 256, (37, 52, 3)).astype(np.uint8)
     for seed in range(20):
         augment = AugmentConfig(crop_size=40, resize_min=20, resize_max=90, flip=seed % 3 > 0)
         expected = reference(image, augment, np.random.default_rng(seed))
-        assert np.array_equal(random_crop(image, augment, PLAIN, np.random.default_rng(seed)), expected)
+        geometry = draw_geometry((37, 52), augment, np.random.default_rng(seed))
+        assert np.array_equal(geometry.apply_to_image(image), expected)
 
 
 def test_where_a_class_is_unknown_nothing_is_sure_background(tmp_path):

@@ -144,7 +144,7 @@ def test_weights_of_rare_classes_are_in_the_loss_and_in_guessing(context, monkey
     ((_, objective, batches, _, guess),) = seen
     # 4 * 1/6 present beside 5/6 absent: as if 4 of 9 were there, at a weight of 9/6 a label.
     assert guess == pytest.approx((9 / 6 * entropy([4, 5]) + np.log(2)) / 2)
-    batch = batches[0]
+    batch = batches[0].to(torch.device("cpu"))
     objective.module.head.weight.data.zero_()
     weighed = [4 if red else 1 for red in (batch.labels[:, 0] == 1).tolist()]
     assert float(objective.loss(batch)[0].detach()) == pytest.approx(np.log(2) * (sum(weighed) + 2) / 4)

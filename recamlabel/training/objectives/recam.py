@@ -62,5 +62,6 @@ class RecamObjective:
             maps=None if batch.masks is None else batch.masks.float(),
             label_smoothing=self.config.label_smoothing,
             competing=self.config.competing,
+            width=batch.most_labels,
         )
         return bce + self.config.loss_weight * sce, {"loss_bce": bce, "loss_sce": sce, "accuracy": accuracy}

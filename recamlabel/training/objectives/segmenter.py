@@ -57,7 +57,7 @@ class SegmenterObjective:
             weights = weights * batch.weights.to(weights)[:, None, None]
         if self.config.cutmix:
             count, height, width = target.shape
-            boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device)
+            boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device, non_blocking=True)
             images, target, possible, weights = (paste(part, boxes) for part in (images, target, possible, weights))
         logits = self.module(images).float()[:, self.first :]
         taught = (target != self.ignore_id) & (target >= self.first)
