@@ -30,7 +30,7 @@ class Pixels:
     """B images ``(H, W, 3) uint8`` of one size as network inputs of any size, on the network's device.
 
     On a GPU the images are copied there once and resized there: bicubic with antialiasing as on the CPU, but for
-    rounding (at most two grey levels, at edges).
+    rounding (by one grey level).
 
     Args:
         images: All of one size.

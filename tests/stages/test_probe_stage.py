@@ -131,9 +131,12 @@ def test_features_are_computed_once_and_are_the_same_kept_or_not(copy_run, tmp_p
 
     seen = []
     plain = stage.run_network
-    monkeypatch.setattr(
-        stage, "run_network", lambda net, pixels, *rest: seen.extend(pixels) or plain(net, pixels, *rest)
-    )
+
+    def run_network(net, pixels, **rest):
+        seen.extend(pixels)
+        return plain(net, pixels, **rest)
+
+    monkeypatch.setattr(stage, "run_network", run_network)
     results, looks = [], []
     for room in (0, 1 << 30):
         monkeypatch.setattr(stage, "FEATURE_BYTES", room)

@@ -111,3 +111,26 @@ def test_h5_ids_open_with_plain_h5py(tmp_path):
         writer.finish()
     with h5py.File(tmp_path / "masks.h5") as file:
         assert file["train/a b"][()].tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
+        np.linspace(-1, 1, 30, dtype=np.float16).reshape(3, 10),
+        np.linspace(0, 1, 1000),
+        np.arange(7, dtype=np.int32)[::2],
+        np.zeros((0, 4), np.float32),
+        np.float32(3.5) * np.ones(()),
+        np.array([True, False]),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_what_is_packed_beside_the_network_is_what_hdf5_reads(array, tmp_path):
+    with ShardedWriter(tmp_path / "one.h5", "k", {}) as writer:
+        writer.add("a", {"a": (array, {"class_ids": [1]})})
+        writer.finish()
+    with h5py.File(tmp_path / "one.h5") as file:
+        found = file["a"]
+        assert found.dtype == array.dtype and np.array_equal(found[()], array) and found.attrs["class_ids"] == [1]
+        assert (found.compression, found.shuffle) == (("gzip", True) if array.size and array.ndim else (None, False))

@@ -66,6 +66,56 @@ def test_resumed_training_equals_uninterrupted(tiny_csv, tmp_path, monkeypatch):
     assert seen[-1]["step"] == 6
 
 
+class Crowded(ClassifierObjective):
+    """Has memory for so many crops."""
+
+    room = 1
+
+    def loss(self, batch):
+        if len(batch.images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().loss(batch)
+
+
+def test_a_batch_that_does_not_fit_is_done_in_parts_with_the_same_result(tiny_csv, tmp_path, capsys):
+    whole, batches = make(tiny_csv, batch_size=4)
+    whole_figures = train(ClassifierObjective(whole, CONFIG), batches, CONFIG, settings(tmp_path / "a"))
+    capsys.readouterr()
+    parted, batches = make(tiny_csv, batch_size=4)
+    crowded = Crowded(parted, CONFIG)
+    figures = train(crowded, batches, CONFIG, settings(tmp_path / "b"))
+    said = [line for line in capsys.readouterr().err.splitlines() if "does not hold" in line]
+    assert said == [
+        "classifier: the memory of cpu does not hold 4 crops at once; going on with 2 at a time",
+        "classifier: the memory of cpu does not hold 2 crops at once; going on with 1 at a time",
+    ]
+    for name, value in state(whole).items():
+        torch.testing.assert_close(state(parted)[name], value, rtol=1e-4, atol=1e-5)
+    assert figures == pytest.approx(whole_figures, abs=1e-4)
+
+
+def test_a_single_crop_that_does_not_fit_is_an_error(tiny_csv, tmp_path):
+    net, batches = make(tiny_csv)
+    crowded = Crowded(net, CONFIG)
+    crowded.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        train(crowded, batches, CONFIG, settings(tmp_path))
+
+
+def test_figures_read_late_are_those_of_every_step(tiny_csv, tmp_path):
+    """On a GPU the figures wait on the device; what is logged and watched must not depend on it."""
+    figures = loop._Figures("classifier", 0.02, every=3)
+    read = []
+    for done in range(1, 8):
+        figures.add(done, {"loss": torch.tensor(float(done)), "accuracy": torch.tensor(done / 10)})
+        read.append([at for at, _ in figures.read(now=done == 7)])
+    assert read == [[], [], [1, 2, 3], [], [], [4, 5, 6], [7]] and figures.note == "loss 7.0000"
+    figures.add(8, {"loss": torch.tensor(float("nan"))})
+    figures.add(9, {"loss": torch.tensor(1.0)})
+    with pytest.raises(loop.TrainingFailedError, match=r"not finite at step 8; .*--set classifier.lr=0.005"):
+        figures.read(now=False)
+
+
 def test_a_checkpoint_of_another_key_is_not_used(tiny_csv, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     net, batches = make(tiny_csv)
