@@ -29,6 +29,7 @@ from torch import nn
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config, load_config
+from recamlabel.core import pool
 from recamlabel.core.devices import autocast, fixed_shapes, pick_device, to_device, usable_cores
 from recamlabel.core.pool import map_in_order
 from recamlabel.data.batches import Normalisation, TrainingBatches, iterate
@@ -99,7 +100,7 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def classifier(self) -> ClassifierNet:
-        """With random weights."""
+        """The network of the settings, with random weights."""
         torch.manual_seed(0)
         return ClassifierNet(
             Backbone(self.config.backbone.name, self.config.backbone.output_stride), self.sizes.classes
@@ -305,7 +306,7 @@ def refinement(bench: Bench) -> None:
             found: list[NDArray[np.int64]] = []
 
             def work(number: int = number, found: list[NDArray[np.int64]] = found) -> None:
-                with limited_threads(number):
+                with Threads(number):
                     done = map_in_order(run_crf, iter(tasks["torch"]), number, "crf", bench.device)  # noqa: B023
                     found[:] = [result for _, result in done]
 
@@ -321,45 +322,40 @@ def refinement(bench: Bench) -> None:
     print(f"\nrandom walk, {tuple(start.shape)}: {speed:.0f} images/s on {bench.device}")
 
 
-class limited_threads:  # noqa: N801
-    """More or fewer threads on the device than `map_in_order` takes."""
+class Threads:
+    """So many threads on the device, whatever `map_in_order` takes."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
     def __enter__(self) -> None:
-        import recamlabel.core.pool as pool
-
         self.before, pool.DEVICE_THREADS = pool.DEVICE_THREADS, self.number
 
     def __exit__(self, *error: object) -> None:
-        import recamlabel.core.pool as pool
-
         pool.DEVICE_THREADS = self.before
 
 
 def crf_task(bench: Bench, number: int, others: int, backend: str) -> CrfTask:
     """Labels over rising background levels of smooth random maps."""
     image, random = bench.pixels[number % len(bench.pixels)], np.random.default_rng(number)
-    maps = np.stack(
-        [gaussian_filter(random.standard_normal(image.shape[:2]), image.shape[1] / 16) for _ in range(others)]
-    )
+    shape, sigma = image.shape[:2], image.shape[1] / 16
+    maps = np.stack([gaussian_filter(random.standard_normal(shape), sigma) for _ in range(others)])
     maps = (maps - maps.min()) / np.ptp(maps)
     levels = np.linspace(0.1, 0.8, LEVELS)
     return CrfTask(image, np.stack([np.where(maps.max(0) > at, maps.argmax(0) + 1, 0) for at in levels]), backend)
 
 
-def whole_fit(bench: Bench, msrc: Path, cpu_run: Path | None, assignments: Sequence[str]) -> None:
+def whole_fit(bench: Bench, msrc: Path, out: Path, cpu_run: Path | None, assignments: Sequence[str]) -> None:
     """Every stage of a `fit` in seconds and images/s, and what its masks are worth."""
     from recamlabel.evaluation.evaluate import evaluate_run
 
-    out = bench.folder / "fit"
     start = time.perf_counter()
     fit(msrc, out, load_config("quick", assignments=[f"runtime.device={bench.device}", *assignments]))
     seconds = time.perf_counter() - start
     runs = {str(bench.device): RunFolder.open(out)} | ({"cpu": RunFolder.open(cpu_run)} if cpu_run else {})
     stages = {
-        name: {stage: record["seconds"] for stage, record in run.state.stages.items()} for name, run in runs.items()
+        name: {stage: float(record["seconds"]) for stage, record in run.state.stages.items()}
+        for name, run in runs.items()
     }
     with h5py.File(out / "masks.h5") as file:
         images = len(mask_names(file))
@@ -375,9 +371,8 @@ def whole_fit(bench: Bench, msrc: Path, cpu_run: Path | None, assignments: Seque
             cells = " | ".join(f"{evaluate_run(run, msrc / 'masks', what).miou:.1f}" for run in runs.values())
             print(f"| {what} | {cells} |")
     if cpu_run:
-        print(
-            f"\nmasks of both runs: {100 * agreement(out / 'masks.h5', cpu_run / 'masks.h5'):.2f} % of the pixels equal"
-        )
+        equal = 100 * agreement(out / "masks.h5", cpu_run / "masks.h5")
+        print(f"\nmasks of both runs: {equal:.2f} % of the pixels equal")
 
 
 def mask_names(file: h5py.File) -> list[str]:
@@ -400,6 +395,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--msrc", type=Path)
     parser.add_argument("--cpu-run", type=Path)
+    parser.add_argument("--out", type=Path, help="run folder of the fit; left out: not kept")
     parser.add_argument("--only", nargs="+", choices=["loops", "crf", "fit"], default=["loops", "crf", "fit"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
     given = parser.parse_args()
@@ -415,7 +411,7 @@ def main() -> None:
         if "crf" in given.only:
             refinement(bench)
         if "fit" in given.only and given.msrc is not None:
-            whole_fit(bench, given.msrc, given.cpu_run, given.set)
+            whole_fit(bench, given.msrc, given.out or Path(folder) / "fit", given.cpu_run, given.set)
 
 
 if __name__ == "__main__":

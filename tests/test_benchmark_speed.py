@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers import TINY_SEGMENTER
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def load(name: str) -> ModuleType:
     """The script as a module. Its folder must not come on `sys.path`: `import datasets` would find `datasets.py`."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for the module that they are in
     spec.loader.exec_module(module)
     return module
 
 
 crf = load("crf")
+gpu = load("gpu")
 throughput = load("throughput")
 
 
@@ -51,3 +55,21 @@ def test_throughput_prints_its_tables(monkeypatch, capsys):
     assert len(rows) == 2 and printed.count("## ") == 2
     numbers = [float(number) for row in rows for number in re.findall(r"\d+\.\d+", row)]
     assert len(numbers) == 10 and min(numbers) > 0
+
+
+def test_gpu_runs_on_a_cpu_too(copy_run, tmp_path, monkeypatch, capsys):
+    data, run = copy_run(tmp_path, *TINY_SEGMENTER)
+    (data / "masks").mkdir()
+    for path in (tmp_path / "truth").iterdir():
+        (data / "masks" / path.name).write_bytes(path.read_bytes())
+    settings = [part for line in TINY_SEGMENTER if "device" not in line for part in ("--set", line)]
+    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--small", "--msrc", str(data), *settings])
+    gpu.main()
+    printed = capsys.readouterr().out
+    for stage in ("classifier", "recam", "segmenter"):
+        (row,) = [line for line in printed.splitlines() if line.startswith(f"| {stage} | 4 x 64 |")]
+        speed, _, bare, ratio = (float(cell) for cell in row.split("|")[3:7])
+        assert speed > 0 and bare > 0 and ratio == pytest.approx(speed / bare, rel=0.6)
+    assert printed.count("\n| crf |") == 2 and "random walk" in printed
+    assert re.search(r"^\| masks \| \d+\.\d \|$", printed, re.MULTILINE)
+    assert gpu.agreement(run.path / "masks.h5", run.path / "masks.h5") == 1
