@@ -393,6 +393,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--steps", type=int, default=120, help="of each training")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--msrc", type=Path)
     parser.add_argument("--cpu-run", type=Path)
     parser.add_argument("--out", type=Path, help="run folder of the fit; left out: not kept")
@@ -402,7 +404,7 @@ def main() -> None:
     device = pick_device(given.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {usable_cores()} cores")
-    sizes = SMALL if given.small else Sizes()
+    sizes = SMALL if given.small else Sizes(steps=given.steps, rounds=given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(device, load_config("quick", assignments=given.set), sizes, Path(folder))
         if "loops" in given.only:

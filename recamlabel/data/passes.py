@@ -6,6 +6,7 @@ what is made of them.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,13 @@ Made = Mapping[str, tuple[np.ndarray, Mapping[str, Any]]]
 """What is stored of one image: by dataset name the array and its attributes."""
 
 
+Alike = Callable[[tuple[int, int]], tuple[int, int]]
+
+
+def _itself(shape: tuple[int, int]) -> tuple[int, int]:
+    return shape
+
+
 def _as_it_is(shape: tuple[int, int]) -> float:
     return 1.0
 
@@ -38,8 +46,9 @@ def image_pass(
     *,
     done: int = 0,
     enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
+    alike: Alike = _itself,
 ) -> Iterator[tuple[Group, list[np.ndarray]]]:
-    """Batches of images of one size with their pixels ``(H, W, 3) uint8``, decoded ahead, with progress.
+    """Batches of images of like size with their pixels ``(H, W, 3) uint8``, decoded ahead, with progress.
 
     Args:
         catalog: Knows the sizes.
@@ -48,9 +57,10 @@ def image_pass(
         max_pixels: Bound on a batch's pixels.
         done: Images that an earlier, interrupted pass has done.
         enlarged: As :func:`batches_by_shape` takes it.
+        alike: Likewise.
     """
     with track(what, done + len(images), start=done) as advance:
-        for group, pixels in read_ahead(batches_by_shape(catalog, images, max_pixels, enlarged=enlarged)):
+        for group, pixels in read_ahead(batches_by_shape(catalog, images, max_pixels, enlarged=enlarged, alike=alike)):
             yield group, pixels
             advance(len(group))
 
@@ -63,6 +73,7 @@ def store_pass(
     make: Callable[[Group, list[np.ndarray]], Iterable[Made]],
     *,
     enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
+    alike: Alike = _itself,
 ) -> None:
     """Store what ``make`` makes of every image that the writer does not have yet, and finish the file.
 
@@ -73,6 +84,7 @@ def store_pass(
         max_pixels: Bound on a batch's pixels.
         make: From B images of one size and their pixels to B mappings.
         enlarged: As :func:`batches_by_shape` takes it.
+        alike: Likewise.
     """
     todo = [image for image in catalog.images if image.id not in writer.done]
     halving = Halving(what)
@@ -80,7 +92,9 @@ def store_pass(
     def work(items: Sequence[tuple[LabelledImage, np.ndarray]]) -> list[Made]:
         return list(make([image for image, _ in items], [pixels for _, pixels in items]))
 
-    for group, pixels in image_pass(catalog, todo, what, max_pixels, done=len(writer.done), enlarged=enlarged):
+    for group, pixels in image_pass(
+        catalog, todo, what, max_pixels, done=len(writer.done), enlarged=enlarged, alike=alike
+    ):
         every = chain.from_iterable(halving(work, list(zip(group, pixels, strict=True))))
         for image, made in zip(group, every, strict=True):
             writer.add(image.id, made)
@@ -93,21 +107,24 @@ def batches_by_shape(
     max_pixels: int,
     max_images: int = 16,
     enlarged: Callable[[tuple[int, int]], float] = _as_it_is,
+    alike: Alike = _itself,
 ) -> list[list[LabelledImage]]:
-    """Group images of equal size into batches of at most ``max_pixels`` pixels (at least one image).
+    """Group images of equal or like size into batches of at most ``max_pixels`` pixels (at least one image).
 
     Args:
         catalog: Knows the sizes.
         images: What to group.
         max_pixels: Bound on the sum of the images' pixels.
         max_images: Bound on their number.
+        alike: By height and width; images for which it is the same may be in one batch.
         enlarged: By height and width, how many times more pixels an image's largest network input has.
     """
     by_shape: dict[tuple[int, int], list[LabelledImage]] = {}
     for image in images:
-        by_shape.setdefault(catalog.shapes[image.id], []).append(image)
+        by_shape.setdefault(alike(catalog.shapes[image.id]), []).append(image)
     batches = []
-    for (height, width), members in by_shape.items():
+    for members in by_shape.values():
+        height, width = max((catalog.shapes[image.id] for image in members), key=math.prod)
         size = max(1, min(max_images, int(max_pixels / (height * width * enlarged((height, width))))))
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     return batches

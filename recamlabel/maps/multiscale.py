@@ -18,7 +18,7 @@ from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import normalise_by_max
-from recamlabel.models.inputs import Pixels, working_size
+from recamlabel.models.inputs import Pixels, input_size, working_size
 
 
 class NetworkVariant(ABC):
@@ -101,7 +101,7 @@ def class_maps(
     to the stored size and summed over scales; then each class is divided by its maximum.
 
     Args:
-        images: B images ``(H, W, 3) uint8`` of one size.
+        images: B images ``(H, W, 3) uint8`` of one :func:`recamlabel.models.inputs.input_size`.
         classes: Class indices 0..K-1 of each image's labels; may be empty.
         net: Backbone, heads, variant.
         config: Scales, flip, sizes.
@@ -110,24 +110,31 @@ def class_maps(
     Returns:
         By head name B arrays ``(C_b, h, w) float16`` in [0, 1].
     """
-    height, width = images[0].shape[:2]
-    target = stored_size(height, width, config)
+    targets = [stored_size(image.shape[0], image.shape[1], config) for image in images]
     union = sorted({class_index for row in classes for class_index in row})
     if not union:
-        return {name: [np.zeros((0, *target), dtype=np.float16) for _ in images] for name in net.heads}
-    total = torch.zeros(len(images), len(net.heads) * len(union), *target, device=net.device)
-    base, pixels = working_size(height, width, config.max_side), Pixels(images, net.normalisation, net.device)
+        return {name: [np.zeros((0, *target), dtype=np.float16) for target in targets] for name in net.heads}
+    base = input_size(images[0].shape, config.max_side, net.device)
+    pixels = Pixels(images, net.normalisation, net.device)
+    rows_of = {target: [row for row, own in enumerate(targets) if own == target] for target in dict.fromkeys(targets)}
+    totals: dict[tuple[int, int], Tensor] = {}
     for scale in config.scales:
         size = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
         maps = _maps_at(pixels, size, net, union, config.flip, amp)
-        total += F.interpolate(maps, target, mode="bilinear", align_corners=False)
-    normalised = normalise_by_max(total).cpu().numpy().astype(np.float16)
+        for target, rows in rows_of.items():
+            part = maps if len(rows) == len(maps) else maps[rows]
+            summand = F.interpolate(part, target, mode="bilinear", align_corners=False)
+            totals[target] = totals[target].add_(summand) if target in totals else summand
+    normalised: list[np.ndarray] = [np.empty(0)] * len(images)
+    for target, rows in rows_of.items():
+        made = normalise_by_max(totals[target]).cpu().numpy().astype(np.float16)
+        for row, own in zip(rows, made, strict=True):
+            normalised[row] = own
     slot_of = {class_index: position for position, class_index in enumerate(union)}
+    first_of = dict(zip(net.heads, range(0, len(net.heads) * len(union), len(union)), strict=True))
     return {
-        name: [
-            normalised[row, [first + slot_of[class_index] for class_index in own]] for row, own in enumerate(classes)
-        ]
-        for name, first in zip(net.heads, range(0, total.shape[1], len(union)), strict=True)
+        name: [normalised[row][[first + slot_of[index] for index in own]] for row, own in enumerate(classes)]
+        for name, first in first_of.items()
     }
 
 

@@ -13,6 +13,28 @@ from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation, resize
 
 LARGEST_REDUCTION = 8
+# Pixels; twice the usual output stride.
+STEP = 32
+
+
+def input_size(shape: tuple[int, ...], max_side: int, device: torch.device) -> tuple[int, int]:
+    """Height and width at which an image of a shape is looked at, at scale 1.
+
+    On a GPU whole multiples of 32 pixels: images of nearly one size share a batch, which is ten times as fast as one
+    at a time, and their aspect changes by a few per cent at most.
+
+    Example:
+        >>> [input_size((300, 401, 3), 640, torch.device(name)) for name in ("cpu", "cuda")]
+        [(300, 401), (288, 416)]
+    """
+    height, width = working_size(shape[0], shape[1], max_side)
+    if device.type == "cpu":
+        return height, width
+    return _in_steps(height), _in_steps(width)
+
+
+def _in_steps(side: int) -> int:
+    return max(STEP, round(side / STEP) * STEP) if side >= STEP else side
 
 
 def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
@@ -27,13 +49,13 @@ def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
 
 
 class Pixels:
-    """B images ``(H, W, 3) uint8`` of one size as network inputs of any size, on the network's device.
+    """B images ``(H, W, 3) uint8`` as network inputs of any size, on the network's device.
 
-    On a GPU the images are copied there once and resized there: bicubic with antialiasing as on the CPU, but for
-    rounding (by one grey level).
+    On a GPU the images, which may differ in size, are copied there once and resized there: bicubic with antialiasing
+    as on the CPU, but for rounding (by one grey level or two).
 
     Args:
-        images: All of one size.
+        images: The images.
         normalisation: Of the inputs.
         device: Where the network is.
 
@@ -45,19 +67,22 @@ class Pixels:
 
     def __init__(self, images: Sequence[np.ndarray], normalisation: Normalisation, device: torch.device) -> None:
         self.images, self.normalisation, self.device = images, normalisation, device
-        self._there: Tensor | None = None
+        self._there: list[Tensor] = []
         if device.type != "cpu":
-            copied = torch.from_numpy(np.stack(images)).to(device, non_blocking=True)
-            self._there = copied.permute(0, 3, 1, 2).float()
+            # Equal sizes, the usual case, are copied and resized together.
+            equal = len({image.shape for image in images}) == 1
+            for stack in [np.stack(images)] if equal else [image[None] for image in images]:
+                copied = torch.from_numpy(stack).to(device, non_blocking=True)
+                self._there.append(copied.permute(0, 3, 1, 2).float())
             both = torch.tensor([normalisation.mean, normalisation.std])
             self._mean, self._std = both.to(device, non_blocking=True).view(2, 3, 1, 1)
 
     def at(self, height: int, width: int) -> Tensor:
         """``(B, 3, height, width) float32``, channels-last."""
-        if self._there is None:
+        if not self._there:
             arrays = [self.normalisation.apply(resize(image, height, width)) for image in self.images]
             return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-        scaled = resized(self._there, height, width).div(255)
+        scaled = torch.cat([resized(part, height, width) for part in self._there]).div_(255)
         return scaled.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
 
 

@@ -14,7 +14,7 @@ from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
-from recamlabel.models.inputs import Pixels, working_size
+from recamlabel.models.inputs import Pixels, input_size
 from recamlabel.models.networks import AffinityFeatures
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.refine.random_walk import random_walk
@@ -23,30 +23,31 @@ SCALE_EPS = 1e-5
 
 
 @torch.inference_mode()
-def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsConfig, amp: bool) -> np.ndarray:
+def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsConfig, amp: bool) -> list[np.ndarray]:
     """Boundary probability on the grid of the stored maps; logits of image and mirror image averaged.
 
     Args:
-        images: B images ``(H, W, 3) uint8`` of one size.
+        images: B images ``(H, W, 3) uint8`` of one :func:`recamlabel.models.inputs.input_size`.
         net: Backbone and trained affinity net, in eval mode.
         config: Sizes of the stored maps.
         amp: bf16 autocast on CUDA.
 
     Returns:
-        ``(B, h, w) float16`` in [0, 1].
+        B arrays ``(h, w) float16`` in [0, 1].
     """
-    height, width = images[0].shape[:2]
     device = next(net.backbone.parameters()).device
-    normalisation = Normalisation(net.backbone.mean, net.backbone.std)
-    inputs = Pixels(images, normalisation, device).at(*working_size(height, width, config.max_side))
+    pixels = Pixels(images, Normalisation(net.backbone.mean, net.backbone.std), device)
+    inputs = pixels.at(*input_size(images[0].shape, config.max_side, device))
     inputs = torch.cat([inputs, inputs.flip(-1)]).contiguous(memory_format=torch.channels_last)
     with autocast(device, amp):
         logits = net.head.edge_logits(net.features(inputs)).float()
     logits = (logits[: len(images)] + logits[len(images) :].flip(-1)) / 2
-    target = stored_size(height, width, config)
-    if logits.shape[2:] != target:
-        logits = F.interpolate(logits, target, mode="bilinear", align_corners=False)
-    edges: np.ndarray = logits[:, 0].sigmoid().cpu().numpy().astype(np.float16)
+    edges: list[np.ndarray] = []
+    for image, own in zip(images, logits, strict=True):
+        target = stored_size(image.shape[0], image.shape[1], config)
+        if own.shape[1:] != target:
+            own = F.interpolate(own[None], target, mode="bilinear", align_corners=False)[0]
+        edges.append(own[0].sigmoid().cpu().numpy().astype(np.float16))
     return edges
 
 

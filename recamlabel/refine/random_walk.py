@@ -194,6 +194,19 @@ class _Walk:
                 sums.append((target[..., first:end], weight[..., back], source[..., back]))
         return sums
 
+    def _gathered(self) -> tuple[Tensor, Tensor]:
+        """Weights ``(B, 2 P, size)`` of both half-planes, and where in a row padded at both ends each finds its value.
+
+        For a GPU, where one sum over all neighbours is quicker than a launch for each.
+        """
+        forth = self.weights[:, :, 0]
+        moved = zip(forth.unbind(1), self.shifts, strict=True)
+        back = torch.stack([F.pad(one, (shift, 0))[..., : self.size] for one, shift in moved], 1)
+        margin = max(self.shifts)
+        shifts = torch.tensor([*self.shifts, *(-shift for shift in self.shifts)], device=forth.device)
+        place = torch.arange(margin, margin + self.size, device=forth.device)
+        return torch.cat([forth, back], 1), shifts[:, None] + place
+
     def _add_neighbours(self, source: Tensor, target: Tensor) -> None:
         for block in self._blocks(source.shape[1]):
             for into, weight, values in self._neighbours(source, target, *block):
@@ -216,6 +229,8 @@ class _Walk:
         self._add_neighbours(before, now)
         now.mul_(0.5)
         result.add_(now, alpha=coefficients[1])
+        if not self.on_cpu:
+            return self._sum_gathered(before, now, result, coefficients)
         # Two buffers take turns and keep their place, so their views are made once.
         turns = [self._recurrence(now, before, result), self._recurrence(before, now, result)]
         for k, coefficient in enumerate(coefficients[2:]):
@@ -225,6 +240,17 @@ class _Walk:
                     part.addcmul_(weight, others)
                 if coefficient:
                     total.add_(into, alpha=coefficient)
+        return result
+
+    def _sum_gathered(self, before: Tensor, now: Tensor, result: Tensor, coefficients: list[float]) -> Tensor:
+        weights, place = self._gathered()
+        margin = max(self.shifts)
+        for coefficient in coefficients[2:]:
+            around = F.pad(now, (margin, margin))[..., place]  # (B, K, 2 P, size)
+            after = torch.einsum("bkps,bps->bks", around, weights).addcmul_(self.own, now).sub_(before)
+            before, now = now, after
+            if coefficient:
+                result.add_(now, alpha=coefficient)
         return result
 
     def _recurrence(

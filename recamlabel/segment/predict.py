@@ -17,7 +17,7 @@ from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.devices import autocast
 from recamlabel.data.batches import Normalisation
 from recamlabel.errors import RecamlabelError
-from recamlabel.models.inputs import Pixels, working_size
+from recamlabel.models.inputs import Pixels, input_size
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.segment.config import PredictConfig
 
@@ -43,7 +43,7 @@ class Predictor:
         """Mean class probabilities over scales and flips.
 
         Args:
-            images: B images ``(H, W, 3) uint8`` of one size.
+            images: B images ``(H, W, 3) uint8`` of one :func:`recamlabel.models.inputs.input_size`.
 
         Returns:
             ``(B, K + 1, h, w) float32``, summing to 1 over the second axis, at half the working
@@ -52,7 +52,7 @@ class Predictor:
         Raises:
             RecamlabelError: The network's output is not finite.
         """
-        height, width = working_size(images[0].shape[0], images[0].shape[1], self.config.max_side)
+        height, width = input_size(images[0].shape, self.config.max_side, self.device)
         target = (max(1, height // 2), max(1, width // 2))
         pixels = Pixels(images, Normalisation(self.net.mean, self.net.std), self.device)
         total: Tensor | None = None

@@ -173,7 +173,9 @@ def image_logits(view: View, net: ClassifierNet, images: Sequence[LabelledImage]
     net.eval()
     pooled_by_id: dict[str, NDArray[np.float32]] = {}
     halving = Halving("classifier: check")
-    for group, pixels in image_pass(view.catalog, images, "classifier: check", view.batch_pixels):
+    for group, pixels in image_pass(
+        view.catalog, images, "classifier: check", view.batch_pixels, alike=view.alike(view.config.maps.max_side)
+    ):
         rows = chain.from_iterable(halving(partial(pooled, view, net.backbone), pixels))
         pooled_by_id |= {image.id: row for image, row in zip(group, rows, strict=True)}
     net.train()

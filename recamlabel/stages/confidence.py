@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recamlabel.core.devices import to_device
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import Group, Made, store_pass
-from recamlabel.models.inputs import run_network, working_size
+from recamlabel.models.inputs import input_size, run_network
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
@@ -33,14 +33,20 @@ def run_confidence(view: View) -> Mapping[str, Any]:
         return ({image.id: (row, {})} for image, row in zip(group, rows, strict=True))
 
     with ShardedWriter(path, view.key, view.provenance()) as writer:
-        store_pass(view.catalog, writer, "classifier confidence", view.batch_pixels, make)
+        store_pass(
+            view.catalog,
+            writer,
+            "classifier confidence",
+            view.batch_pixels,
+            make,
+            alike=view.alike(view.config.maps.max_side),
+        )
     return {}
 
 
 def _probabilities(view: View, net: ClassifierNet, pixels: list[np.ndarray]) -> NDArray[np.float32]:
     """``(B, K) float32`` of images of one size."""
-    height, width = pixels[0].shape[:2]
-    size = working_size(height, width, view.config.maps.max_side)
+    size = input_size(pixels[0].shape, view.config.maps.max_side, view.device)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
     logits = run_network(net, pixels, size, normalisation, view.device, view.config.runtime.amp)
     probabilities: NDArray[np.float32] = logits.float().sigmoid().cpu().numpy()

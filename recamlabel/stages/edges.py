@@ -35,7 +35,7 @@ def run_edges(view: View) -> Mapping[str, Any]:
         return ({image.id: (edge, {})} for image, edge in zip(group, edges, strict=True))
 
     with ShardedWriter(view.run.path / EDGES_FILE, view.key, attributes) as writer:
-        store_pass(view.catalog, writer, "edges", view.batch_pixels, make)
+        store_pass(view.catalog, writer, "edges", view.batch_pixels, make, alike=view.alike(config.maps.max_side))
     return {}
 
 

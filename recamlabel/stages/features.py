@@ -13,7 +13,7 @@ from recamlabel.core.devices import to_device
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import run_network, working_size
+from recamlabel.models.inputs import input_size, run_network
 from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.cost import one_pass
 from recamlabel.stages.graph import Scope, Stage
@@ -32,7 +32,9 @@ def run_features(view: View) -> Mapping[str, Any]:
         return ({image.id: (row, {})} for image, row in zip(group, rows, strict=True))
 
     with ShardedWriter(view.run.path / FEATURES_FILE, view.key, view.provenance()) as writer:
-        store_pass(view.catalog, writer, "features", view.batch_pixels, make)
+        store_pass(
+            view.catalog, writer, "features", view.batch_pixels, make, alike=view.alike(view.config.maps.max_side)
+        )
     return {}
 
 
@@ -48,8 +50,7 @@ def _pretrained(view: View) -> Backbone:
 
 def pooled(view: View, backbone: Backbone, pixels: list[np.ndarray]) -> NDArray[np.float32]:
     """Global average of a backbone's last features, ``(B, D) float32``, of B images ``(H, W, 3)`` of one size."""
-    height, width = pixels[0].shape[:2]
-    size = working_size(height, width, view.config.maps.max_side)
+    size = input_size(pixels[0].shape, view.config.maps.max_side, view.device)
     normalisation = Normalisation(backbone.mean, backbone.std)
     features = run_network(backbone, pixels, size, normalisation, view.device, view.config.runtime.amp)
     pooled: NDArray[np.float32] = features.float().mean(dim=(2, 3)).cpu().numpy()

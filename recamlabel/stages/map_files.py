@@ -92,7 +92,15 @@ def write_maps(
     attributes = {**view.provenance(), "variant": view.config.maps.variant, "model_keys": keys}
     make = partial(made_maps, view.catalog.dataset.classes, sources)
     with ShardedWriter(view.run.path / file, view.key, attributes) as writer:
-        store_pass(view.catalog, writer, Path(file).stem, view.batch_pixels, make, enlarged=enlarged)
+        store_pass(
+            view.catalog,
+            writer,
+            Path(file).stem,
+            view.batch_pixels,
+            make,
+            enlarged=enlarged,
+            alike=view.alike(config.max_side),
+        )
     return {}
 
 

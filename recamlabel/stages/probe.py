@@ -28,7 +28,7 @@ from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps.config import ProbeConfig
 from recamlabel.maps.probe import PROBE_GROUP, CrossFittedProbe, PixelSample, fit_probe, pixel_features
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import run_network, working_size
+from recamlabel.models.inputs import input_size, run_network
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.fine import FINE_FILE
@@ -319,8 +319,8 @@ def _computed(
     normalisation = Normalisation(backbone.mean, backbone.std)
     bound = max(1, int(view.batch_pixels / scale**2))
     halving = Halving("probe")
-    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound)):
-        size = [max(1, round(length * scale)) for length in working_size(pixels[0].shape[0], pixels[0].shape[1], side)]
+    for group, pixels in read_ahead(batches_by_shape(view.catalog, images, bound, alike=view.alike(side))):
+        size = [max(1, round(length * scale)) for length in input_size(pixels[0].shape, side, view.device)]
         ask = partial(
             run_network,
             partial(pixel_features, backbone),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from recamlabel.config import Config
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
+from recamlabel.models.inputs import input_size
 from recamlabel.stages.graph import FREE, Names, covers
 from recamlabel.storage.run_folder import RunFolder
 
@@ -117,6 +118,12 @@ class View:
     def batch_pixels(self) -> int:
         """Pixels of one batch where no gradient is needed."""
         return CUDA_MAP_PIXELS if self.device.type == "cuda" else CPU_MAP_PIXELS
+
+    def alike(self, max_side: int) -> Callable[[tuple[int, int]], tuple[int, int]]:
+        """Images of one value of this function of their shape go through a network together."""
+        if self.device.type == "cpu":
+            return lambda shape: shape
+        return lambda shape: input_size(shape, max_side, self.device)
 
     def provenance(self) -> dict[str, Any]:
         """Root attributes of every HDF5 file that a stage writes."""

@@ -8,6 +8,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from recamlabel.data.batches import Batch, TrainingBatches, iterate
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.storage.atomic import replacing
+from recamlabel.training.recorded import RecordedNetwork
 from recamlabel.training.watch import TrainingFailedError, Watch
 
 CHECKPOINT_SECONDS = float(os.environ.get("RECAMLABEL_CHECKPOINT_SECONDS", "30"))
@@ -37,6 +39,16 @@ class Objective(Protocol):
     @property
     def module(self) -> nn.Module:
         """What is trained, saved in checkpoints and moved to the device."""
+        ...
+
+    @property
+    def network(self) -> nn.Module | None:
+        """What the loss gives the batch's images to, once and first, all alike; None: no such part."""
+        ...
+
+    @property
+    def frozen(self) -> bool:
+        """Whether that network learns nothing."""
         ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -111,7 +123,7 @@ def train(
     quicken_depthwise(objective.module)
     groups = objective.parameter_groups()
     base = [rate * float(group["lr"]) for group in groups]
-    optimiser = make_optimiser(groups, schedule)
+    optimiser = make_optimiser(groups, schedule, fused=settings.device.type == "cuda")
     start = _restore(objective, optimiser, settings)
     steps = len(batches)
     figures = _Figures(objective.name, base[0], LOG_EVERY if settings.device.type == "cuda" else 1)
@@ -181,11 +193,21 @@ class _Figures:
         return found
 
 
-def make_optimiser(groups: list[dict[str, Any]], schedule: ScheduleConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) or SGD with momentum, as the schedule says."""
+def make_optimiser(
+    groups: list[dict[str, Any]], schedule: ScheduleConfig, *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) or SGD with momentum, as the schedule says.
+
+    Args:
+        groups: Parameters with their rates.
+        schedule: Kind, momentum, weight decay.
+        fused: One kernel for all parameters, on a GPU.
+    """
+    # False would be another choice than PyTorch's own.
+    kind: dict[str, Any] = {"fused": True} if fused else {}
     if schedule.optimiser == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
-    return torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay, **kind)
+    return torch.optim.SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay, **kind)
 
 
 class _Stepper:
@@ -199,9 +221,15 @@ class _Stepper:
     ) -> None:
         self.objective, self.optimiser, self.settings, self.clip_norm = objective, optimiser, settings, clip_norm
         self.parts = 1
+        self.steps = 0
+        self.recorded: RecordedNetwork | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step; its figures, on the device."""
+        # The first step is a plain one: what is made once, such as cuDNN's choice of algorithms, cannot be recorded.
+        if self.settings.device.type == "cuda" and self.steps == 1 and self.parts == 1:
+            self._record(batch)
+        self.steps += 1
         while True:
             try:
                 figures = self._gradients(batch)
@@ -210,6 +238,7 @@ class _Stepper:
                 if self.parts >= len(batch.images):
                     raise
             # Outside the handler: the error holds on to what the step had allocated.
+            self.recorded = None
             self.parts *= 2
             release_memory(self.settings.device)
             size = -(-len(batch.images) // self.parts)
@@ -222,16 +251,33 @@ class _Stepper:
         self.optimiser.step()
         return figures
 
+    def _record(self, batch: Batch) -> None:
+        network = self.objective.network
+        if network is None:
+            return
+        try:
+            learns = not self.objective.frozen
+            self.recorded = RecordedNetwork(network, batch.images, learns=learns, amp=self.settings.amp)
+        except RuntimeError as error:
+            # Some networks cannot be recorded, or there is no room for it: each step is then launched anew.
+            torch.cuda.synchronize(self.settings.device)
+            release_memory(self.settings.device)
+            why = str(error).splitlines()[0]
+            say(f"{self.objective.name}: the network cannot be recorded ({why}); going on without")
+
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         # Seeding per step (dropout, stochastic depth) makes a resumed run equal an uninterrupted one.
         torch.manual_seed(hash((batch.step, 7919 + self.settings.seed)) & 0x7FFFFFFF)
         self.optimiser.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for part in batch.parts(self.parts):
-            with autocast(self.settings.device, self.settings.amp):
+            replayed = self.recorded.in_place() if self.recorded else nullcontext()
+            with replayed, autocast(self.settings.device, self.settings.amp):
                 loss, figures = self.objective.loss(part)
             share = len(part.images) / len(batch.images)
             (loss if self.parts == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            if self.recorded:
+                self.recorded.backward()
             for name, value in {"loss": loss, **figures}.items():
                 value = value.detach()
                 total[name] = value if self.parts == 1 else total.get(name, 0) + value * share

@@ -25,6 +25,16 @@ class AffinityObjective:
         self.net, self.module, self.config, self.ignore_id = net, net.head, config, ignore_id
         self.paths = pair_paths(config.radius)
 
+    @property
+    def network(self) -> None:
+        """The backbone is frozen and the losses choose among pairs: nothing of one shape."""
+        return None
+
+    @property
+    def frozen(self) -> bool:
+        """See :class:`recamlabel.training.loop.Objective`."""
+        return False
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Boundary branch at ``lr``, displacement branch at ``lr * displacement_lr_factor``."""
         named = list(self.module.named_parameters())

@@ -33,6 +33,16 @@ class ClassifierObjective:
         self.module, self.config = net, config
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
+    @property
+    def network(self) -> ClassifierNet:
+        """All of it."""
+        return self.module
+
+    @property
+    def frozen(self) -> bool:
+        """It learns."""
+        return False
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone at ``lr``, FC1 at ``lr * head_lr_factor``."""
         backbone = [parameter for parameter in self.module.backbone.parameters() if parameter.requires_grad]

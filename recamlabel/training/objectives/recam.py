@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.data.batches import Batch
+from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import class_logits
 from recamlabel.models.losses import masked_multilabel_loss
 from recamlabel.models.networks import RecamNet
@@ -33,6 +34,11 @@ class RecamObjective:
     ) -> None:
         self.module, self.config = net, config
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
+
+    @property
+    def network(self) -> Backbone:
+        """The backbone: FC1 and FC2 see its features."""
+        return self.module.classifier.backbone
 
     @property
     def frozen(self) -> bool:

@@ -42,6 +42,16 @@ class SegmenterObjective:
         self.first = 0 if background else 1
         self.first_corrected = round(config.correction_start * steps)
 
+    @property
+    def network(self) -> Segmenter:
+        """All of it."""
+        return self.module
+
+    @property
+    def frozen(self) -> bool:
+        """It learns."""
+        return False
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Encoder at ``lr``, decoder at ``lr * head_lr_factor``."""
         return [dict(group) for group in parameter_groups(self.module, self.config.lr, self.config.head_lr_factor)]
