@@ -263,6 +263,6 @@ def test_boundaries_lie_on_the_grid_of_the_maps_and_do_not_depend_on_the_side(st
     net.head.eval()
     image = np.random.default_rng(0).integers(0, 256, (33, 64, 3)).astype(np.uint8)
     settings = MapsConfig(stored_stride=stride)
-    edge = boundary_maps([image, image[:, ::-1]], net, settings, amp=False)
+    edge = np.stack(boundary_maps([image, image[:, ::-1]], net, settings, amp=False))
     assert edge.shape == (2, -(-33 // stride), 64 // stride) and edge.dtype == np.float16
     assert np.allclose(edge[0], edge[1][:, ::-1], atol=1e-3)
