@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recamlabel.core.progress import say
@@ -50,13 +51,26 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager[Any]:
-    """bf16 autocast on CUDA where ``enabled``; does nothing on the CPU."""
+def autocast(device: torch.device, enabled: bool = True, *, training: bool = False) -> AbstractContextManager[Any]:
+    """bf16 autocast where ``enabled`` and where it is quick: on CUDA, and on CPUs that compute in bf16.
+
+    Not in training on a CPU: the backward pass of depthwise convolutions takes twice as long in bf16.
+    """
     import torch
 
-    if device.type == "cuda" and enabled:
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+    if enabled and (device.type == "cuda" or (device.type == "cpu" and not training and cpu_has_bf16())):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether this processor computes in bf16 (AVX512-BF16, AMX); others emulate it, which is slow."""
+    import torch
+
+    # PyTorch has no public name for these.
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(question()) for question in questions if question is not None)
 
 
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:

@@ -46,7 +46,10 @@ class RuntimeConfig(Section):
 
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
     workers: int = Field(-1, ge=-1, description="worker processes; -1: one per core")
-    amp: bool = Field(True, description="bf16 autocast on CUDA")
+    amp: bool = Field(
+        True,
+        description="bf16 where it is quick: on CUDA; on CPUs with AVX512-BF16 or AMX, but not in training",
+    )
     force: bool = Field(False, description="go on where training was found to be useless; results are marked")
 
     def worker_count(self) -> int:

@@ -10,6 +10,7 @@ One step costs a backward pass per class: some ten times the cost of CAM with th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -39,7 +40,10 @@ class AdvCam(NetworkVariant):
 
     def raw_maps(self, net: MapNet, images: Tensor, classes: Sequence[int]) -> Tensor:
         """See :class:`NetworkVariant`; each class of each head has a climb of its own."""
-        climbs = [self._climb(net, weight, images, number) for weight in net.heads.values() for number in classes]
+        # As in training, bf16 does not pay on a CPU where there are gradients.
+        exact = torch.autocast("cpu", enabled=False) if images.device.type == "cpu" else nullcontext()
+        with exact:
+            climbs = [self._climb(net, weight, images, number) for weight in net.heads.values() for number in classes]
         return torch.cat(climbs, dim=1)
 
     def _climb(self, net: MapNet, weight: Tensor, images: Tensor, number: int) -> Tensor:

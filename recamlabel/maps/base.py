@@ -52,7 +52,7 @@ class MapRequest:
         config: Scales, flip, sizes, settings of the variants.
         table: The classes.
         samples: Reads a few training images a class, for variants that learn from the data set.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
         seed: Of variants that draw.
     """
 

@@ -34,7 +34,7 @@ class FineMaps:
         config: The stored maps' settings.
         sides: Long sides of the larger inputs, in pixels.
         usual: The open ``maps.h5``.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
     """
 
     net: MapNet

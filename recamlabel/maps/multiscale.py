@@ -105,7 +105,7 @@ def class_maps(
         classes: Class indices 0..K-1 of each image's labels; may be empty.
         net: Backbone, heads, variant.
         config: Scales, flip, sizes.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
 
     Returns:
         By head name B arrays ``(C_b, h, w) float16`` in [0, 1].

@@ -120,7 +120,7 @@ def run_network(
         size: Height and width of the input, pixels.
         normalisation: Of the input.
         device: Where the network is.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
     """
     inputs = Pixels(images, normalisation, device).at(*size)  # (B, 3, height, width)
     with autocast(device, amp):

@@ -30,7 +30,7 @@ def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsC
         images: B images ``(H, W, 3) uint8`` of one :func:`recamlabel.models.inputs.input_size`.
         net: Backbone and trained affinity net, in eval mode.
         config: Sizes of the stored maps.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
 
     Returns:
         B arrays ``(h, w) float16`` in [0, 1].

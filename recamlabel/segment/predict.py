@@ -30,7 +30,7 @@ class Predictor:
         net: The segmenter.
         config: Scales, flip, sizes.
         device: Where it runs.
-        amp: bf16 autocast on CUDA.
+        amp: bf16 where the device is quick at it.
     """
 
     net: Segmenter

@@ -272,7 +272,7 @@ class _Stepper:
         total: dict[str, Tensor] = {}
         for part in batch.parts(self.parts):
             replayed = self.recorded.in_place() if self.recorded else nullcontext()
-            with replayed, autocast(self.settings.device, self.settings.amp):
+            with replayed, autocast(self.settings.device, self.settings.amp, training=True):
                 loss, figures = self.objective.loss(part)
             share = len(part.images) / len(batch.images)
             (loss if self.parts == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
