@@ -1,11 +1,13 @@
 """Speed of the stages' loops against the bare network on tensors of the same shapes, in turn in one process.
 
-    python benchmarks/throughput.py [--sizes 64 320 2000 4000] [--classes 2 20] [--rounds 5] [--threads 1]
+    python benchmarks/throughput.py [--sizes 64 320 2000 4000] [--classes 2 20] [--images 24 96]
+        [--rounds 5] [--threads 1]
 
 Photographs are drawn (smooth noise, 4 : 3, JPEG); the network is that of ``quick`` with random weights. The measure is
 CPU seconds of this process with all its threads (machines are noisy, wall time is not to be had on them), the median of
 the rounds after one that warms up. Prints Markdown tables: training steps, maps and finer maps, scores; with the ratio
-to the bare network and the peak of resident memory.
+to the bare network and the peak of resident memory. The last table is of whole stages, as `fit` runs them on drawn
+scenes of 208 pixels with `--steps` training steps: how they grow with the number of images.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from recamlabel.core.allocator import freed_memory_kept
 from recamlabel.core.devices import to_device
 from recamlabel.core.memory import peak_megabytes, reset_peak
 from recamlabel.data.batches import Normalisation, TrainingBatches
+from recamlabel.demo.scenes import SceneSettings, make_scenes
 from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import fine_config
 from recamlabel.maps.multiscale import MapNet, class_maps
@@ -39,8 +42,12 @@ from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.models.losses import masked_multilabel_loss
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine.build import RefineTask, refine_image
+from recamlabel.run.fit import fit
+from recamlabel.stages import GRAPH
 
 CPU = torch.device("cpu")
+TRAININGS = ("classifier", "recam", "segmenter")
+ON_DEMAND = {stage.name for stage in GRAPH if stage.on_demand}
 
 
 @dataclass(frozen=True)
@@ -176,10 +183,35 @@ def inference(config: Config, folder: Path, sizes: list[int], classes: list[int]
             )
 
 
+def whole_stages(config: Config, folder: Path, counts: list[int]) -> None:
+    print("\n## Whole stages, scenes of 208 x 208, CPU-s an image\n")
+    print(f"| stage | {' | '.join(f'{count} images' for count in counts)} | last to first | peak MB |")
+    print("|---|" + "---|" * (len(counts) + 2))
+    table: dict[str, list[Cost]] = {}
+    for count in counts:
+        scenes = make_scenes(folder / f"scenes{count}", SceneSettings(images=count))
+        run = folder / f"run{count}"
+        # Reads the data, and says which stages this run has.
+        state = fit(scenes.labels, run, config, until="features").state
+        for stage in [name for name in state.plan if name not in state.stages and name not in ON_DEMAND]:
+            reset_peak()
+            start = time.process_time()
+            state = fit(scenes.labels, run, config, until=stage).state
+            if stage in state.stages:
+                table.setdefault(stage, []).append(Cost((time.process_time() - start) / count, peak_megabytes()))
+    for stage, costs in table.items():
+        cells = " | ".join(f"{cost.seconds:.3f}" for cost in costs)
+        growth = costs[-1].seconds / max(costs[0].seconds, 1e-9)
+        print(f"| {stage} | {cells} | {growth:.2f} | {costs[-1].megabytes:.0f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 320, 2000, 4000], help="long sides, pixels")
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 20])
+    parser.add_argument("--images", type=int, nargs="+", default=[24, 96], help="whole stages: images of the data sets")
+    parser.add_argument("--steps", type=int, default=10, help="whole stages: of each training")
+    parser.add_argument("--parts", nargs="+", choices=["loops", "stages"], default=["loops", "stages"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--preset", default="quick")
@@ -188,8 +220,13 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     config = load_config(given.preset, assignments=given.set)
     with tempfile.TemporaryDirectory() as folder, freed_memory_kept(CPU):
-        training(config, Path(folder), given.sizes, max(given.classes), given.rounds)
-        inference(config, Path(folder), given.sizes, given.classes, given.rounds)
+        if "loops" in given.parts:
+            training(config, Path(folder), given.sizes, max(given.classes), given.rounds)
+            inference(config, Path(folder), given.sizes, given.classes, given.rounds)
+        if "stages" in given.parts:
+            few = [f"{name}.{end}_steps={given.steps}" for name in TRAININGS for end in ("min", "max")]
+            lines = ["runtime.workers=1", *few, *given.set]
+            whole_stages(load_config(given.preset, assignments=lines), Path(folder), given.images)
 
 
 if __name__ == "__main__":

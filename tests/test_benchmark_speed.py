@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import TINY_SEGMENTER
+from tests.helpers import TINY, TINY_SEGMENTER
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -48,13 +48,26 @@ def test_crf_compares_both_backends(tmp_path, capsys, monkeypatch):
 
 def test_throughput_prints_its_tables(monkeypatch, capsys):
     line = ["throughput", "--sizes", "48", "--classes", "2", "--rounds", "1", "--set", "classifier.batch_size=2"]
-    monkeypatch.setattr(sys, "argv", line)
+    monkeypatch.setattr(sys, "argv", [*line, "--parts", "loops"])
     throughput.main()
     printed = capsys.readouterr().out
     rows = [row for row in printed.splitlines() if row.startswith("| 48 x 36 |")]
     assert len(rows) == 2 and printed.count("## ") == 2
     numbers = [float(number) for row in rows for number in re.findall(r"\d+\.\d+", row)]
     assert len(numbers) == 10 and min(numbers) > 0
+
+
+def test_throughput_of_whole_stages_grows_with_the_images(monkeypatch, capsys):
+    settings = [part for line in TINY for part in ("--set", line)]
+    line = ["throughput", "--parts", "stages", "--images", "6", "12", "--steps", "2", *settings]
+    monkeypatch.setattr(sys, "argv", line)
+    throughput.main()
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines() if row.startswith("| ")]
+    assert [row[0] for row in rows if row[0] != "stage"][:3] == ["gate", "classifier", "recam"]
+    for row in rows[1:]:
+        few, many, growth = (float(cell) for cell in row[1:4])
+        assert many > 0
+        assert few == 0 or growth == pytest.approx(many / few, rel=0.5, abs=0.2)
 
 
 def test_gpu_runs_on_a_cpu_too(copy_run, tmp_path, monkeypatch, capsys):

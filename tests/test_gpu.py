@@ -125,7 +125,6 @@ def test_a_recorded_network_has_the_gradients_of_a_launched_one(tiny_csv, tmp_pa
     batches = list(iterate(make_batches(tiny_csv, seeds=lambda _: np.arange(3).repeat(4).reshape(3, 4)), 0, GPU, 0))
     found = []
     for recorded in (False, True):
-        torch.manual_seed(0)
         objective = list(objectives())[number]
         to_device(objective.module, GPU).train()
         for part in objective.module.modules():
@@ -135,16 +134,20 @@ def test_a_recorded_network_has_the_gradients_of_a_launched_one(tiny_csv, tmp_pa
         stepper = _Stepper(objective, optimiser, loop_settings(tmp_path, amp=False), 0.0)
         if recorded:
             stepper._record(batches[0])
-            assert stepper.recorded is not None
-        stepper.steps = 2
-        figures = [stepper.step(batch) for batch in batches[:3]]
         assert (stepper.recorded is not None) == recorded
-        found.append((figures, {name: value.clone() for name, value in objective.module.state_dict().items()}))
-    for one, other in zip(found[0][0], found[1][0], strict=True):
-        for name in one:
-            torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-3)
-    for name, value in found[0][1].items():
-        torch.testing.assert_close(value, found[1][1][name], rtol=1e-2, atol=1e-3)
+        figures = stepper._gradients(batches[1])
+        found.append((figures["loss"], {name: one.grad.clone() for name, one in learning(objective.module)}))
+    (loss, gradients), (recorded_loss, recorded_gradients) = found
+    torch.testing.assert_close(loss, recorded_loss, rtol=1e-3, atol=1e-5)
+    assert gradients.keys() == recorded_gradients.keys()
+    largest = max(one.norm() for one in gradients.values())
+    for name, one in gradients.items():
+        # Sums over a batch in another order: parts per thousand of the gradient, or of the largest where it is small.
+        assert (one - recorded_gradients[name]).norm() < 1e-2 * one.norm() + 1e-4 * largest, name
+
+
+def learning(module):
+    return [(name, one) for name, one in module.named_parameters() if one.grad is not None]
 
 
 def test_a_batch_that_does_not_fit_is_halved(tiny_csv, tmp_path, capsys):
