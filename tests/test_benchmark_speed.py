@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import TINY, TINY_SEGMENTER
+from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -27,6 +28,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+bf16 = load("bf16")
 crf = load("crf")
 gpu = load("gpu")
 throughput = load("throughput")
@@ -86,3 +88,18 @@ def test_gpu_runs_on_a_cpu_too(copy_run, tmp_path, monkeypatch, capsys):
     assert printed.count("\n| crf |") == 2 and "random walk" in printed
     assert re.search(r"^\| masks \| \d+\.\d \|$", printed, re.MULTILINE)
     assert gpu.agreement(run.path / "masks.h5", run.path / "masks.h5") == 1
+
+
+def test_bf16_compares_both_on_the_same_networks(tmp_path, monkeypatch, capsys):
+    data = make_tiny_csv(tmp_path)
+    shutil.copytree(tmp_path / "truth", data / "masks")
+    settings = [part for line in TINY for part in ("--set", line)]
+    monkeypatch.setattr(sys, "argv", ["bf16", str(data), "--runs", str(tmp_path / "runs"), "--seeds", "0", *settings])
+    bf16.main()
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines() if row.startswith("| 0 ")]
+    assert [row[1] for row in rows] == ["float32", "bf16"]
+    assert rows[0][4] != "nan" and float(rows[0][4]) == pytest.approx(float(rows[1][4]), abs=3)
+    weights = [(tmp_path / "runs" / f"seed0{end}" / "weights/recam.safetensors").read_bytes() for end in ("", "-bf16")]
+    assert weights[0] == weights[1]
+    some = bf16.part_of(data, tmp_path / "part", 3)
+    assert len((some / "labels.csv").read_text().splitlines()) == 1 + 3 and len(list((some / "masks").iterdir())) == 3
