@@ -159,7 +159,7 @@ def inference(config: Config, folder: Path, sizes: list[int], classes: list[int]
             ]
             fine = fine_config(config.maps, shape, config.probe.fine_sides)
             own = [[0, count - 1]]
-            stored = class_maps([pixels], own, net, config.maps, False)["cam"][0]
+            stored = class_maps([pixels], own, net, config.maps, config.runtime.amp)["cam"][0]
             task = RefineTask(image.id, image.path, stored, (1, 2), "crf", config.refine, True)
 
             def bare(net: ClassifierNet = plain, inputs: list[torch.Tensor] = inputs) -> None:
@@ -168,9 +168,13 @@ def inference(config: Config, folder: Path, sizes: list[int], classes: list[int]
                         net.backbone(one.contiguous(memory_format=torch.channels_last))
 
             works: dict[str, Callable[[], object]] = {
-                "maps": lambda net=net, own=own, pixels=pixels: class_maps([pixels], own, net, config.maps, False),
+                "maps": lambda net=net, own=own, pixels=pixels: class_maps(
+                    [pixels], own, net, config.maps, config.runtime.amp
+                ),
                 "bare": bare,
-                "fine": lambda net=net, own=own, fine=fine, pixels=pixels: class_maps([pixels], own, net, fine, False),
+                "fine": lambda net=net, own=own, fine=fine, pixels=pixels: class_maps(
+                    [pixels], own, net, fine, config.runtime.amp
+                ),
                 "scores": lambda task=task: refine_image(task),
             }
             cost = in_turn(works, rounds)
