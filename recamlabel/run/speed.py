@@ -29,8 +29,9 @@ from recamlabel.storage.decode import read_image
 IMAGES, SIDE, LEVELS = 2, 160, 2
 # How often a GPU gets them at a time.
 BATCH = 8
-# Once the first, which warms up, took so long, it is the figure; else the median of some more.
-LONG, MORE = 0.3, 3
+# Where the first, which warms up, took so long, once more is enough; else the median of some more. A CPU that is slower
+# still is not asked again: what warms up is little there. On a GPU the first time loads libraries.
+LONG, SLOW, MORE = 0.3, 3.0, 3
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,11 @@ class Stopwatch:
     clock: Clock = time.perf_counter
 
     def __call__(self, work: Callable[[], object]) -> float:
-        """Seconds that the work takes once it is warm.
-
-        On a GPU the first time loads its libraries and kernels and says nothing.
-        """
+        """Seconds that the work takes once it is warm: the first time chooses or loads kernels."""
         first = self._once(work)
-        warm = self.device.type == "cpu" and first > LONG
-        return first if warm else statistics.median(self._once(work) for _ in range(MORE))
+        if first > SLOW and self.device.type == "cpu":
+            return first
+        return statistics.median(self._once(work) for _ in range(1 if first > LONG else MORE))
 
     def _once(self, work: Callable[[], object]) -> float:
         began = self.clock()

@@ -203,8 +203,14 @@ def test_a_slow_machine_is_not_asked_twice():
 
     watch = Stopwatch(torch.device("cpu"), clock)
     assert watch(lambda: work(5.0)) == pytest.approx(5.0) and len(calls) == 1
+    pace = iter([1.0, 0.4])
+    assert watch(lambda: work(next(pace))) == pytest.approx(0.4) and len(calls) == 3
+    gpu = Stopwatch(torch.device("meta"), clock)  # any that is not the CPU
+    pace = iter([20.0, 0.5])
+    assert gpu(lambda: work(next(pace))) == pytest.approx(0.5)
+    calls[3:] = []
     pace = iter([0.2, 0.01, 0.05, 0.02])  # the first warms up
-    assert watch(lambda: work(next(pace))) == pytest.approx(0.02) and len(calls) == 5
+    assert watch(lambda: work(next(pace))) == pytest.approx(0.02) and len(calls) == 7
 
 
 def test_masks_that_an_earlier_call_made_get_their_page(tmp_path, capsys):
