@@ -44,6 +44,7 @@ from recamlabel.refine.crf import CrfInference, pydensecrf_available
 from recamlabel.refine.random_walk import random_walk
 from recamlabel.run.fit import fit
 from recamlabel.segment.predict import Predictor
+from recamlabel.storage.hdf5 import leaf_paths
 from recamlabel.storage.run_folder import RunFolder
 from recamlabel.training.loop import LoopSettings, Objective, train
 from recamlabel.training.objectives.classifier import ClassifierObjective
@@ -154,7 +155,7 @@ def training(bench: Bench) -> None:
     for objective, size, bare in objectives:
         backbone = encoder if objective.name == "segmenter" else bench.classifier().backbone
         batches = bench.batches(backbone, size, steps, objective.name == "segmenter")
-        learns = not (isinstance(objective, RecamObjective) and objective.frozen)
+        learns = not objective.frozen
         speed = size * steady(bench, objective, batches, workers)
         loader = size * loader_speed(bench, batches, workers)
         to_device(bare, bench.device).train()
@@ -305,9 +306,11 @@ def refinement(bench: Bench) -> None:
                 continue
             found: list[NDArray[np.int64]] = []
 
-            def work(number: int = number, found: list[NDArray[np.int64]] = found) -> None:
+            ours = tasks["torch"]
+
+            def work(number: int = number, ours: list[CrfTask] = ours, found: list[NDArray[np.int64]] = found) -> None:
                 with Threads(number):
-                    done = map_in_order(run_crf, iter(tasks["torch"]), number, "crf", bench.device)  # noqa: B023
+                    done = map_in_order(run_crf, iter(ours), number, "crf", bench.device)
                     found[:] = [result for _, result in done]
 
             cells.append(count / bench.seconds(work, 2))
@@ -358,7 +361,7 @@ def whole_fit(bench: Bench, msrc: Path, out: Path, cpu_run: Path | None, assignm
         for name, run in runs.items()
     }
     with h5py.File(out / "masks.h5") as file:
-        images = len(mask_names(file))
+        images = len(list(leaf_paths(file)))
     print(f"\n## `fit` on {msrc.name}, {images} images: {seconds:.0f} s on {bench.device}\n")
     print(f"| stage | {' | '.join(f'{name}, s' for name in runs)} | images/s |")
     print(f"|---|{'---|' * len(runs)}---|")
@@ -375,16 +378,10 @@ def whole_fit(bench: Bench, msrc: Path, out: Path, cpu_run: Path | None, assignm
         print(f"\nmasks of both runs: {equal:.2f} % of the pixels equal")
 
 
-def mask_names(file: h5py.File) -> list[str]:
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return names
-
-
 def agreement(one: Path, other: Path) -> float:
     """Share of equal pixels of two files of masks."""
     with h5py.File(one) as first, h5py.File(other) as second:
-        names = [name for name in mask_names(first) if name in second and first[name].ndim == 2]
+        names = [name for name in leaf_paths(first) if name in second and first[name].ndim == 2]
         equal = [(first[name][()] == second[name][()]).mean() for name in names]
     return float(np.mean(equal))
 

@@ -96,14 +96,6 @@ def fixed_shapes(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def release_memory(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory without using it; does nothing on the CPU."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 class Halving:
     """Work on batches of items; a batch that a GPU's memory does not hold is done in halves, and so are all later ones.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from recamlabel.core.allocator import freed_memory_kept
-from recamlabel.core.devices import autocast, fixed_shapes, release_memory, to_device
+from recamlabel.core.devices import autocast, fixed_shapes, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
@@ -240,7 +240,7 @@ class _Stepper:
             # Outside the handler: the error holds on to what the step had allocated.
             self.recorded = None
             self.parts *= 2
-            release_memory(self.settings.device)
+            torch.cuda.empty_cache()
             size = -(-len(batch.images) // self.parts)
             say(
                 f"{self.objective.name}: the memory of {self.settings.device} does not hold "
@@ -261,7 +261,7 @@ class _Stepper:
         except RuntimeError as error:
             # Some networks cannot be recorded, or there is no room for it: each step is then launched anew.
             torch.cuda.synchronize(self.settings.device)
-            release_memory(self.settings.device)
+            torch.cuda.empty_cache()
             why = str(error).splitlines()[0]
             say(f"{self.objective.name}: the network cannot be recorded ({why}); going on without")
 
