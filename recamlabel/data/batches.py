@@ -43,6 +43,26 @@ class Normalisation:
         result: np.ndarray = (scaled - mean) / std
         return result
 
+    def tensor(self) -> Tensor:
+        """Mean and standard deviation, ``(2, 3) float32``."""
+        return torch.tensor([self.mean, self.std])
+
+
+def normalise_(images: Tensor, normalisation: Tensor) -> Tensor:
+    """:meth:`Normalisation.apply` in place, of ``(B, 3, H, W) float32`` in 0..255 on any device.
+
+    Args:
+        images: Overwritten.
+        normalisation: :meth:`Normalisation.tensor`, on the same device.
+
+    Example:
+        >>> half = Normalisation((0.5,) * 3, (0.25,) * 3).tensor()
+        >>> normalise_(torch.full((1, 3, 1, 1), 255.0), half).flatten().tolist()
+        [2.0, 2.0, 2.0]
+    """
+    mean, std = normalisation.view(2, 3, 1, 1)
+    return images.div_(255).sub_(mean).div_(std)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -103,12 +123,8 @@ class LoadedBatch:
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, images normalised and then padded with zeros, as the authors do."""
         batch = self.batch.map(lambda tensor: tensor.to(device, non_blocking=True))
-        inside, (mean, std) = (
-            self.inside.to(device, non_blocking=True),
-            self.normalisation.to(device, non_blocking=True),
-        )
-        shape = (3, 1, 1)
-        images = batch.images.permute(0, 3, 1, 2).float().div_(255).sub_(mean.view(shape)).div_(std.view(shape))
+        inside, normalisation = (part.to(device, non_blocking=True) for part in (self.inside, self.normalisation))
+        images = normalise_(batch.images.permute(0, 3, 1, 2).float(), normalisation)
         place = torch.arange(images.shape[2], device=device)
         row, column = (
             (place >= inside[:, first, None]) & (place < inside[:, first + 1, None]) for first in (0, 2)
@@ -186,7 +202,7 @@ class TrainingBatches(Dataset[LoadedBatch]):
         labels = self.labels[chosen]
         most = int((labels > 0).sum(axis=1).max())
         batch = Batch(images, torch.from_numpy(labels), step, seeds, masks, weights, most)
-        return LoadedBatch(batch, inside, torch.tensor([self.normalisation.mean, self.normalisation.std]))
+        return LoadedBatch(batch, inside, self.normalisation.tensor())
 
     def _read(self, image: LabelledImage) -> np.ndarray:
         """Pixels enough for every crop; of large images, which take long to decode, some are kept."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recamlabel.core.devices import autocast
-from recamlabel.data.batches import Normalisation, resize
+from recamlabel.data.batches import Normalisation, normalise_, resize
 
 LARGEST_REDUCTION = 8
 # Pixels; twice the usual output stride.
@@ -74,16 +74,16 @@ class Pixels:
             for stack in [np.stack(images)] if equal else [image[None] for image in images]:
                 copied = torch.from_numpy(stack).to(device, non_blocking=True)
                 self._there.append(copied.permute(0, 3, 1, 2).float())
-            both = torch.tensor([normalisation.mean, normalisation.std])
-            self._mean, self._std = both.to(device, non_blocking=True).view(2, 3, 1, 1)
+            self._normalisation = normalisation.tensor().to(device, non_blocking=True)
 
     def at(self, height: int, width: int) -> Tensor:
         """``(B, 3, height, width) float32``, channels-last."""
         if not self._there:
             arrays = [self.normalisation.apply(resize(image, height, width)) for image in self.images]
             return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-        scaled = torch.cat([resized(part, height, width) for part in self._there]).div_(255)
-        return scaled.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
+        # `cat` copies: what is held stays as it is.
+        scaled = torch.cat([resized(part, height, width) for part in self._there])
+        return normalise_(scaled, self._normalisation).contiguous(memory_format=torch.channels_last)
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
