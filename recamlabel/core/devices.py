@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +61,24 @@ def autocast(device: torch.device, enabled: bool = True, *, training: bool = Fal
     if enabled and (device.type == "cuda" or (device.type == "cpu" and not training and cpu_has_bf16())):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+@contextmanager
+def looking(device: torch.device, amp: bool = True) -> Iterator[None]:
+    """The arithmetic of networks that look and do not learn: bf16 where it is quick, and on a GPU no cuDNN.
+
+    Photographs come in many sizes, and cuDNN 9 prepares 2 to 3 seconds for every new one; PyTorch's own kernels begin
+    at once and take 1.5 times as long (``docs/figures.md``, "On a GPU").
+    """
+    import torch
+
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
+            stack.enter_context(cudnn.flags(enabled=False, **flags))
+        stack.enter_context(autocast(device, amp))
+        yield
 
 
 @cache

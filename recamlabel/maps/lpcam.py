@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from recamlabel.core.devices import autocast
+from recamlabel.core.devices import looking
 from recamlabel.maps.base import MapRequest
 from recamlabel.maps.multiscale import MapNet, NetworkMaps, NetworkVariant
 from recamlabel.models.cam import class_activation
@@ -123,7 +123,7 @@ def _local_features(request: MapRequest, pixels: np.ndarray) -> Tensor:
     net = MapNet(request.backbone, request.heads, LpCam({}))
     height, width = working_size(pixels.shape[0], pixels.shape[1], request.config.max_side)
     inputs = Pixels([pixels], net.normalisation, net.device).at(height, width)
-    with autocast(net.device, request.amp):
+    with looking(net.device, request.amp):
         features = request.backbone(inputs.contiguous(memory_format=torch.channels_last)).float()
     vectors: Tensor = features[0].flatten(1).T
     return vectors

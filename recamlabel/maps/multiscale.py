@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.core.devices import autocast
+from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
@@ -145,6 +145,6 @@ def _maps_at(
     inputs, count = pixels.at(*size), len(pixels.images)
     if flip:
         inputs = torch.cat([inputs, inputs.flip(-1)])
-    with autocast(net.device, amp):
+    with looking(net.device, amp):
         maps = net.variant.raw_maps(net, inputs.contiguous(memory_format=torch.channels_last), classes).float()
     return maps[:count] + maps[count:].flip(-1) if flip else maps

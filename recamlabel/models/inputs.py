@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recamlabel.core.devices import autocast
+from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation, normalise_, resize
 
 LARGEST_REDUCTION = 8
@@ -123,5 +123,5 @@ def run_network(
         amp: bf16 where the device is quick at it.
     """
     inputs = Pixels(images, normalisation, device).at(*size)  # (B, 3, height, width)
-    with autocast(device, amp):
+    with looking(device, amp):
         return net(inputs.contiguous(memory_format=torch.channels_last))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from recamlabel.core.devices import autocast
+from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation
 from recamlabel.maps.config import MapsConfig
 from recamlabel.maps.multiscale import stored_size
@@ -39,7 +39,7 @@ def boundary_maps(images: list[np.ndarray], net: AffinityFeatures, config: MapsC
     pixels = Pixels(images, Normalisation(net.backbone.mean, net.backbone.std), device)
     inputs = pixels.at(*input_size(images[0].shape, config.max_side, device))
     inputs = torch.cat([inputs, inputs.flip(-1)]).contiguous(memory_format=torch.channels_last)
-    with autocast(device, amp):
+    with looking(device, amp):
         logits = net.head.edge_logits(net.features(inputs)).float()
     logits = (logits[: len(images)] + logits[len(images) :].flip(-1)) / 2
     edges: list[np.ndarray] = []

@@ -16,8 +16,8 @@ from recamlabel.stages.view import View
 
 # A stage of a round: 1 is the run itself.
 Step = tuple[int, str]
-# Seconds that the measured speed counts for beside the stages that are done: one of half a second says little.
-BELIEF = 3.0
+# Seconds that the measured speed counts for beside the stages that are done: some seconds of the gate say little.
+BELIEF = 15.0
 # No stage makes the others so many times slower or faster: something else was wrong with it.
 FARTHEST = 4.0
 # A bar's own rate counts in full after so many seconds.

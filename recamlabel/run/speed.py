@@ -25,10 +25,11 @@ from recamlabel.stages.cost import LATTICE, Cost
 from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 
-# Images that are timed, the largest side that they are timed at, and background levels.
+# Images that are timed; the largest side of the refiner's part of one, and its background levels.
 IMAGES, SIDE, LEVELS = 2, 160, 2
-# How often a GPU gets them at a time.
-BATCH = 8
+# The network gets each of them so many times, at the size of a crop up to so many pixels: two small ones take twice as
+# long a pixel as the batches of a training do.
+REPEATS, CROP = 4, 224
 # Where the first, which warms up, took so long, once more is enough; else the median of some more. A CPU that is slower
 # still is not asked again: what warms up is little there. On a GPU the first time loads libraries.
 LONG, SLOW, MORE = 0.3, 3.0, 3
@@ -89,9 +90,8 @@ def _network_speed(view: View, images: list[NDArray[np.uint8]], watch: Stopwatch
     to_device(backbone, view.device)
     fold_norms(backbone)
     quicken_depthwise(backbone)
-    side = min(SIDE, view.settings.augment.crop_size)
-    # A GPU takes as long for two images as for a batch.
-    square = [resize(image, side, side) for image in images] * (1 if view.device.type == "cpu" else BATCH)
+    side = min(CROP, view.settings.augment.crop_size)
+    square = [resize(image, side, side) for image in images] * REPEATS
     normalisation, amp = Normalisation(backbone.mean, backbone.std), view.settings.runtime.amp
     backbone.eval()
     forward = watch(lambda: run_network(backbone, square, (side, side), normalisation, view.device, amp))

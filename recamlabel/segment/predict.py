@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recamlabel.core.arrays import paint_strongest
 from recamlabel.core.classes import BACKGROUND_ID
-from recamlabel.core.devices import autocast
+from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.inputs import Pixels, input_size
@@ -73,7 +73,7 @@ class Predictor:
         return more if total is None else total + more
 
     def _softmax(self, inputs: Tensor, target: tuple[int, int]) -> Tensor:
-        with autocast(self.device, self.amp):
+        with looking(self.device, self.amp):
             logits = self.net(inputs.contiguous(memory_format=torch.channels_last))
         return F.interpolate(logits.float().softmax(dim=1), target, mode="bilinear", align_corners=False)
 

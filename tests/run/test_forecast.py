@@ -66,7 +66,7 @@ def test_fit_says_its_stages_and_how_long_they_take(tmp_path, capsys):
     hooks = replace(paced(training=1000.0), page="report.html")
     fit(data, tmp_path / "run", config(), hooks=hooks)
     first, second = plans(capsys.readouterr().err)
-    assert first.startswith("6 stages, about ") and "classifier" not in first and "segmenter 91 s" in first
+    assert first.startswith("6 stages, about ") and "classifier" not in first and "segmenter 89 s" in first
     assert second == f"a first report as soon as there are masks, in about 0 s: {tmp_path / 'run' / 'report.html'}"
     fit(data, tmp_path / "run", config(), hooks=hooks)
     assert plans(capsys.readouterr().err) == []
