@@ -66,6 +66,7 @@ class CrossFittedProbe:
         weights: ``(F, D, K + 1)``.
         biases: ``(F, K + 1)``.
         known: ``(F, K + 1)`` classes that the fold's probe was taught.
+        offsets: ``(F, K + 1)`` taken off the logits where an image's classes share what is not background.
         background: Whether the background is a class.
     """
 
@@ -74,6 +75,7 @@ class CrossFittedProbe:
     weights: Tensor
     biases: Tensor
     known: Tensor
+    offsets: Tensor
     background: bool
 
     def probabilities(self, features: Tensor, ids: Sequence[int], fold: int | None) -> NDArray[np.float32] | None:
@@ -97,7 +99,8 @@ class CrossFittedProbe:
         tables = class_ids.expand(len(rows), -1)
         total = torch.zeros(len(rows), len(class_ids), device=class_ids.device)
         for fold_index in asked:
-            total += restricted(rows @ self.weights[fold_index] + self.biases[fold_index], tables, self.background)
+            logits = rows @ self.weights[fold_index] + self.biases[fold_index]
+            total += restricted(logits, tables, self.background, self.offsets[fold_index])
         mean: NDArray[np.float32] = (total / len(asked)).T.reshape(-1, *features.shape[1:]).cpu().numpy()
         return mean
 
@@ -130,13 +133,14 @@ def sure_pixels(maps: Tensor, ids: Tensor, fg_level: float, bg_level: float, bac
     return torch.where(best < bg_level, torch.full_like(label, BACKGROUND_ID), confident) if background else confident
 
 
-def restricted(logits: Tensor, ids: Tensor, background: bool) -> Tensor:
-    """``p_k = exp(l_k) / (exp(l_0) + sum_{own j} exp(l_j))``: softmax over the background and the own classes.
+def restricted(logits: Tensor, ids: Tensor, background: bool, offsets: Tensor | None = None) -> Tensor:
+    """``p_k = (1 - p_0) softmax_k(l - o)`` over the own classes; ``p_0`` is the background's in ``softmax(l)``.
 
     Args:
         logits: ``(N, K + 1)``, background first.
         ids: ``(N, C)`` own class ids, 0 where there is none.
         background: False: over the classes alone.
+        offsets: ``(K + 1,)``; none: zeros, and p is the softmax over the background and the own classes.
 
     Returns:
         ``(N, C)`` probabilities of the classes; 0 where there is none.
@@ -145,9 +149,37 @@ def restricted(logits: Tensor, ids: Tensor, background: bool) -> Tensor:
         >>> restricted(torch.zeros(1, 5), torch.tensor([[2, 4, 0]]), background=True).round(decimals=2).tolist()
         [[0.33000001311302185, 0.33000001311302185, 0.0]]
     """
-    class_logits = logits.gather(1, ids).masked_fill(ids == BACKGROUND_ID, -torch.inf)
+    missing = ids == BACKGROUND_ID
+    class_logits = logits.gather(1, ids).masked_fill(missing, -torch.inf)
     base = logits[:, :1] if background else torch.full_like(logits[:, :1], -torch.inf)
-    return torch.cat([base, class_logits], dim=1).softmax(dim=1)[:, 1:].nan_to_num(0.0)
+    together = torch.cat([base, class_logits], dim=1).softmax(dim=1)[:, 1:].nan_to_num(0.0)
+    if offsets is None:
+        return together
+    shares = (class_logits - offsets[ids]).softmax(dim=1).nan_to_num(0.0)
+    return together.sum(dim=1, keepdim=True) * shares
+
+
+def class_offsets(target: Tensor, classes: int, correction: float) -> Tensor:
+    """``o_k = c log n_k``: what the logits of a class owe to how many pixels it was taught.
+
+    A classifier's logits hold the logarithm of how often its classes were met; taken off them, the large class of an
+    image no longer takes the pixels of the small one (Menon et al., "Long-tail learning via logit adjustment", ICLR
+    2021, equation 10). It bears on the shares of an image's classes alone, not on what is background.
+
+    Args:
+        target: ``(N,)`` class ids, negative where unsure.
+        classes: With the background.
+        correction: c; 0 leaves the logits as they are.
+
+    Returns:
+        ``(classes,)``; 0 for a class that was not met.
+
+    Example:
+        >>> class_offsets(torch.tensor([1, 1, 2, -100]), 4, 1.0).round(decimals=2).tolist()
+        [0.0, 0.6899999976158142, 0.0, 0.0]
+    """
+    count = torch.bincount(target[target >= 0], minlength=classes)
+    return correction * count.clamp(min=1).float().log()
 
 
 def fit_probe(
@@ -160,7 +192,7 @@ def fit_probe(
 ) -> CrossFittedProbe:
     """``W, b = argmin sum CE(W phi[n] + b, sure[n])`` over the other folds; ``m <- (1 - w) m + w p``; and again.
 
-    *phi* are standardised features, *p* the softmax over the background and the own classes (docs/method.md, 2).
+    *phi* are standardised features, *p* is of :func:`restricted` with :func:`class_offsets` (docs/method.md, 2).
     Each iteration is fitted to the sure pixels of the maps fused with the probe of the iteration before.
 
     Args:
@@ -186,15 +218,19 @@ def fit_probe(
             fits.append(_fit(rows, target, sample.folds != fold, classes + 1, generator))
             advance(1)
         weights, biases, met = (torch.stack([fit[part] for fit in fits]) for part in range(3))
+        offsets = torch.stack(
+            [class_offsets(target[sample.folds != fold], classes + 1, config.prior_correction) for fold in range(count)]
+        )
         fused = sample.maps.clone()
         for fold in range(count):
             held = (sample.folds == fold).nonzero()[:, 0]
             # A class the fold's probe has never met would lose its pixels to all others.
             taught = (met[fold][sample.ids[held]] | (sample.ids[held] == BACKGROUND_ID)).all(dim=1)
             held = held[taught]
-            probabilities = restricted(rows[held].float() @ weights[fold] + biases[fold], sample.ids[held], background)
+            logits = rows[held].float() @ weights[fold] + biases[fold]
+            probabilities = restricted(logits, sample.ids[held], background, offsets[fold])
             fused[held] = (1 - config.weight) * sample.maps[held] + config.weight * probabilities
-    return CrossFittedProbe(mean, deviation, weights, biases, met, background)
+    return CrossFittedProbe(mean, deviation, weights, biases, met, offsets, background)
 
 
 def _fit(

@@ -353,7 +353,7 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "probe",
-    3,
+    4,
     run_probe,
     "maps fused with what other images say",
     needs=("classifier", "maps", "fine"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from recamlabel.maps.config import ProbeConfig
-from recamlabel.maps.probe import PixelSample, fit_probe, pixel_features, restricted, sure_pixels
+from recamlabel.maps.probe import PixelSample, class_offsets, fit_probe, pixel_features, restricted, sure_pixels
 from recamlabel.models.backbones import Backbone
 
 BOAT, BIRD = 1, 2
@@ -109,3 +111,17 @@ def test_features_of_several_depths_share_the_last_ones_grid(name):
     found = pixel_features(backbone, images)
     assert torch.allclose(found[:, : backbone.channels], last, atol=1e-5)
     assert found.shape[2:] == last.shape[2:] and found.shape[1] > backbone.channels + deepest.shape[1]
+
+
+def test_a_rare_class_keeps_what_is_its_own() -> None:
+    """Two classes in one image, one taught 99 times as often: equal evidence is shared equally, background is kept."""
+    offsets = class_offsets(torch.tensor([1] * 99 + [2, -100, 0]), 3, 1.0)
+    logits = torch.tensor([[0.0, math.log(99), 0.0]])  # what 99 to 1 teaches about pixels that tell nothing
+    ids = torch.tensor([[1, 2]])
+    plain, fair = restricted(logits, ids, True), restricted(logits, ids, True, offsets)
+    assert torch.allclose(plain, torch.tensor([[99 / 101, 1 / 101]]))
+    assert torch.allclose(fair, torch.tensor([[50 / 101, 50 / 101]]))
+    # An image with one class has nothing to share.
+    alone = torch.tensor([[1, 0]])
+    assert torch.allclose(restricted(logits, alone, True, offsets), restricted(logits, alone, True))
+    assert torch.equal(class_offsets(torch.tensor([1, 1, 2]), 3, 0.0), torch.zeros(3))
