@@ -1,16 +1,17 @@
 """The background level without ground truth, and how sure it is.
 
-The level of the masks maximises separation times kept confidence (:mod:`recamlabel.masks.criterion`);
-the level of plain CAM, which serves for comparison only, is Otsu's threshold of its maps.
+The level of the masks is where the regions correlate best with what the classifier goes by
+(:mod:`recamlabel.masks.criterion`), the mean of the best levels of data sets drawn anew from the images; the level of
+plain CAM, which serves for comparison only, is Otsu's threshold of its maps.
 
-Source of the latter: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC
-1979, equations 13 to 18.
+Sources: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC 1979, equations 13 to 18;
+averaging over drawings is the bagging of Breiman, "Bagging Predictors", Machine Learning 1996.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +20,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.core.arrays import BINS
+from recamlabel.masks.criterion import correlation
 from recamlabel.storage.atomic import replacing
 from recamlabel.storage.hdf5 import open_store
 
 RESAMPLES = 200
-FALLBACK = 0.45
-ORIGIN = "chosen without ground truth, by separation and kept confidence"
-NOTHING = "default, because the maps say nothing"
+# Where nothing is known: half of the peak, where the edge of an object lies in a blurred map.
+FALLBACK = 0.5
+# Labels whose evidence is at least so large say where it lies, and so many of all labels speak for a data set.
+TELLING, ENOUGH = 0.3, 0.25
+ORIGIN = "chosen without ground truth, by what the classifier goes by"
+NOTHING = "default, because the classifier's answers say nothing about regions"
 
 
 @dataclass(frozen=True)
 class LevelEvidence:
     """What is known about the candidate levels; stored as ``levels.h5`` in the run.
 
+    One row for each label of each image that the classifier was asked about, N in all.
+
     Attributes:
         levels: ``(L,)`` candidate background levels, ascending.
-        separation: ``(N, L)`` in [0, 1], one row an image with a label.
-        kept: ``(M, L)`` in [0, 1], one row a sampled image, the mean over its labels.
+        kept: ``(N, L)`` in [0, 1], confidence in the label where all but its region is blurred.
+        erased: ``(N, L)`` in [0, 1], where its region is blurred.
+        area: ``(N, L)`` in [0, 1], share of the pixels.
+        whole: ``(N,)`` in [0, 1], confidence in the whole image.
+        blurred: ``(N,)`` in [0, 1], in the image that is blurred all over.
     """
 
     levels: NDArray[np.float64]
-    separation: NDArray[np.float64]
     kept: NDArray[np.float64]
+    erased: NDArray[np.float64]
+    area: NDArray[np.float64]
+    whole: NDArray[np.float64]
+    blurred: NDArray[np.float64]
 
     def save(self, path: Path, attributes: dict[str, Any]) -> None:
-        """Write the three arrays to an HDF5 file, atomically."""
+        """Write the arrays to an HDF5 file, atomically."""
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(attributes)
-            for name in ("levels", "separation", "kept"):
-                file[name] = getattr(self, name)
+            for part in fields(self):
+                file[part.name] = getattr(self, part.name)
 
     @classmethod
     def load(cls, path: Path) -> LevelEvidence:
         """Read what :meth:`save` wrote. Raises StoreError where the file is missing or damaged."""
         with open_store(path) as file:
-            return cls(*(file[name][()] for name in ("levels", "separation", "kept")))
+            return cls(*(file[part.name][()] for part in fields(cls)))
+
+    @property
+    def telling(self) -> NDArray[np.bool_]:
+        """``(N,)``: rows whose label the classifier does not see in the blurred image."""
+        return self.whole - self.blurred >= TELLING
+
+    @property
+    def speaks(self) -> bool:
+        """Whether enough labels tell something."""
+        return bool(len(self.whole)) and float(self.telling.mean()) >= ENOUGH
+
+    def share(self) -> NDArray[np.float64]:
+        """``(L,)`` in [0, 1]: how much of the classifier's evidence the regions hold; zeros if nothing is known."""
+        rows = self.telling
+        whole, blurred = self.whole[rows, None], self.blurred[rows, None]
+        known = 2 * float((whole - blurred).sum())
+        held = ((self.kept[rows] - blurred) + (whole - self.erased[rows])).sum(axis=0)
+        return np.clip(held / known, 0, 1) if known > 0 else np.zeros(len(self.levels))
+
+    def covered(self) -> NDArray[np.float64]:
+        """``(L,)`` in [0, 1]: mean share of the pixels that a label's region covers."""
+        return self.area.mean(axis=0) if len(self.area) else np.zeros(len(self.levels))
 
     def criterion(self) -> NDArray[np.float64]:
-        """``(L,)`` separation times kept confidence, means over the images; zeros if nothing is known."""
-        if not len(self.separation):
-            return np.zeros(len(self.levels))
-        kept = self.kept.mean(axis=0) if len(self.kept) else np.ones(len(self.levels))
-        product: NDArray[np.float64] = self.separation.mean(axis=0) * kept
-        return product
+        """``(L,)`` correlation of the masks with the evidence; zeros if nothing is known."""
+        return correlation(self.share(), self.covered())
 
     def drawn(self, rng: np.random.Generator) -> LevelEvidence:
-        """The same with images drawn anew, with replacement."""
-
-        def again(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-            return rows[rng.integers(0, len(rows), len(rows))] if len(rows) else rows
-
-        return LevelEvidence(self.levels, again(self.separation), again(self.kept))
+        """The same with rows drawn anew, with replacement."""
+        rows = rng.integers(0, len(self.whole), len(self.whole))
+        parts = (getattr(self, part.name)[rows] for part in fields(self) if part.name != "levels")
+        return LevelEvidence(self.levels, *parts)
 
 
 @dataclass(frozen=True)
@@ -78,9 +107,9 @@ class Calibration:
 
     Attributes:
         threshold: In (0, 1).
-        interval: Its 5th and 95th percentile when the images are drawn anew with replacement.
+        interval: 5th and 95th percentile of the best levels when the labels are drawn anew with replacement.
         curve: ``(level, criterion)``.
-        images: Images with at least one label, whose masks were used.
+        labels: Labels of images that the classifier was asked about.
         origin: How it was chosen, in words.
         parts: By name the curves that the criterion is made of, on the same levels.
     """
@@ -88,7 +117,7 @@ class Calibration:
     threshold: float
     interval: tuple[float, float]
     curve: tuple[tuple[float, float], ...]
-    images: int
+    labels: int
     origin: str
     parts: dict[str, tuple[float, ...]]
 
@@ -99,42 +128,41 @@ class Calibration:
             "interval": list(self.interval),
             "criterion": [list(point) for point in self.curve],
             "parts": {name: list(values) for name, values in self.parts.items()},
-            "images": self.images,
+            "labels": self.labels,
             "origin": self.origin,
         }
 
 
 def calibrate(evidence: LevelEvidence, seed: int = 0) -> Calibration:
-    """Choose the background level. Every image counts alike, whatever its size.
+    """Choose the background level: the mean of the best ones of :data:`RESAMPLES` drawings of the labels.
 
-    Where no image has a label, or all levels are equally good, the level is 0.45 and the interval
-    says that nothing is known.
+    Where no image has a label, most labels tell nothing, or all levels are equally good, the level is 0.5 and the
+    interval says that nothing is known.
 
     Args:
         evidence: Of the run.
-        seed: Of the resampling.
+        seed: Of the drawings.
 
     Example:
-        >>> found = calibrate(LevelEvidence(np.array([0.3, 0.5]), np.array([[0.1, 0.2]]), np.array([[0.9, 0.8]])))
+        >>> rows = [np.array([row]) for row in ([0.9, 0.9], [0.1, 0.1], [0.5, 0.2])]
+        >>> found = calibrate(LevelEvidence(np.array([0.3, 0.5]), *rows, np.array([0.9]), np.array([0.1])))
         >>> found.threshold, found.curve
-        (0.5, ((0.3, 0.09), (0.5, 0.16)))
+        (0.5, ((0.3, 1.0), (0.5, 2.0)))
     """
     criterion = evidence.criterion()
     curve = tuple(
         (float(level), round(float(value), 5)) for level, value in zip(evidence.levels, criterion, strict=True)
     )
-    parts = {
-        name: tuple(np.round(rows.mean(axis=0), 5).tolist())
-        for name, rows in (("separation", evidence.separation), ("kept", evidence.kept))
-        if len(rows)
-    }
-    if not len(criterion) or np.ptp(criterion) <= 1e-12:
-        return Calibration(FALLBACK, (0.0, 1.0), curve, len(evidence.separation), NOTHING, parts)
+    named = {"evidence held": evidence.share(), "pixels covered": evidence.covered()}
+    parts = {name: tuple(np.round(values, 5).tolist()) for name, values in named.items() if evidence.speaks}
+    count = len(evidence.whole)
+    if not evidence.speaks or np.ptp(criterion) <= 1e-12:
+        return Calibration(FALLBACK, (0.0, 1.0), curve, count, NOTHING, parts)
     rng = np.random.default_rng(seed)
-    drawn = [best_level(evidence.levels, evidence.drawn(rng).criterion()) for _ in range(RESAMPLES)]
+    drawings = [evidence.drawn(rng) for _ in range(RESAMPLES)]
+    drawn = [best_level(evidence.levels, one.criterion()) for one in drawings if one.telling.any()]
     low, high = (round(float(value), 2) for value in np.quantile(drawn, [0.05, 0.95]))
-    threshold = best_level(evidence.levels, criterion)
-    return Calibration(threshold, (low, high), curve, len(evidence.separation), ORIGIN, parts)
+    return Calibration(round(float(np.mean(drawn)), 2), (low, high), curve, count, ORIGIN, parts)
 
 
 def best_level(levels: NDArray[np.float64], values: NDArray[np.float64]) -> float:
@@ -188,7 +216,7 @@ def otsu(histogram: NDArray[np.floating]) -> float:
 
 
 def otsu_level(histograms: Sequence[NDArray[np.integer]]) -> float:
-    """Otsu's threshold of many images' maps, each image weighted alike; 0.45 where they are all equal.
+    """Otsu's threshold of many images' maps, each image weighted alike; 0.5 where they are all equal.
 
     Args:
         histograms: As :func:`recamlabel.core.arrays.map_histogram` gives them, one an image.

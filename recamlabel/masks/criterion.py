@@ -1,36 +1,54 @@
-"""What tells a good background level without ground truth: unlike regions that keep what the class needs.
+"""What tells a good background level without ground truth: regions that hold what the classifier goes by, and no more.
 
-Two quantities are computed from the refined masks at every candidate level:
+The classifier is asked about every label at every candidate level, twice: about the label's region alone, all else
+blurred (*kept*), and about the image with the region blurred (*erased*); and once each about the whole image and
+about one that is blurred all over. The share of its evidence that a region holds is
 
-- *separation*: the share of the variance of colour and texture that lies between the mask's regions. It
-  grows while the mask sheds background, and falls once it cuts into objects that look alike throughout.
-- *kept*: the classifier's confidence in a label when it sees only that label's region, all else blurred.
-  It stays while the region holds the object, and falls as parts of it are lost.
+    e(t) = sum_n (kept - blurred) + (whole - erased)  /  2 sum_n (whole - blurred)
 
-Separation alone prefers the most striking part of an object, kept alone prefers everything; their
-product has its peak between. Neither sees a true mask. That form was picked among some
-others by the true masks of MSRC-17 and of drawn scenes: ``benchmarks/thresholds.md`` has the figures.
+between 0 and 1: what the region is enough for, and what is lost without it. A region that covers more holds more, so
+it is set against what as large a region would hold by chance, in units of what chance varies by. With the share A(t)
+of the pixels that is covered:
 
-Sources: the variance between groups is that of Otsu, "A Threshold Selection Method from Gray-Level
-Histograms", IEEE Trans. SMC 1979, on the mask's regions instead of grey levels; asking the classifier
-about the region alone follows Fong and Vedaldi, "Interpretable Explanations of Black Boxes by
-Meaningful Perturbation", ICCV 2017 ("preservation", blurred complement).
+    rho(t) = (e(t) - A(t)) / sqrt(A(t) (1 - A(t)))
+
+the correlation of the mask with where the evidence lies (the phi coefficient). It sees no true mask. Labels that the
+classifier sees in the blurred image too (whole - blurred below 0.3) say nothing about regions and are not asked.
+
+Sources: both questions are those of Fong and Vedaldi, "Interpretable Explanations of Black Boxes by Meaningful
+Perturbation", ICCV 2017 ("preservation" and "deletion", blurred); setting the answer against the area follows Dabkowski
+and Gal, "Real Time Image Saliency for Black Box Classifiers", NIPS 2017, section 3, and the form the correlation of
+Yule, "On the Methods of Measuring Association Between Two Attributes", 1912.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 
 # The blur's radius as a share of the longer side: nothing of the class is to be recognised in it.
 BLUR_SHARE = 1 / 12
-# Pixels: grain and JPEG noise are no texture of an object.
-COLOUR_SIGMA, TEXTURE_SIGMA = 2.0, 3.0
+# Below, a region is a pixel or two, or all but those: what it holds is rounding.
+SMALLEST_SPREAD = 0.01
 GRID = tuple(round(0.05 * step, 2) for step in range(2, 19))
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the classifier is asked about one class of one image.
+
+    Attributes:
+        kept, erased: L images ``(h, w, 3) uint8`` each, one a level.
+        area: ``(L,) float64``, the region's share of the pixels.
+    """
+
+    kept: list[NDArray[np.uint8]]
+    erased: list[NDArray[np.uint8]]
+    area: NDArray[np.float64]
 
 
 def candidate_levels(levels: Sequence[float], stepped: bool) -> tuple[float, ...]:
@@ -50,61 +68,10 @@ def regions_at(scores: NDArray[np.float32], levels: Sequence[float]) -> Iterator
         yield np.where(value > level, winner, 0)
 
 
-def appearance(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a pixel and its neighbourhood look like: three smoothed colours and the strength of texture.
-
-    Args:
-        image: ``(h, w, 3) uint8``.
-
-    Returns:
-        ``(4, h, w) float32``, grey levels; texture is the smoothed length of the grey value's gradient.
-    """
-    planes = np.moveaxis(image, 2, 0).astype(np.float32)
-    edges = gaussian_gradient_magnitude(planes.mean(axis=0), 1)
-    colours = [gaussian_filter(plane, COLOUR_SIGMA) for plane in planes]
-    return np.stack([*colours, gaussian_filter(edges, TEXTURE_SIGMA)])
-
-
-def separation(
-    features: NDArray[np.float32], scores: NDArray[np.float32], levels: Sequence[float]
-) -> NDArray[np.float64]:
-    """``eta^2(t) = sum_r n_r |mu_r - mu|^2 / sum_n |v[n] - mu|^2``: the features' variance between the mask's regions.
-
-    Per feature, then the mean over those that vary (docs/method.md, 6).
-
-    Args:
-        features: ``(D, h, w)``, such as :func:`appearance` gives them.
-        scores: ``(C, h, w) float32`` in [0, 1], C >= 1.
-        levels: L background levels.
-
-    Returns:
-        ``(L,)`` in [0, 1]: the mean over the features that vary; 0 where none does or all is one region.
-
-    Example:
-        >>> features = np.array([[[0.0, 9.0]]], dtype=np.float32)
-        >>> separation(features, np.array([[[0.2, 1.0]]], dtype=np.float32), [0.1, 0.5]).tolist()
-        [0.0, 1.0]
-    """
-    values = features.reshape(len(features), -1).astype(np.float64)
-    values = values - values.mean(axis=1, keepdims=True)
-    variance = (values**2).sum(axis=1)
-    varying = np.flatnonzero(variance > 1e-9 * values.shape[1])
-    result = np.zeros(len(levels))
-    if not len(varying):
-        return result
-    for index, regions in enumerate(regions_at(scores, levels)):
-        flat = regions.ravel()
-        count = np.bincount(flat)
-        filled = count > 0
-        between = [(np.bincount(flat, values[row])[filled] ** 2 / count[filled]).sum() for row in varying]
-        result[index] = np.mean(between / variance[varying])
-    return result
-
-
-def kept_alone(
+def kept_and_erased(
     image: NDArray[np.uint8], scores: NDArray[np.float32], levels: Sequence[float]
-) -> Iterator[list[NDArray[np.uint8]]]:
-    """The image with all but one class's region blurred, class by class.
+) -> Iterator[Questions]:
+    """The image with all but one class's region blurred, and with that region blurred, class by class.
 
     Args:
         image: ``(h, w, 3) uint8``, at the scores' size.
@@ -112,10 +79,37 @@ def kept_alone(
         levels: L background levels.
 
     Yields:
-        For each of the C classes L images ``(h, w, 3) uint8``.
+        For each of the C classes its :class:`Questions`.
     """
-    blur = ImageFilter.GaussianBlur(max(image.shape[:2]) * BLUR_SHARE)
-    blurred = np.asarray(Image.fromarray(image).filter(blur))
+    blurred = blurred_all_over(image)
     masks = list(regions_at(scores, levels))
     for slot in range(1, len(scores) + 1):
-        yield [np.where((mask == slot)[..., None], image, blurred) for mask in masks]
+        regions = [(mask == slot)[..., None] for mask in masks]
+        yield Questions(
+            [np.where(region, image, blurred) for region in regions],
+            [np.where(region, blurred, image) for region in regions],
+            np.array([region.mean() for region in regions]),
+        )
+
+
+def blurred_all_over(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image ``(h, w, 3) uint8`` in which nothing small is to be recognised."""
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(image.shape[:2]) * BLUR_SHARE)))
+
+
+def correlation(share: NDArray[np.float64], area: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(e - A) / sqrt(A (1 - A))``: how much more evidence a region holds than as large a one would by chance.
+
+    Args:
+        share: ``(L,)`` in [0, 1] of the evidence.
+        area: ``(L,)`` in [0, 1] of the pixels.
+
+    Returns:
+        ``(L,)``; 0 where the region is empty or everything.
+
+    Example:
+        >>> correlation(np.array([0.5, 0.9]), np.array([0.5, 0.1])).round(2).tolist()
+        [0.0, 2.67]
+    """
+    spread = np.sqrt(area * (1 - area))
+    return np.where(spread > SMALLEST_SPREAD, (share - area) / np.maximum(spread, SMALLEST_SPREAD), 0.0)

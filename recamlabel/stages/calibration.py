@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
@@ -14,11 +15,11 @@ from recamlabel.core.devices import to_device
 from recamlabel.core.progress import track
 from recamlabel.data.batches import Normalisation, resize
 from recamlabel.masks.calibrate import LevelEvidence
-from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, separation
+from recamlabel.masks.criterion import blurred_all_over, candidate_levels, kept_and_erased
 from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import stepped
-from recamlabel.stages.cost import PIXEL_WORK, Cost, megapixels
+from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.refine import SCORES_FILE
@@ -27,34 +28,42 @@ from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
 
 LEVELS_FILE = "levels.h5"
-# Images whose separation is measured, and those that the classifier is asked about: means over so many
-# are steady, and a data set of a hundred thousand does not wait for them.
-SEPARATION_IMAGES = 2000
-KEPT_IMAGES = 64
+# Images that the classifier is asked about: means over so many are steady, and a data set of a hundred thousand does
+# not wait for them.
+ASKED_IMAGES = 64
+# Pictures of one image at a time.
+PICTURES = 8
 
 
 def run_calibration(view: View) -> Mapping[str, Any]:
-    """Separation and kept confidence of the refined masks at every candidate level."""
+    """What the classifier says to the refined masks at every candidate level."""
     config, path = view.config, view.run.path
     steps = stepped(config.refine.method)
     levels = candidate_levels(config.refine.levels if steps else [], steps)
     labelled = [image for image in view.catalog.images if image.present] if config.data.background else []
     net = load_classifier(view)
     to_device(net, view.device).eval()
-    asked = {image.id for image in spread(labelled, KEPT_IMAGES)}
-    apart, kept = [], []
-    chosen = spread(labelled, SEPARATION_IMAGES)
+    rows: list[Answers] = []
+    chosen = spread(labelled, ASKED_IMAGES)
     with open_store(path / SCORES_FILE) as scores, track("calibration", len(chosen)) as advance:
         for image in chosen:
             stored = scores[f"scores/{image.id}"]
-            pixels, soft = read_image(image.path), from_uint8(stored[()])
-            if image.id in asked:
-                kept.append(_kept(view, net, pixels, soft, class_ids(stored), levels))
-            apart.append(separation(appearance(resize(pixels, *soft.shape[1:])), soft, levels))
+            rows += _answers(view, net, read_image(image.path), from_uint8(stored[()]), class_ids(stored), levels)
             advance()
-    rows = [np.reshape(part, (-1, len(levels))) for part in (apart, kept)]
-    LevelEvidence(np.array(levels), *rows).save(path / LEVELS_FILE, {"stage_key": view.key})
-    return {"asked": len(kept)}
+    shapes = {name: (-1, len(levels)) if name in ("kept", "erased", "area") else (-1,) for name in Answers._fields}
+    parts = {name: np.reshape([getattr(row, name) for row in rows], shape) for name, shape in shapes.items()}
+    LevelEvidence(np.array(levels), **parts).save(path / LEVELS_FILE, {"stage_key": view.key})
+    return {"asked": len(chosen)}
+
+
+class Answers(NamedTuple):
+    """The classifier's confidence in one label of one image; see :class:`recamlabel.masks.calibrate.LevelEvidence`."""
+
+    kept: NDArray[np.float64]
+    erased: NDArray[np.float64]
+    area: NDArray[np.float64]
+    whole: float
+    blurred: float
 
 
 def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
@@ -69,27 +78,33 @@ def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
     return [images[position * len(images) // count] for position in range(count)]
 
 
-def _kept(
+def _answers(
     view: View,
     net: ClassifierNet,
     pixels: NDArray[np.uint8],
     soft: NDArray[np.float32],
     ids: Sequence[int],
     levels: Sequence[float],
-) -> NDArray[np.float64]:
-    """Mean over the labels of the classifier's confidence in each, ``(L,)``."""
+) -> Iterator[Answers]:
     size = working_size(pixels.shape[0], pixels.shape[1], view.config.augment.resize_max)
     small = resize(pixels, *size)
-    scores = resize_maps(soft, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
-    confidences = []
-    for class_id, pictures in zip(ids, kept_alone(small, scores, levels), strict=True):
+
+    def ask(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Confidence in every class, ``(n, K)``."""
         first, place = different(pictures)
         asked = [pictures[index] for index in first]
-        logits = run_network(net, asked, size, normalisation, view.device, view.config.runtime.amp)
-        confidences.append(logits[:, class_id - 1].float().sigmoid().double().cpu().numpy()[place])
-    mean: NDArray[np.float64] = np.mean(confidences, axis=0)
-    return mean
+        logits = [
+            run_network(net, asked[start : start + PICTURES], size, normalisation, view.device, view.config.runtime.amp)
+            for start in range(0, len(asked), PICTURES)
+        ]
+        found: NDArray[np.float64] = torch.cat(logits).float().sigmoid().double().cpu().numpy()[place]
+        return found
+
+    whole, blurred = ask([small, blurred_all_over(small)])
+    for class_id, questions in zip(ids, kept_and_erased(small, resize_maps(soft, *size), levels), strict=True):
+        kept, erased = (ask(pictures)[:, class_id - 1] for pictures in (questions.kept, questions.erased))
+        yield Answers(kept, erased, questions.area, float(whole[class_id - 1]), float(blurred[class_id - 1]))
 
 
 def different(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], list[int]]:
@@ -120,16 +135,16 @@ def _cost(scope: Scope) -> Cost:
     config, images = scope.config, max(1, len(scope.catalog.images))
     steps = stepped(config.refine.method)
     levels = len(candidate_levels(config.refine.levels if steps else [], steps))
-    asked, apart = (min(1.0, count / images) for count in (KEPT_IMAGES, SEPARATION_IMAGES))
+    asked = min(1.0, ASKED_IMAGES / images)
     return Cost(
-        forward=megapixels(scope, config.augment.resize_max) * asked * scope.labels * levels,
-        read=megapixels(scope) * apart + PIXEL_WORK * megapixels(scope, config.refine.max_side) * apart,
+        forward=megapixels(scope, config.augment.resize_max) * asked * (2 * scope.labels * levels + 2),
+        read=megapixels(scope) * asked,
     )
 
 
 STAGE = Stage(
     "calibration",
-    2,
+    3,
     run_calibration,
     "what every background level is worth, without masks",
     needs=("classifier", "refine"),

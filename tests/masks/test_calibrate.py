@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
@@ -44,33 +46,63 @@ def test_otsu_level_of_maps_that_say_nothing(images):
 LEVELS = np.array([0.3, 0.4, 0.5])
 
 
-def evidence(separation, kept):
-    return LevelEvidence(LEVELS, np.array(separation, float).reshape(-1, 3), np.array(kept, float).reshape(-1, 3))
+def evidence(held, area, whole=0.9, blurred=0.1):
+    """Rows whose regions hold shares of the evidence, by both questions alike."""
+    held, area = np.array(held, float).reshape(-1, 3), np.array(area, float).reshape(-1, 3)
+    count = len(held)
+    kept, erased = blurred + held * (whole - blurred), whole - held * (whole - blurred)
+    return LevelEvidence(LEVELS, kept, erased, area, np.full(count, whole), np.full(count, blurred))
 
 
-def test_the_choice_is_the_peak_of_the_product_of_the_means():
-    found = calibrate(evidence([[0.2, 0.4, 0.5], [0.2, 0.4, 0.5]], [[1.0, 0.9, 0.5]]))
-    assert found.threshold == 0.4 and found.curve == ((0.3, 0.2), (0.4, 0.36), (0.5, 0.25))
-    assert found.parts == {"separation": (0.2, 0.4, 0.5), "kept": (1.0, 0.9, 0.5)} and found.images == 2
+def test_the_choice_is_where_masks_and_evidence_correlate_most():
+    found = calibrate(evidence([[1.0, 0.9, 0.5]] * 2, [[0.5, 0.1, 0.1]] * 2))
+    # (1 - 0.5) / 0.5, (0.9 - 0.1) / 0.3, (0.5 - 0.1) / 0.3
+    assert found.threshold == 0.4 and found.curve == ((0.3, 1.0), (0.4, 2.66667), (0.5, 1.33333))
+    assert found.parts == {"evidence held": (1.0, 0.9, 0.5), "pixels covered": (0.5, 0.1, 0.1)} and found.labels == 2
     assert found.interval == (0.4, 0.4) and "without ground truth" in found.origin
-    assert set(found.to_json()) == {"threshold", "interval", "criterion", "parts", "images", "origin"}
+    assert set(found.to_json()) == {"threshold", "interval", "criterion", "parts", "labels", "origin"}
 
 
-def test_images_that_disagree_widen_the_interval():
-    found = calibrate(evidence([[0.9, 0.1, 0.1], [0.1, 0.1, 0.8]] * 3, []))
-    assert found.interval == (0.3, 0.5) and calibrate(evidence([[0.9, 0.1, 0.1], [0.1, 0.1, 0.8]] * 3, [])) == found
+def test_kept_and_erased_count_alike():
+    one = evidence([[0.4, 0.4, 0.4]], [[0.2, 0.2, 0.2]])
+    other = replace(one, kept=np.full((1, 3), 0.1 + 0.8 * 0.8), erased=np.full((1, 3), 0.9))
+    assert np.allclose(one.share(), 0.4) and np.allclose(other.share(), 0.4)
+
+
+def test_labels_that_are_seen_in_the_blurred_image_too_are_not_asked():
+    good = evidence([[0.2, 0.9, 0.1]], [[0.3, 0.2, 0.1]])
+    blind = evidence([[0.9, 0.1, 0.1]], [[0.3, 0.2, 0.1]], whole=0.9, blurred=0.8)
+    parts = {
+        part.name: np.concatenate([getattr(good, part.name), *[getattr(blind, part.name)] * 3])
+        for part in fields(good)
+        if part.name != "levels"
+    }
+    known = LevelEvidence(LEVELS, **parts)
+    assert np.allclose(known.share(), [0.2, 0.9, 0.1]) and known.speaks and calibrate(known).interval[1] == 0.4
+    # One in five is too few to speak for a data set: half of the peak, and no certainty.
+    silent = LevelEvidence(LEVELS, **{name: np.concatenate([rows, rows[-1:]]) for name, rows in parts.items()})
+    found = calibrate(silent)
+    assert (found.threshold, found.interval, found.parts) == (FALLBACK, (0.0, 1.0), {})
+    assert "say nothing" in found.origin
+
+
+def test_labels_that_disagree_widen_the_interval_and_meet_between():
+    rows = [[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]] * 3
+    found = calibrate(evidence(rows, [[0.2, 0.2, 0.2]] * 6))
+    assert found.interval == (0.3, 0.5) and 0.33 < found.threshold < 0.47
+    assert calibrate(evidence(rows, [[0.2, 0.2, 0.2]] * 6)) == found
 
 
 @pytest.mark.parametrize("rows", [[], [[0.0, 0.0, 0.0]], [[0.4, 0.4, 0.4]]])
 def test_levels_that_are_all_alike_give_the_default_and_no_certainty(rows):
-    found = calibrate(evidence(rows, []))
+    found = calibrate(evidence(rows, [[0.2, 0.2, 0.2]] * len(rows)))
     assert found.threshold == FALLBACK and found.interval == (0.0, 1.0) and "say nothing" in found.origin
 
 
 def test_the_evidence_survives_the_file(tmp_path):
-    known = evidence([[0.1, 0.2, 0.3]], [])
+    known = evidence([[0.1, 0.2, 0.3]], [[0.3, 0.2, 0.1]])
     known.save(tmp_path / "levels.h5", {"stage_key": "k"})
     read = LevelEvidence.load(tmp_path / "levels.h5")
-    assert read.separation.tolist() == [[0.1, 0.2, 0.3]] and read.kept.shape == (0, 3)
+    assert all(np.array_equal(getattr(read, part.name), getattr(known, part.name)) for part in fields(known))
     with pytest.raises(StoreError, match="no such file"):
         LevelEvidence.load(tmp_path / "other.h5")

@@ -1,10 +1,16 @@
-"""Separation and kept regions, against values written out by hand."""
+"""What the classifier is asked about a level, and what its answers are worth, against values written out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from recamlabel.masks.criterion import appearance, candidate_levels, kept_alone, regions_at, separation
+from recamlabel.masks.criterion import (
+    blurred_all_over,
+    candidate_levels,
+    correlation,
+    kept_and_erased,
+    regions_at,
+)
 
 SQUARE = np.zeros((12, 12), dtype=bool)
 SQUARE[3:9, 3:9] = True
@@ -29,50 +35,32 @@ def test_regions_are_strongest_class_above_the_level():
     assert [mask.tolist() for mask in regions_at(scores, [0.25, 0.55])] == [[[2, 1, 1]], [[0, 1, 1]]]
 
 
-def planes(image: np.ndarray) -> np.ndarray:
-    return np.moveaxis(image, 2, 0).astype(np.float32)
+def test_one_picture_keeps_the_region_and_the_other_blurs_it():
+    (asked,) = kept_and_erased(picture(), graded(), [0.5, 0.95])
+    blurred = blurred_all_over(picture())
+    for square, kept, erased in (
+        (SQUARE, asked.kept[0], asked.erased[0]),
+        (SQUARE & False, asked.kept[1], asked.erased[1]),
+    ):
+        assert (kept[square] == picture()[square]).all() and (kept[~square] == blurred[~square]).all()
+        assert (erased[square] == blurred[square]).all() and (erased[~square] == picture()[~square]).all()
+    assert asked.area.tolist() == [0.25, 0.0]
+    # A corner of the square, where the blur mixes most.
+    assert abs(blurred[3, 3].astype(int) - picture()[3, 3]).max() > 20
+    both = np.concatenate([graded(), graded(0.2, 0.2)])
+    assert [len(one.kept) for one in kept_and_erased(picture(), both, [0.5])] == [1, 1]
 
 
-def test_separation_is_largest_where_the_mask_ends_at_the_object():
-    low, right, nothing = separation(planes(picture()), graded(), [0.05, 0.5, 0.95])
-    assert np.isclose([low, right, nothing], [0, 1, 0]).all()
-    assert 0 < separation(planes(picture()), graded(), [0.3])[0] < right
-    soft = appearance(picture())
-    everything, square = separation(soft, graded(), [0.05, 0.5])
-    assert np.isclose(everything, 0) and square > 0.3
-
-
-def test_texture_tells_regions_of_one_colour_apart():
-    image = np.full((64, 64, 3), 128, dtype=np.uint8)
-    image[:, 32:] = np.random.default_rng(0).integers(64, 193, (64, 32, 1))
-    features = appearance(image)
-    scores = np.zeros((1, 64, 64), dtype=np.float32)
-    scores[0, :, 32:] = 1
-    assert separation(features[3:], scores, [0.5])[0] > 0.8 and features.shape == (4, 64, 64)
-
-
-def test_separation_is_the_variance_of_the_region_means():
+def test_correlation_is_that_of_two_yes_no_answers():
     rng = np.random.default_rng(0)
-    features = rng.random((3, 9, 7)).astype(np.float32)
-    scores = rng.random((2, 9, 7)).astype(np.float32)
-    mask = next(regions_at(scores, [0.6]))
-    shares = []
-    for values in features:
-        means = np.select([mask == slot for slot in range(3)], [values[mask == slot].mean() for slot in range(3)])
-        shares.append(means.var() / values.var())
-    assert np.allclose(separation(features, scores, [0.6]), np.mean(shares))
-
-
-def test_a_flat_image_separates_nothing():
-    assert separation(np.full((4, 12, 12), 7, np.float32), graded(), [0.5]).tolist() == [0.0]
-
-
-def test_what_is_kept_is_the_image_and_all_else_is_blurred():
-    (pictures,) = kept_alone(picture(), graded(), [0.5, 0.95])
-    assert (pictures[0][SQUARE] == picture()[SQUARE]).all()
-    gone = pictures[1][3, 3].astype(int)  # a corner of the square, where the blur mixes most
-    assert abs(gone - picture()[3, 3]).max() > 20 and pictures[0].shape == (12, 12, 3)
-    assert [len(row) for row in kept_alone(picture(), np.concatenate([graded(), graded(0.2, 0.2)]), [0.5])] == [1, 1]
+    mask, evidence = rng.random(5000) < 0.2, rng.random(5000) < 0.5
+    evidence &= mask | (rng.random(5000) < 0.3)
+    share, area = (mask & evidence).sum() / evidence.sum(), mask.mean()
+    phi = np.corrcoef(mask, evidence)[0, 1]
+    # Up to a factor that no level changes: how rare the evidence is.
+    scale = np.sqrt(evidence.mean() / (1 - evidence.mean()))
+    assert np.isclose(correlation(np.array([share]), np.array([area]))[0] * scale, phi)
+    assert correlation(np.array([0.0, 1.0, 0.3]), np.array([0.0, 1.0, 0.3])).tolist() == [0, 0, 0]
 
 
 def test_candidates_are_the_levels_the_scores_have():
