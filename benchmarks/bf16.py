@@ -1,11 +1,11 @@
-"""Masks of networks that learn and look in bf16 beside those of float32: the same seeds, trained anew each.
+"""Masks of networks that look in bf16 beside those of float32: the same trained networks, several seeds.
 
     python benchmarks/bf16.py FOLDER --runs DIR [--seeds 0 1 2] [--every 3] [--threads 1] [--set section.key=value]…
-                              [--segmenter]
 
-FOLDER holds ``labels.csv``, ``images/`` and ``masks/``. For each seed `fit` runs twice to the masks, or to the
-segmenter's, with `runtime.amp` and without. Prints a Markdown table: wall seconds of the stages (in one process) and
-mIoU. ``--every N`` takes every Nth row of the labels. The masks are read by the evaluation alone.
+FOLDER holds ``labels.csv``, ``images/`` and ``masks/``. For each seed `fit` runs to the re-activated classifier once;
+two copies of the run go on to the masks, one with `runtime.amp` and one without. Prints a Markdown table: wall seconds
+of maps and finer maps (in one process) and mIoU. ``--every N`` takes every Nth row of the labels. The masks are read
+by the evaluation alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from recamlabel.run.fit import fit
 from recamlabel.storage.run_folder import RunFolder
 
 WHAT = ("recam-seeds", "scores", "complete-masks")
-STAGES = ("classifier", "recam", "maps", "fine")
 
 
 def part_of(folder: Path, out: Path, every: int) -> Path:
@@ -53,29 +52,29 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
-    parser.add_argument("--segmenter", action="store_true", help="go on to the segmenter; it is scored on `val`")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if not cpu_has_bf16():
         print("this processor does not compute in bf16: both runs of a seed are in float32")
     data = part_of(given.folder, given.runs / "data", given.every)
-    lines = ["runtime.workers=1", "runtime.device=cpu", *given.set]
-    what, stages, until = WHAT, STAGES, "masks"
-    if given.segmenter:
-        what, stages, until = (*WHAT, "segmenter"), (*STAGES, "segmenter", "segmentation"), "segmentation"
-    names = [*(f"{stage}, s" for stage in stages), *(f"{one}, mIoU" for one in what)]
-    print(f"| seed | arithmetic | {' | '.join(names)} |")
-    print(f"|---|---|{'---:|' * len(names)}")
+    lines = ["runtime.workers=1", "runtime.device=cpu", "segmenter.enabled=false", *given.set]
+    print(f"| seed | networks look in | maps, s | finer maps, s | {' | '.join(f'{what}, mIoU' for what in WHAT)} |")
+    print(f"|---|---|---:|---:|{'---:|' * len(WHAT)}")
     for seed in given.seeds:
+        trained = given.runs / f"seed{seed}"
+        config = load_config("quick", assignments=lines, overrides={"seed": seed})
+        fit(data, trained, config, until="recam")
         for kind, amp in (("float32", "false"), ("bf16", "true")):
             out = given.runs / f"seed{seed}-{kind}"
+            if not out.exists():
+                shutil.copytree(trained, out)
             config = load_config("quick", assignments=[*lines, f"runtime.amp={amp}"], overrides={"seed": seed})
-            fit(data, out, config, until=until)
+            fit(data, out, config, until="masks")
             run = RunFolder.open(out)
-            spent = [f"{float(run.state.stages[name]['seconds']):.0f}" for name in stages]
-            split = {"segmenter": "val"}
-            found = [f"{evaluate_run(run, data / 'masks', one, split=split.get(one)).miou:.2f}" for one in what]
-            print(f"| {seed} | {kind} | {' | '.join([*spent, *found])} |", flush=True)
+            stages = run.state.stages
+            spent = [float(stages[name]["seconds"]) if name in stages else 0.0 for name in ("maps", "fine")]
+            found = " | ".join(f"{evaluate_run(run, data / 'masks', what).miou:.2f}" for what in WHAT)
+            print(f"| {seed} | {kind} | {spent[0]:.0f} | {spent[1]:.0f} | {found} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from recamlabel.core.devices import autocast, fixed_shapes, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
-from recamlabel.models.layers.bf16 import learning_in_bf16
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.storage.atomic import replacing
@@ -135,7 +134,6 @@ def train(
     with (
         freed_memory_kept(settings.device),
         fixed_shapes(settings.device),
-        learning_in_bf16(objective.module, settings.device, settings.amp),
         track(objective.name, steps, start=start, unit="steps") as advance,
     ):
         for batch in iterate(batches, start, settings.device, settings.workers):

@@ -27,8 +27,7 @@ class _Depthwise(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.padding, ctx.dilation = padding, dilation
-        bias = None if bias is None else bias.to(images.dtype)
-        return F.conv2d(images, weight.to(images.dtype), bias, 1, padding, dilation, weight.shape[0])
+        return F.conv2d(images, weight, bias, 1, padding, dilation, weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -38,13 +37,10 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             sides = zip(ctx.dilation, weight.shape[2:], ctx.padding, strict=True)
             padding = tuple(spread * (side - 1) - pad for spread, side, pad in sides)
-            mirrored = weight.flip(-2, -1).to(gradient.dtype)
-            of_images = F.conv2d(gradient, mirrored, None, 1, padding, ctx.dilation, groups)
+            of_images = F.conv2d(gradient, weight.flip(-2, -1), None, 1, padding, ctx.dilation, groups)
         if ctx.needs_input_grad[1]:
             options = (None, (1, 1), ctx.padding, ctx.dilation, False, (0, 0), groups, (False, True, False))
-            # In bf16 it takes twice as long.
-            own = gradient.to(weight.dtype), images.to(weight.dtype), weight
-            of_weight = torch.ops.aten.convolution_backward(*own, *options)[1]
+            of_weight = torch.ops.aten.convolution_backward(gradient, images, weight, *options)[1]
         return of_images, of_weight, None, None, None
 
 
@@ -68,8 +64,8 @@ def quick_depthwise(images: Tensor, weight: Tensor, bias: Tensor | None, like: n
     """Depthwise convolution of stride 1 with the quick gradient; none goes to ``bias``.
 
     Args:
-        images: ``(B, C, H, W)``, float32 or bf16; the result is of the same type.
-        weight: ``(C, 1, k, k) float32``.
+        images: ``(B, C, H, W)``.
+        weight: ``(C, 1, k, k)``.
         bias: ``(C,)``, constant.
         like: Has the padding and the dilation.
     """

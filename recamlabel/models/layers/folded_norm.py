@@ -32,22 +32,9 @@ class NormedConv2d(nn.Conv2d):
         shift = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias * scale
-        if self.__dict__.get("in_bf16"):
-            return self._in_bf16(input, weight, shift)
-        return self._convolved(input, weight, shift)
-
-    def _convolved(self, input: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
         if input.requires_grad and not input.is_cuda and takes_quick_gradient(self):
             return quick_depthwise(input, weight, shift, self)
         return F.conv2d(input, weight, shift, self.stride, self.padding, self.dilation, self.groups)
-
-    def _in_bf16(self, input: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
-        if not input.requires_grad or self.groups == 1:
-            return self._convolved(input.bfloat16(), weight.bfloat16(), shift.bfloat16())
-        if takes_quick_gradient(self):
-            return self._convolved(input.bfloat16(), weight, shift)
-        # A strided depthwise convolution: its backward pass is slow in bf16.
-        return self._convolved(input.float(), weight, shift).bfloat16()
 
 
 class _PassedNorm(nn.BatchNorm2d):
@@ -61,11 +48,6 @@ class _PassedNormAct(BatchNormAct2d):
 
 
 _PASSED: dict[type, type] = {nn.BatchNorm2d: _PassedNorm, BatchNormAct2d: _PassedNormAct}
-
-
-def is_folded(module: nn.Module) -> bool:
-    """Whether it is one of a pair: a convolution that does its norm's work, or that norm."""
-    return type(module) in (NormedConv2d, *_PASSED.values())
 
 
 def fold_norms(net: nn.Module) -> int:
