@@ -72,17 +72,16 @@ def miou_curve(run: RunFolder, truth_dir: Path) -> np.ndarray:
 def measure(name: str, run: RunFolder, truth: Path) -> Row:
     """All rules on one run."""
     evidence = LevelEvidence.load(run.path / LEVELS_FILE)
-    apart, kept = evidence.separation.mean(axis=0), evidence.kept.mean(axis=0)
     catalog = load_catalog(run.path / CATALOG_FILE)
     with open_store(run.path / "maps.h5") as maps:
         otsu = otsu_level([map_histogram(maps[f"recam/{image.id}"][()]) for image in catalog.images])
     chosen = calibrate(evidence)
     levels = {
-        "separation x kept (default)": chosen.threshold,
-        "separation x kept^2": best_level(evidence.levels, apart * kept**2),
-        "separation alone": best_level(evidence.levels, apart),
+        "correlation with the evidence (default)": chosen.threshold,
+        "the same, not averaged over drawings": best_level(evidence.levels, evidence.criterion()),
+        "evidence less area": best_level(evidence.levels, evidence.share() - evidence.covered()),
         "Otsu of the maps": otsu,
-        "fixed 0.45": 0.45,
+        "fixed 0.5": 0.5,
     }
     curve = miou_curve(run, truth)
     row = Row(name, levels, curve, {}, chosen.interval)
