@@ -163,7 +163,7 @@ def class_offsets(ids: Tensor, classes: int, correction: float) -> Tensor:
     """``o_k = c log n_k``: what the logits of a class owe to how many images have it.
 
     A classifier's logits hold the logarithm of how often it met its classes: in how many images, times how much of
-    them. Which classes an image has is known, so the former says nothing about its pixels; taken off the logits, a class
+    them. Which classes an image has is known, so the former says nothing about its pixels; with it taken off, a class
     of all images no longer takes the pixels of a rare one beside it (Menon et al., "Long-tail learning via logit
     adjustment", ICLR 2021, equation 10, with the images' share of the prior). It bears on the shares of an image's
     classes alone, not on what is background.
