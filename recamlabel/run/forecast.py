@@ -133,8 +133,9 @@ def make_forecast(
         return None
     records = view.run.state.stages
     rows = [(one.stage.cost(scope), records[one.name]) for one in finished if one.name in records]
-    # Of one that was interrupted, only the last part's seconds are on record.
-    done = [(cost, float(record["seconds"])) for cost, record in rows if not record.get("resumed_at")]
+    # Of one that was interrupted, only the last part's seconds are on record; one that was trained again did more.
+    whole = [(cost, record) for cost, record in rows if not record.get("resumed_at") and not record.get("restarts")]
+    done = [(cost, float(record["seconds"])) for cost, record in whole]
     return Forecast(speed, pending, done, pace.clock)
 
 

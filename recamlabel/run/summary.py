@@ -73,6 +73,9 @@ def _masks(run: RunFolder) -> str:
         parts.insert(0, _missing(missing))
     if isinstance(kept := tree.get("kept"), dict) and any(kept.values()):
         parts.insert(1, f"{_count(sum(map(len, kept.values())), 'object')} at a level of their own")
+    if isinstance(normal := tree.get("normal"), dict) and normal.get("images"):
+        fires, images = len(normal.get("fires", ())), _count(normal["images"], "normal image")
+        parts.append(f"the segmenter fires on {fires} of {images}")
     return "; ".join(parts)
 
 

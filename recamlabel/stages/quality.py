@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import h5py
 import numpy as np
 
+from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.progress import say
+from recamlabel.data.catalog import Catalog
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.segment.predict import stored_support
 from recamlabel.stages.cost import Cost
@@ -24,8 +27,10 @@ def run_quality(view: View) -> Mapping[str, Any]:
     run, table = view.run, view.catalog.dataset.classes
     qualities = read_quality(run.path)
     path = run.path / "segmenter.h5"
+    normal: dict[str, bool] = {}
     if "segmentation" in view.planned:
         with open_store(path) as file:
+            normal = {name: _fires(file[name], table.ignore_id) for name in normal_images(view.catalog)}
             qualities = {name: quality.with_support(*stored_support(file, name)) for name, quality in qualities.items()}
     if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
         # Gone on with because of --force: nothing that such a network says is worth a score.
@@ -33,12 +38,26 @@ def run_quality(view: View) -> Mapping[str, Any]:
     order = review_order({image.id: qualities[image.id] for image in view.catalog.images})
     images = {name: qualities[name].to_json(table) for name in order}
     lists = {kind: {name: one[kind] for name, one in images.items() if one[kind]} for kind in ("missing", "kept")}
-    tree = {"order": order, **lists, "images": images}
+    fires = [name for name, fired in normal.items() if fired]
+    tree = {"order": order, **lists, "normal": {"images": len(normal), "fires": fires}, "images": images}
     write_text(run.path / "quality.json", json.dumps(tree, ensure_ascii=False, indent=1))
     scores = [quality.score for quality in qualities.values()]
     counts = {kind: sum(map(len, names.values())) for kind, names in lists.items()}
     _tell_objects(counts, len(lists["missing"]), sum(len(image.present) for image in view.catalog.images))
-    return {"mean": round(float(np.mean(scores)), 4), **counts}
+    if fires:
+        say(f"quality: the segmenter finds something on {len(fires)} of {len(normal)} normal images, where nothing is")
+    return {"mean": round(float(np.mean(scores)), 4), **counts, "normal": len(normal), "fires": len(fires)}
+
+
+def normal_images(catalog: Catalog) -> list[str]:
+    """Ids of images that are known to hold none of the classes."""
+    classes = len(catalog.dataset.classes)
+    return [image.id for image in catalog.images if not image.present and len(image.absent) == classes]
+
+
+def _fires(mask: h5py.Dataset, ignore_id: int) -> bool:
+    """Whether a mask of the segmenter, which sees no label, has a pixel of a class."""
+    return bool(np.setdiff1d(np.unique(mask[()]), [BACKGROUND_ID, ignore_id]).size)
 
 
 def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None:
@@ -60,7 +79,7 @@ def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None
 
 STAGE = Stage(
     "quality",
-    5,
+    6,
     run_quality,
     "quality scores and the order of review",
     needs=("masks", "segmentation"),

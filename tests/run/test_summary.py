@@ -64,6 +64,16 @@ def test_a_finished_run_in_five_lines(run):
 
 SCORES = "2 of 4 masks with a score below 0.5"
 FINDINGS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "quality",
+        {"missing": {}, "normal": {"images": 3, "fires": ["e"]}},
+        f"doubtful: no labelled object without a pixel; {SCORES}; the segmenter fires on 1 of 3 normal images",
+    ),
+    (
+        "quality",
+        {"missing": {}, "normal": {"images": 0, "fires": []}},
+        f"doubtful: no labelled object without a pixel; {SCORES}",
+    ),
     ("quality", {"missing": {}}, f"doubtful: no labelled object without a pixel; {SCORES}"),
     ("quality", {"missing": {"d": ["cat"]}}, f"doubtful: 1 labelled object without a pixel in 1 image; {SCORES}"),
     (

@@ -43,6 +43,10 @@ def test_masks_of_all_images_and_quality(finished):
     tree = json.loads((finished.path / "quality.json").read_text())
     scores = [tree["images"][name]["score"] for name in tree["order"]]
     assert scores == sorted(scores) and len(scores) == 8
+    with h5py.File(finished.path / "segmenter.h5") as file:
+        fires = [] if file["images/3"][()].max() == 0 else ["images/3"]  # the one image without a label
+    assert tree["normal"] == {"images": 1, "fires": fires}
+    assert finished.state.stages["quality"]["fires"] == len(fires)
     assert finished.metrics()["threshold"]["used"] == finished.state.stages["masks"]["threshold"]
 
 
