@@ -33,7 +33,7 @@ class ProbeConfig(Section):
     enabled: bool = Field(False, description="join the class maps with a linear probe on the classifier's features")
     weight: float = Field(0.5, gt=0, lt=1, description="share of the probe beside the class maps in the fused maps")
     prior_correction: float = Field(
-        1.0, ge=0, le=2, description="how far classes of few images are helped against those of many; 0: not"
+        0.5, ge=0, le=2, description="how far classes with few sure pixels are helped against those with many; 0: not"
     )
     iterations: int = Field(3, ge=1, le=10, description="fits, each to the sure pixels of the maps fused so far")
     folds: int = Field(5, ge=2, le=20, description="probes; each is fitted to the images of the other folds")

@@ -159,28 +159,26 @@ def restricted(logits: Tensor, ids: Tensor, background: bool, offsets: Tensor | 
     return together.sum(dim=1, keepdim=True) * shares
 
 
-def class_offsets(ids: Tensor, classes: int, correction: float) -> Tensor:
-    """``o_k = c log n_k``: what the logits of a class owe to how many images have it.
+def class_offsets(target: Tensor, classes: int, correction: float) -> Tensor:
+    """``o_k = c log n_k``: what the logits of a class owe to how many pixels it was taught.
 
-    A classifier's logits hold the logarithm of how often it met its classes: in how many images, times how much of
-    them. Which classes an image has is known, so the former says nothing about its pixels; with it taken off, a class
-    of all images no longer takes the pixels of a rare one beside it (Menon et al., "Long-tail learning via logit
-    adjustment", ICLR 2021, equation 10, with the images' share of the prior). It bears on the shares of an image's
-    classes alone, not on what is background.
+    A classifier's logits hold the logarithm of how often its classes were met; taken off them, the large class of an
+    image no longer takes the pixels of the small one (Menon et al., "Long-tail learning via logit adjustment", ICLR
+    2021, equation 10). It bears on the shares of an image's classes alone, not on what is background.
 
     Args:
-        ids: ``(N, C)`` classes of the image of each position, 0 where it has fewer than C; as many positions an image.
+        target: ``(N,)`` class ids, negative where unsure.
         classes: With the background.
         correction: c; 0 leaves the logits as they are.
 
     Returns:
-        ``(classes,)``; 0 for a class that no image has.
+        ``(classes,)``; 0 for a class that was not met.
 
     Example:
-        >>> class_offsets(torch.tensor([[1, 2], [1, 0]]), 4, 1.0).round(decimals=2).tolist()
-        [0.6899999976158142, 0.6899999976158142, 0.0, 0.0]
+        >>> class_offsets(torch.tensor([1, 1, 2, -100]), 4, 1.0).round(decimals=2).tolist()
+        [0.0, 0.6899999976158142, 0.0, 0.0]
     """
-    count = torch.bincount(ids.flatten(), minlength=classes)
+    count = torch.bincount(target[target >= 0], minlength=classes)
     return correction * count.clamp(min=1).float().log()
 
 
@@ -221,10 +219,7 @@ def fit_probe(
             advance(1)
         weights, biases, met = (torch.stack([fit[part] for fit in fits]) for part in range(3))
         offsets = torch.stack(
-            [
-                class_offsets(sample.ids[sample.folds != fold], classes + 1, config.prior_correction)
-                for fold in range(count)
-            ]
+            [class_offsets(target[sample.folds != fold], classes + 1, config.prior_correction) for fold in range(count)]
         )
         fused = sample.maps.clone()
         for fold in range(count):

@@ -27,8 +27,8 @@ from recamlabel.storage.hdf5 import open_store
 RESAMPLES = 200
 # Where nothing is known: half of the peak, where the edge of an object lies in a blurred map.
 FALLBACK = 0.5
-# Labels whose evidence is at least so large say where it lies, and so many of all labels speak for a data set.
-TELLING, ENOUGH = 0.3, 0.25
+# Labels whose evidence is at least so large say where it lies, and such a share of all labels speaks for a data set.
+TELLING, ENOUGH = 0.3, 0.5
 ORIGIN = "chosen without ground truth, by what the classifier goes by"
 NOTHING = "default, because the classifier's answers say nothing about regions"
 

@@ -73,13 +73,13 @@ def test_labels_that_are_seen_in_the_blurred_image_too_are_not_asked():
     good = evidence([[0.2, 0.9, 0.1]], [[0.3, 0.2, 0.1]])
     blind = evidence([[0.9, 0.1, 0.1]], [[0.3, 0.2, 0.1]], whole=0.9, blurred=0.8)
     parts = {
-        part.name: np.concatenate([getattr(good, part.name), *[getattr(blind, part.name)] * 3])
+        part.name: np.concatenate([getattr(good, part.name), getattr(blind, part.name)])
         for part in fields(good)
         if part.name != "levels"
     }
     known = LevelEvidence(LEVELS, **parts)
     assert np.allclose(known.share(), [0.2, 0.9, 0.1]) and known.speaks and calibrate(known).interval[1] == 0.4
-    # One in five is too few to speak for a data set: half of the peak, and no certainty.
+    # One in three is too few to speak for a data set: half of the peak, and no certainty.
     silent = LevelEvidence(LEVELS, **{name: np.concatenate([rows, rows[-1:]]) for name, rows in parts.items()})
     found = calibrate(silent)
     assert (found.threshold, found.interval, found.parts) == (FALLBACK, (0.0, 1.0), {})
