@@ -86,7 +86,7 @@ def _answers(
     ids: Sequence[int],
     levels: Sequence[float],
 ) -> Iterator[Answers]:
-    size = working_size(pixels.shape[0], pixels.shape[1], view.config.augment.resize_max)
+    size = working_size(pixels.shape[0], pixels.shape[1], view.config.maps.max_side)
     small = resize(pixels, *size)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
 
@@ -128,7 +128,7 @@ def different(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], list[in
 
 def _reads(scope: Scope) -> tuple[str, ...]:
     levels = ("refine.levels",) if stepped(scope.config.refine.method) else ()
-    return (*BACKBONE, "refine.method", "augment.resize_max", "data.background", *levels)
+    return (*BACKBONE, "refine.method", "maps.max_side", "data.background", *levels)
 
 
 def _cost(scope: Scope) -> Cost:
@@ -137,7 +137,7 @@ def _cost(scope: Scope) -> Cost:
     levels = len(candidate_levels(config.refine.levels if steps else [], steps))
     asked = min(1.0, ASKED_IMAGES / images)
     return Cost(
-        forward=megapixels(scope, config.augment.resize_max) * asked * (2 * scope.labels * levels + 2),
+        forward=megapixels(scope, config.maps.max_side) * asked * (2 * scope.labels * levels + 2),
         read=megapixels(scope) * asked,
     )
 

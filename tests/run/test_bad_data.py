@@ -40,6 +40,7 @@ def check_masks(path: Path, text: str) -> None:
     """Every mask has its image's size and classes; what it lacks is in quality.json and in `fit`'s last lines."""
     run, catalog = RunFolder.open(path), load_catalog(path / "dataset.json")
     classes, missing = catalog.dataset.classes, {}
+    labels = {image.id: image.present for image in catalog.images}
     with h5py.File(path / "masks.h5") as file:
         for image in catalog.images:
             mask = file[image.id][()]
@@ -51,8 +52,11 @@ def check_masks(path: Path, text: str) -> None:
                 missing[image.id] = [classes.name_of(number) for number in sorted(labelled - there)]
     quality = json.loads((path / "quality.json").read_text())
     assert {name: names for name, names in quality["missing"].items() if names} == missing
-    for name in missing:
-        assert quality["images"][name]["score"] == 0, "an empty mask has no good score"
+    for name, names in missing.items():
+        row = quality["images"][name]
+        assert all(row["classes"][one] == 0 for one in names), "what has no pixel has no good score"
+        if len(names) == len(labels[name]):
+            assert row["score"] == 0, "an empty mask has no good score"
     count = sum(map(len, missing.values()))
     line = f"{count} labelled object{'s' * (count > 1)} without a pixel" if count else "no labelled object without a"
     assert line in text and run.stage_state("masks") == "finished"
