@@ -56,7 +56,7 @@ def compare(folder: Path, images: int, levels: int, classes: int, device: str) -
         labels = drawn_labels(image.shape[:2], classes, levels, random)
         results, marginals = {}, {}
         for name in BACKENDS:
-            config = CrfConfig(backend=name)  # type: ignore[arg-type]
+            config = CrfConfig.model_validate({"backend": name})
             with torch.device(device):
                 results[name], taken = timed(image, labels, config, device)
                 unary = labels_to_unary(labels[levels // 2], classes + 1, config.gt_prob)

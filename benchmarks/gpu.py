@@ -276,7 +276,7 @@ class CrfTask:
 
 
 def run_crf(task: CrfTask) -> NDArray[np.int64]:
-    config = CrfConfig(backend=task.backend)  # type: ignore[arg-type]
+    config = CrfConfig.model_validate({"backend": task.backend})
     return CrfInference(task.image, int(task.labels.max()) + 1, config).run_labels(task.labels)
 
 

@@ -16,7 +16,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +119,8 @@ def training(config: Config, folder: Path, sizes: list[int], classes: int, round
         at = iter(range(10_000))
         fixed = batches[0].to(CPU)
 
-        def coded(batches: TrainingBatches = batches, at: object = at) -> None:
-            item = batches[next(at)].to(CPU)  # type: ignore[call-overload]
+        def coded(batches: TrainingBatches = batches, at: Iterator[int] = at) -> None:
+            item = batches[next(at)].to(CPU)
             step(ours, item.images, item.labels)
 
         works: dict[str, Callable[[], object]] = {

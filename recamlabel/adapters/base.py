@@ -87,6 +87,10 @@ class Dataset:
         """Names of the splits in order of first appearance; empty if there are none."""
         return tuple(dict.fromkeys(image.split for image in self.images if image.split is not None))
 
+    def is_normal(self, image: LabelledImage) -> bool:
+        """Whether an image is known to hold none of the classes."""
+        return len(image.absent) == len(self.classes)
+
     def labels(self, images: Sequence[LabelledImage] | None = None) -> np.ndarray:
         """Label matrix ``(N, K) int8``: 1 present, 0 absent, -1 unknown."""
         chosen = self.images if images is None else images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,13 +72,13 @@ def looking(device: torch.device, amp: bool = True) -> Iterator[None]:
     """
     import torch
 
-    with ExitStack() as stack:
-        if device.type == "cuda":
-            cudnn = torch.backends.cudnn
-            flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
-            stack.enter_context(cudnn.flags(enabled=False, **flags))
-        stack.enter_context(autocast(device, amp))
-        yield
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = before and device.type != "cuda"
+    try:
+        with autocast(device, amp):
+            yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 @cache

@@ -75,6 +75,7 @@ def _on_device(
 
     def there(task: Task) -> Result:
         if not hasattr(own, "stream"):
+            # PyTorch leaves its constructor without types.
             own.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(own.stream), device:
             return work(task)

@@ -133,28 +133,25 @@ def sure_pixels(maps: Tensor, ids: Tensor, fg_level: float, bg_level: float, bac
     return torch.where(best < bg_level, torch.full_like(label, BACKGROUND_ID), confident) if background else confident
 
 
-def restricted(logits: Tensor, ids: Tensor, background: bool, offsets: Tensor | None = None) -> Tensor:
+def restricted(logits: Tensor, ids: Tensor, background: bool, offsets: Tensor) -> Tensor:
     """``p_k = (1 - p_0) softmax_k(l - o)`` over the own classes; ``p_0`` is the background's in ``softmax(l)``.
 
     Args:
         logits: ``(N, K + 1)``, background first.
         ids: ``(N, C)`` own class ids, 0 where there is none.
         background: False: over the classes alone.
-        offsets: ``(K + 1,)``; none: zeros, and p is the softmax over the background and the own classes.
+        offsets: ``(K + 1,)``; where all are equal, p is the softmax over the background and the own classes.
 
     Returns:
         ``(N, C)`` probabilities of the classes; 0 where there is none.
 
     Example:
-        >>> restricted(torch.zeros(1, 5), torch.tensor([[2, 4, 0]]), background=True).round(decimals=2).tolist()
+        >>> restricted(torch.zeros(1, 5), torch.tensor([[2, 4, 0]]), True, torch.zeros(5)).round(decimals=2).tolist()
         [[0.33000001311302185, 0.33000001311302185, 0.0]]
     """
-    missing = ids == BACKGROUND_ID
-    class_logits = logits.gather(1, ids).masked_fill(missing, -torch.inf)
+    class_logits = logits.gather(1, ids).masked_fill(ids == BACKGROUND_ID, -torch.inf)
     base = logits[:, :1] if background else torch.full_like(logits[:, :1], -torch.inf)
     together = torch.cat([base, class_logits], dim=1).softmax(dim=1)[:, 1:].nan_to_num(0.0)
-    if offsets is None:
-        return together
     shares = (class_logits - offsets[ids]).softmax(dim=1).nan_to_num(0.0)
     return together.sum(dim=1, keepdim=True) * shares
 

@@ -13,7 +13,7 @@ of the pixels that is covered:
     rho(t) = (e(t) - A(t)) / sqrt(A(t) (1 - A(t)))
 
 the correlation of the mask with where the evidence lies (the phi coefficient). It sees no true mask. Labels that the
-classifier sees in the blurred image too (whole - blurred below 0.3) say nothing about regions and are not asked.
+classifier sees in the blurred image too (whole - blurred below 0.3) say nothing about regions and do not count.
 
 Sources: both questions are those of Fong and Vedaldi, "Interpretable Explanations of Black Boxes by Meaningful
 Perturbation", ICCV 2017 ("preservation" and "deletion", blurred); setting the answer against the area follows Dabkowski
@@ -69,19 +69,19 @@ def regions_at(scores: NDArray[np.float32], levels: Sequence[float]) -> Iterator
 
 
 def kept_and_erased(
-    image: NDArray[np.uint8], scores: NDArray[np.float32], levels: Sequence[float]
+    image: NDArray[np.uint8], blurred: NDArray[np.uint8], scores: NDArray[np.float32], levels: Sequence[float]
 ) -> Iterator[Questions]:
     """The image with all but one class's region blurred, and with that region blurred, class by class.
 
     Args:
         image: ``(h, w, 3) uint8``, at the scores' size.
+        blurred: The same after :func:`blurred_all_over`.
         scores: ``(C, h, w) float32`` in [0, 1].
         levels: L background levels.
 
     Yields:
         For each of the C classes its :class:`Questions`.
     """
-    blurred = blurred_all_over(image)
     masks = list(regions_at(scores, levels))
     for slot in range(1, len(scores) + 1):
         regions = [(mask == slot)[..., None] for mask in masks]

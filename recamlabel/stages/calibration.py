@@ -88,6 +88,7 @@ def _answers(
 ) -> Iterator[Answers]:
     size = working_size(pixels.shape[0], pixels.shape[1], view.config.maps.max_side)
     small = resize(pixels, *size)
+    soft, hazy = resize_maps(soft, *size), blurred_all_over(small)
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
 
     def ask(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -101,8 +102,8 @@ def _answers(
         found: NDArray[np.float64] = torch.cat(logits).float().sigmoid().double().cpu().numpy()[place]
         return found
 
-    whole, blurred = ask([small, blurred_all_over(small)])
-    for class_id, questions in zip(ids, kept_and_erased(small, resize_maps(soft, *size), levels), strict=True):
+    whole, blurred = ask([small, hazy])
+    for class_id, questions in zip(ids, kept_and_erased(small, hazy, soft, levels), strict=True):
         kept, erased = (ask(pictures)[:, class_id - 1] for pictures in (questions.kept, questions.erased))
         yield Answers(kept, erased, questions.area, float(whole[class_id - 1]), float(blurred[class_id - 1]))
 

@@ -120,11 +120,10 @@ def choose(view: View) -> list[LabelledImage]:
     Training images whose labels are all known; those without any label show background alone.
     """
     catalog, config = view.catalog, view.config.data
-    classes = len(catalog.dataset.classes)
     images = [
         image
         for image in catalog.training_images(config.train_splits)
-        if image.present or (config.background and len(image.absent) == classes)
+        if image.present or (config.background and catalog.dataset.is_normal(image))
     ]
     images = [images[position] for position in canonical_order([image.id for image in images])]
     met: dict[str, int] = {}

@@ -12,7 +12,6 @@ import numpy as np
 
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.progress import say
-from recamlabel.data.catalog import Catalog
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.segment.predict import stored_support
 from recamlabel.stages.cost import Cost
@@ -30,7 +29,8 @@ def run_quality(view: View) -> Mapping[str, Any]:
     normal: dict[str, bool] = {}
     if "segmentation" in view.planned:
         with open_store(path) as file:
-            normal = {name: _fires(file[name], table.ignore_id) for name in normal_images(view.catalog)}
+            known_empty = filter(view.catalog.dataset.is_normal, view.catalog.images)
+            normal = {image.id: _fires(file[image.id], table.ignore_id) for image in known_empty}
             qualities = {name: quality.with_support(*stored_support(file, name)) for name, quality in qualities.items()}
     if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
         # Gone on with because of --force: nothing that such a network says is worth a score.
@@ -47,12 +47,6 @@ def run_quality(view: View) -> Mapping[str, Any]:
     if fires:
         say(f"quality: the segmenter finds something on {len(fires)} of {len(normal)} normal images, where nothing is")
     return {"mean": round(float(np.mean(scores)), 4), **counts, "normal": len(normal), "fires": len(fires)}
-
-
-def normal_images(catalog: Catalog) -> list[str]:
-    """Ids of images that are known to hold none of the classes."""
-    classes = len(catalog.dataset.classes)
-    return [image.id for image in catalog.images if not image.present and len(image.absent) == classes]
 
 
 def _fires(mask: h5py.Dataset, ignore_id: int) -> bool:

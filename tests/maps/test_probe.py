@@ -98,8 +98,10 @@ def test_without_a_background_the_classes_share_everything():
 
 def test_restricted_probabilities_by_hand():
     logits = torch.log(torch.tensor([[1.0, 2.0, 7.0]]))
-    assert torch.allclose(restricted(logits, torch.tensor([[1, 0]]), True), torch.tensor([[2 / 3, 0]]))
-    assert torch.allclose(restricted(logits, torch.tensor([[1, 2]]), False), torch.tensor([[2 / 9, 7 / 9]]))
+    assert torch.allclose(restricted(logits, torch.tensor([[1, 0]]), True, torch.zeros(3)), torch.tensor([[2 / 3, 0]]))
+    assert torch.allclose(
+        restricted(logits, torch.tensor([[1, 2]]), False, torch.zeros(3)), torch.tensor([[2 / 9, 7 / 9]])
+    )
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "swin_tiny_patch4_window7_224"])
@@ -118,10 +120,10 @@ def test_a_rare_class_keeps_what_is_its_own() -> None:
     offsets = class_offsets(torch.tensor([1] * 99 + [2, -100, 0]), 3, 1.0)
     logits = torch.tensor([[0.0, math.log(99), 0.0]])  # what 99 to 1 teaches about pixels that tell nothing
     ids = torch.tensor([[1, 2]])
-    plain, fair = restricted(logits, ids, True), restricted(logits, ids, True, offsets)
+    plain, fair = restricted(logits, ids, True, torch.zeros(3)), restricted(logits, ids, True, offsets)
     assert torch.allclose(plain, torch.tensor([[99 / 101, 1 / 101]]))
     assert torch.allclose(fair, torch.tensor([[50 / 101, 50 / 101]]))
     # An image with one class has nothing to share.
     alone = torch.tensor([[1, 0]])
-    assert torch.allclose(restricted(logits, alone, True, offsets), restricted(logits, alone, True))
+    assert torch.allclose(restricted(logits, alone, True, offsets), restricted(logits, alone, True, torch.zeros(3)))
     assert torch.equal(class_offsets(torch.tensor([1, 1, 2]), 3, 0.0), torch.zeros(3))

@@ -36,8 +36,8 @@ def test_regions_are_strongest_class_above_the_level():
 
 
 def test_one_picture_keeps_the_region_and_the_other_blurs_it():
-    (asked,) = kept_and_erased(picture(), graded(), [0.5, 0.95])
     blurred = blurred_all_over(picture())
+    (asked,) = kept_and_erased(picture(), blurred, graded(), [0.5, 0.95])
     for square, kept, erased in (
         (SQUARE, asked.kept[0], asked.erased[0]),
         (SQUARE & False, asked.kept[1], asked.erased[1]),
@@ -48,7 +48,7 @@ def test_one_picture_keeps_the_region_and_the_other_blurs_it():
     # A corner of the square, where the blur mixes most.
     assert abs(blurred[3, 3].astype(int) - picture()[3, 3]).max() > 20
     both = np.concatenate([graded(), graded(0.2, 0.2)])
-    assert [len(one.kept) for one in kept_and_erased(picture(), both, [0.5])] == [1, 1]
+    assert [len(one.kept) for one in kept_and_erased(picture(), blurred, both, [0.5])] == [1, 1]
 
 
 def test_correlation_is_that_of_two_yes_no_answers():
