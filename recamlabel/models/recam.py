@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recamlabel.core.registry import check_choice
@@ -37,6 +39,7 @@ def softmax_reactivation_loss(
     competing: Competing = "all",
     eps: float = PEAK_EPS,
     width: int | None = None,
+    offsets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy of the re-activated class features (ReCAM, equations 3 and 4).
 
@@ -59,6 +62,8 @@ def softmax_reactivation_loss(
         competing: Classes in the softmax beside k: ``"all"`` (published), ``"absent"`` (not the
             image's other labels) or ``"present"`` (only the image's labels).
         eps: Added to each mask's maximum.
+        width: The largest number of labels of an image, where it is known.
+        offsets: ``(K,)`` or ``(K + 1,)`` added to the scores in the loss alone: :func:`prior_offsets`.
 
     Returns:
         ``loss`` (scalar >= 0 with gradient) and ``accuracy`` (scalar in [0, 1] without: the share of
@@ -78,11 +83,44 @@ def softmax_reactivation_loss(
     background = fc2.shape[0] > fc1.shape[0]
     vectors = class_vectors(features, fc1, labels, maps=maps, background=background, eps=eps, width=width)
     scores = F.linear(vectors.vectors, fc2)
-    losses = vector_losses(scores, vectors, label_smoothing=label_smoothing, competing=competing)
+    learnt = scores if offsets is None else scores + offsets
+    losses = vector_losses(learnt, vectors, label_smoothing=label_smoothing, competing=competing)
     loss = (losses * vectors.share).sum() / max(1, labels.shape[0])
     real = vectors.share > 0
     hits = (scores.detach().argmax(dim=1) == vectors.targets) & real
     return loss, hits.sum() / real.sum().clamp(min=1)
+
+
+def prior_offsets(labels: NDArray[np.integer], background: bool, correction: float) -> NDArray[np.float32]:
+    """``o_k = c log(pi_k)``: how often the softmax meets a class, so that FC2 need not learn it.
+
+    ``pi_k`` is the share of class k among all (image, label) pairs, each with its share of its image as in
+    :func:`softmax_reactivation_loss`. With ``scores + o`` in the loss, ``scores`` alone rank classes as if all were
+    equally frequent: the rare class of an image is not given up for the one that every image has (Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equation 10).
+
+    Args:
+        labels: ``(N, K)`` in {1, 0, -1} of the training images.
+        background: Whether the softmax has a background class.
+        correction: c; 0 gives zeros.
+
+    Returns:
+        ``(K,)`` or ``(K + 1,) float32``; a class without images has the offset of the rarest.
+
+    Example:
+        >>> prior_offsets(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 1.0).round(2).tolist()
+        [-0.29, -1.39]
+    """
+    present = labels > 0  # (N, K)
+    if background:
+        present = np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1)
+    shares = present / np.maximum(1, present.sum(axis=1, keepdims=True))
+    met = shares.sum(axis=0)
+    if not met.any():
+        return np.zeros(len(met), dtype=np.float32)
+    met = np.maximum(met, met[met > 0].min())
+    offsets: NDArray[np.float32] = (correction * np.log(met / met.sum())).astype(np.float32)
+    return offsets
 
 
 def vector_losses(
@@ -140,6 +178,7 @@ class ReCamHead(nn.Module):
         label_smoothing: float = 0.0,
         competing: Competing = "all",
         width: int | None = None,
+        offsets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``(loss, accuracy)``; see :func:`softmax_reactivation_loss`."""
         return softmax_reactivation_loss(
@@ -151,6 +190,7 @@ class ReCamHead(nn.Module):
             label_smoothing=label_smoothing,
             competing=competing,
             width=width,
+            offsets=offsets,
         )
 
     def extra_repr(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from recamlabel.models.reactivation import (
     label_slots,
     reactivated_features,
 )
-from recamlabel.models.recam import Competing, ReCamHead, softmax_reactivation_loss
+from recamlabel.models.recam import Competing, ReCamHead, prior_offsets, softmax_reactivation_loss
 
 LABELS = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, -1], [-1, -1, -1, -1, -1]])
 
@@ -331,3 +332,31 @@ def test_the_loss_never_builds_the_product() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         torch.autograd.grad(softmax_reactivation_loss(*case, labels)[0], case)
     assert largest <= case.features.numel()
+
+
+def test_prior_offsets_are_the_log_of_each_pairs_share() -> None:
+    """Two labels of one image count half each; the background is one more label where all labels are known."""
+    labels = np.array([[1, 1], [1, 0], [-1, 1]], dtype=np.int8)
+    plain = prior_offsets(labels, False, 1.0)
+    assert np.allclose(plain, np.log([1.5 / 3, 1.5 / 3]))
+    # Image 1: thirds; image 2: halves; image 3 has an unknown label, hence no background.
+    with_background = prior_offsets(labels, True, 0.5)
+    assert np.allclose(with_background, 0.5 * np.log([(1 / 3 + 1 / 2) / 3, (1 / 3 + 1) / 3, (1 / 3 + 1 / 2) / 3]))
+
+
+def test_prior_offsets_without_any_label_are_zero() -> None:
+    assert prior_offsets(np.zeros((2, 3), dtype=np.int8), False, 1.0).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_offsets_take_the_frequent_class_out_of_the_scores() -> None:
+    """With one feature for all, the scores learn the frequencies; with the offsets, they have nothing left to learn."""
+    features, fc1 = torch.ones(4, 1, 1, 1), torch.ones(2, 1)
+    labels = torch.tensor([[1, 0], [1, 0], [1, 0], [0, 1]])
+    offsets = torch.from_numpy(prior_offsets(labels.numpy(), False, 1.0))
+    gradients = []
+    for given in (None, offsets):
+        fc2 = torch.zeros(2, 1, requires_grad=True)
+        softmax_reactivation_loss(features, fc1, fc2, labels, offsets=given)[0].backward()
+        gradients.append(fc2.grad[:, 0].tolist())
+    assert gradients[0][0] < -0.2 and gradients[0][1] > 0.2
+    assert gradients[1] == pytest.approx([0.0, 0.0], abs=1e-6)

@@ -25,14 +25,20 @@ class RecamObjective:
         net: The classifier with its softmax head, trained in place.
         config: Rates and the form of the softmax.
         positive_weights: ``(K,)`` of the BCE, as the classifier was trained with; None: 1 each.
+        offsets: Of the softmax, :func:`recamlabel.models.recam.prior_offsets`; None: 0 each.
     """
 
     name = "recam"
 
     def __init__(
-        self, net: RecamNet, config: RecamConfig, positive_weights: NDArray[np.floating] | None = None
+        self,
+        net: RecamNet,
+        config: RecamConfig,
+        positive_weights: NDArray[np.floating] | None = None,
+        offsets: NDArray[np.floating] | None = None,
     ) -> None:
         self.module, self.config = net, config
+        self.offsets = None if offsets is None else torch.from_numpy(offsets)
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     @property
@@ -69,5 +75,6 @@ class RecamObjective:
             label_smoothing=self.config.label_smoothing,
             competing=self.config.competing,
             width=batch.most_labels,
+            offsets=None if self.offsets is None else self.offsets.to(features, non_blocking=True),
         )
         return bce + self.config.loss_weight * sce, {"loss_bce": bce, "loss_sce": sce, "accuracy": accuracy}
