@@ -21,7 +21,7 @@ from recamlabel.core.section import RuntimeConfig, ScheduleConfig, Section
 from recamlabel.data.config import AugmentConfig
 from recamlabel.errors import ConfigError
 from recamlabel.gate.config import GateConfig
-from recamlabel.maps.config import MapsConfig, ProbeConfig
+from recamlabel.maps.config import LocalConfig, MapsConfig, ProbeConfig
 from recamlabel.masks.config import MasksConfig, ReviewConfig
 from recamlabel.models.config import BackboneConfig
 from recamlabel.refine.config import AffinityConfig, CrfConfig, RefineConfig
@@ -38,6 +38,7 @@ __all__ = [
     "CrfConfig",
     "DataConfig",
     "GateConfig",
+    "LocalConfig",
     "MapsConfig",
     "MasksConfig",
     "PredictConfig",
@@ -72,6 +73,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     recam: RecamConfig = RecamConfig()
     maps: MapsConfig = MapsConfig()
+    local: LocalConfig = LocalConfig()
     probe: ProbeConfig = ProbeConfig()
     affinity: AffinityConfig = AffinityConfig()
     refine: RefineConfig = RefineConfig()

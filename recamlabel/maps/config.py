@@ -27,6 +27,32 @@ class MapsConfig(Section):
         return self
 
 
+class LocalConfig(Section):
+    """Maps of linear heads on frozen features, at the size that a class is recognised best at (docs/method.md, 1)."""
+
+    enabled: bool = Field(False, description="choose the size of the inputs by recognition, and make local maps")
+    sides: list[int] = Field(
+        [], description="long sides in pixels to try; empty: from 320 to the images' own in steps of 1.6"
+    )
+    shares: list[float] = Field(
+        [0.01, 0.1, 1.0], min_length=1, description="shares of an image's places that its answer may rest on, to try"
+    )
+    folds: int = Field(3, ge=2, le=20, description="heads; each is fitted to the images of the other folds")
+    components: int = Field(192, ge=2, le=2048, description="principal components of the features")
+    images: int = Field(300, ge=2, description="at most so many training images are fitted to, rare classes first")
+    weight: float = Field(
+        0.5, gt=0, le=1, description="share of the local maps beside the class maps, where they are let take part"
+    )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> LocalConfig:
+        if any(not 32 <= side <= 16384 for side in self.sides):
+            raise ValueError(f"sides must lie in 32..16384, got {self.sides}")
+        if any(not 0 < share <= 1 for share in self.shares):
+            raise ValueError(f"shares must lie in (0, 1], got {self.shares}")
+        return self
+
+
 class ProbeConfig(Section):
     """A linear probe across images that the class maps are fused with (recamlabel.maps.probe)."""
 

@@ -13,6 +13,8 @@ from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation, normalise_, resize
 
 LARGEST_REDUCTION = 8
+# What is not in an image's pixels is not to be found in more of them.
+MOST_ENLARGED = 3.0
 # Pixels; twice the usual output stride.
 STEP = 32
 
@@ -46,6 +48,18 @@ def working_size(height: int, width: int, max_side: int) -> tuple[int, int]:
     """
     scale = min(1.0, max_side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def scaled_size(shape: tuple[int, ...], side: int, device: torch.device) -> tuple[int, int]:
+    """Height and width with the long side brought to ``side``, up or down, by at most ``MOST_ENLARGED``.
+
+    Example:
+        >>> [scaled_size(shape, 400, torch.device("cpu")) for shape in ((100, 200, 3), (3000, 4000, 3), (30, 40, 3))]
+        [(200, 400), (300, 400), (90, 120)]
+    """
+    scale = min(MOST_ENLARGED, side / max(shape[:2]))
+    height, width = (max(1, round(length * scale)) for length in shape[:2])
+    return (height, width) if device.type == "cpu" else (_in_steps(height), _in_steps(width))
 
 
 class Pixels:

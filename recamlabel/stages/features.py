@@ -25,7 +25,7 @@ FEATURES_FILE = "features.h5"
 
 def run_features(view: View) -> Mapping[str, Any]:
     """Write ``features.h5``."""
-    backbone = _pretrained(view)
+    backbone = pretrained(view)
 
     def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
         rows = pooled(view, backbone, pixels)
@@ -38,7 +38,8 @@ def run_features(view: View) -> Mapping[str, Any]:
     return {}
 
 
-def _pretrained(view: View) -> Backbone:
+def pretrained(view: View) -> Backbone:
+    """The backbone with its first weights, in eval mode on the device."""
     config = view.config.backbone
     if config.weights == "none":
         torch.manual_seed(view.config.seed)

@@ -34,7 +34,7 @@ from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, load_classifier
-from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
+from recamlabel.stages.view import FUSED_FILE, JOINED_FILE, MAPS_FILE, View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, leaf_paths, open_store
 
 # Numbers in the sample's features: half a gigabyte in half precision.
@@ -86,7 +86,7 @@ def run_probe(view: View) -> Mapping[str, Any]:
     attributes = {**view.provenance(), "weight": config.probe.weight}
     with (
         open_store(view.run.path / MAPS_FILE) as maps,
-        open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as own_maps,
+        open_store(view.run.path / own_maps_file(view)) as own_maps,
         ShardedWriter(view.run.path / FUSED_FILE, view.key, attributes) as writer,
         PixelFeatures(view, backbone) as features_of,
     ):
@@ -112,6 +112,12 @@ def run_probe(view: View) -> Mapping[str, Any]:
     with open_store(view.run.path / FUSED_FILE) as file:
         fused = len(list(leaf_paths(file[PROBE_GROUP]))) if PROBE_GROUP in file else 0
     return {"fitted_to": len(folds), "joined": fused}
+
+
+def own_maps_file(view: View) -> str:
+    """The file with the maps that the probe starts from."""
+    files = {"joined": JOINED_FILE, "fine": FINE_FILE, "maps": MAPS_FILE}
+    return next(file for stage, file in files.items() if stage in view.planned)
 
 
 def choose(view: View) -> list[LabelledImage]:
@@ -355,7 +361,7 @@ STAGE = Stage(
     4,
     run_probe,
     "maps fused with what other images say",
-    needs=("classifier", "maps", "fine"),
+    needs=("classifier", "maps", "fine", "joined"),
     reads=_reads,
     makes=(FUSED_FILE,),
     wanted=lambda scope: scope.config.probe.enabled,

@@ -21,6 +21,8 @@ from recamlabel.storage.run_folder import RunFolder
 MAPS_FILE = "maps.h5"
 # The maps of the refined source fused with the probe, all else as in maps.h5; in later rounds with the segmenter.
 FUSED_FILE = "fused.h5"
+# The maps of the refined source with those of the local heads.
+JOINED_FILE = "joined.h5"
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
 

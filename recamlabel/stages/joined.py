@@ -1,0 +1,75 @@
+"""Stage ``joined``: the class maps and the local maps in one, where the local heads recognise more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.core.arrays import resize_maps
+from recamlabel.core.progress import track
+from recamlabel.stages.cost import Cost
+from recamlabel.stages.fine import FINE_FILE
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.local import LOCAL_FILE, LOCAL_GROUP, read_scale
+from recamlabel.stages.view import JOINED_FILE, MAPS_FILE, View
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+
+
+def run_joined(view: View) -> Mapping[str, Any]:
+    """Write ``joined.h5``: the refined source's maps, with the local ones where they are let take part."""
+    source = view.config.refine.source
+    weight = view.config.local.weight if read_scale(view).get("admitted") else 0.0
+    with (
+        open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as file,
+        open_store(view.run.path / LOCAL_FILE) as other,
+        ShardedWriter(view.run.path / JOINED_FILE, view.key, {**view.provenance(), "weight": weight}) as writer,
+        track("joined", len(view.catalog.images), start=len(writer.done)) as advance,
+    ):
+        for image in view.catalog.images:
+            if image.id in writer.done:
+                continue
+            stored = file[f"{source}/{image.id}"]
+            maps, ids = stored[()], class_ids(stored)
+            if weight and ids:
+                maps = joined(maps, other[f"{LOCAL_GROUP}/{image.id}"][()], weight)
+            writer.add(image.id, {f"{source}/{image.id}": (maps, {"class_ids": np.array(ids, dtype=np.int32)})})
+            advance()
+        writer.finish()
+    return {"weight": weight}
+
+
+def joined(maps: NDArray[np.float16], local: NDArray[np.float16], weight: float) -> NDArray[np.float16]:
+    """``(1 - w) m + w l`` on the finer of both grids.
+
+    Args:
+        maps: ``(C, h, w)`` in [0, 1].
+        local: ``(C, h', w')`` in [0, 1], of the same classes.
+        weight: w.
+
+    Returns:
+        ``(C, max(h, h'), max(w, w')) float16`` in [0, 1].
+
+    Example:
+        >>> joined(np.array([[[1.0, 0.5]]], np.float16), np.array([[[0.0, 1.0]]], np.float16), 0.5).tolist()
+        [[[0.5, 0.75]]]
+    """
+    height, width = (max(sides) for sides in zip(maps.shape[1:], local.shape[1:], strict=True))
+    both = [resize_maps(part.astype(np.float32), height, width) for part in (maps, local)]
+    mixed: NDArray[np.float16] = ((1 - weight) * both[0] + weight * both[1]).astype(np.float16)
+    return mixed
+
+
+STAGE = Stage(
+    "joined",
+    1,
+    run_joined,
+    "class maps and local maps in one",
+    needs=("maps", "fine", "local"),
+    reads=("refine.source", "local.weight"),
+    makes=(JOINED_FILE,),
+    wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
+    cost=lambda scope: Cost(fixed=1e-3 * len(scope.catalog.images)),
+)

@@ -1,0 +1,361 @@
+"""Stage ``local``: at which size, depth and pooling each class is recognised best, and the maps of such heads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.progress import say, track
+from recamlabel.data.batches import Normalisation
+from recamlabel.data.passes import image_pass
+from recamlabel.gate.crossval import canonical_order
+from recamlabel.maps.config import LocalConfig
+from recamlabel.maps.local import (
+    CrossFittedHeads,
+    Precision,
+    Projection,
+    cross_fit,
+    fit_projection,
+    held_out_precision,
+    local_maps,
+    most_local,
+)
+from recamlabel.models.backbones import Backbone
+from recamlabel.models.inputs import run_network, scaled_size
+from recamlabel.stages.cost import Cost, megapixels
+from recamlabel.stages.features import pretrained
+from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.probe import choose, deal
+from recamlabel.stages.view import View
+from recamlabel.storage.atomic import write_text
+from recamlabel.storage.hdf5 import ShardedWriter
+
+LOCAL_FILE, SCALE_FILE = "local.h5", "scale.json"
+METRICS_SECTION = "scale"
+# Depths, most local first: the last features that have the stride of the output and are not yet mixed for ImageNet's
+# classes, and the last ones.
+DEPTHS = ("middle", "last")
+# Positions of each image, and images, that the principal components are computed from.
+DRAWN, PROJECTED = 64, 100
+# Bytes of the projected features that are held at a time, of one size.
+HELD_BYTES = 1 << 30
+# Between two sizes; finer steps differ by less than the error of an average precision.
+STEP, SMALLEST, LARGEST_ENLARGEMENT, ENLARGED_TO = 1.6, 320, 2.0, 512
+# So many larger sizes in a row that recognise less end the search.
+PATIENCE = 2
+# Seconds of one fit.
+FIT = 8.0
+# Of the file.
+LOCAL_GROUP = "local"
+
+
+def run_local(view: View) -> Mapping[str, Any]:
+    """Choose the size, and each class's depth and pooling; write ``local.h5`` and ``scale.json``."""
+    backbone = pretrained(view)
+    images = sample(view)
+    table = view.catalog.dataset.classes
+    known = np.array([(view.catalog.dataset.labels(images) == value).any(axis=0) for value in (0, 1)]).all(axis=0)
+    tried: list[Tried] = []
+    if known.any() and len(images) >= 2 * view.config.local.folds:
+        for side in sides(view, images):
+            tried.append(attempt(view, backbone, images, side))
+            best = max(range(len(tried)), key=lambda position: tried[position].mean[0])
+            if len(tried) - 1 - best >= PATIENCE:
+                break  # larger inputs cost more and recognise less
+    chosen = smallest(tried) if tried else None
+    if chosen is None:
+        say("local: too few images with and without a class to choose a size by; no local maps")
+    with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
+        if chosen is not None:
+            _write(view, backbone, chosen, writer)
+        writer.finish()
+    size = min(view.config.maps.max_side, typical_side(view, images)) if images else 0
+    verdict = None if chosen is None else admission(tried, chosen, size)
+    if verdict is not None:
+        say(f"local: {verdict.line}")
+    tree = {"stage_key": view.key, **report(table.names, tried, chosen, verdict)}
+    write_text(view.run.path / SCALE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
+    view.run.update_metrics(METRICS_SECTION, tree, stage="local")
+    return {} if chosen is None or verdict is None else {"side": chosen.side, "admitted": verdict.admitted}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the local maps take part, and why.
+
+    Attributes:
+        admitted: They recognise more than the classifier's own form does on the same features: the last ones, averaged
+            over the whole image, at the size that it works at.
+        line: That, with its figures.
+    """
+
+    admitted: bool
+    line: str
+
+
+def admission(tried: Sequence[Tried], chosen: Tried, size: int) -> Verdict:
+    """Compare the chosen settings with the classifier's form at the size nearest to its own.
+
+    The mean over the classes has to be larger by more than its standard error.
+    """
+    near = min(tried, key=lambda one: abs(math.log(one.side / size)))
+    usual = next(
+        one for one in near.settings if one.depth == DEPTHS[-1] and one.share == max(s.share for s in near.settings)
+    )
+    rows = [
+        (chosen.settings[position].precisions[number], usual.precisions[number])
+        for number, position in enumerate(chosen.choices())
+    ]
+    rows = [row for row in rows if not any(math.isnan(part.value) for part in row)]
+    found, known = (float(np.mean([row[part].value for row in rows])) for part in (0, 1))
+    error = float(np.sqrt(np.sum([max(one.error, other.error) ** 2 for one, other in rows])) / len(rows))
+    admitted = found > known + error
+    what = "take part" if admitted else "left out"
+    return Verdict(
+        admitted,
+        f"{what}: held-out average precision {found:.2f} ± {error:.2f} with inputs of {chosen.side} pixels and each "
+        f"class's own depth and pooling, {known:.2f} in the classifier's form at {near.side} pixels",
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was fitted at one size with one depth and one pooling."""
+
+    depth: str
+    share: float
+    heads: CrossFittedHeads
+    precisions: list[Precision]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """All settings of one size, most local first.
+
+    Attributes:
+        side: Long side of the inputs in pixels.
+        projections: By depth.
+        settings: As fitted.
+        folds: By image id.
+    """
+
+    side: int
+    projections: Mapping[str, Projection]
+    settings: list[Setting]
+    folds: Mapping[str, int] = field(repr=False)
+
+    def choices(self) -> list[int]:
+        """By class the position in ``settings`` of the one that its maps are made with."""
+        classes = len(self.settings[0].precisions)
+        return [most_local([one.precisions[number] for one in self.settings]) for number in range(classes)]
+
+    @property
+    def mean(self) -> tuple[float, float]:
+        """Mean over the classes of the best average precision of any setting, and its standard error."""
+        best = []
+        for rows in zip(*(one.precisions for one in self.settings), strict=True):
+            defined = [row for row in rows if not math.isnan(row.value)]
+            if defined:
+                best.append(max(defined, key=lambda one: one.value))
+        errors = [0.0 if math.isnan(one.error) else one.error for one in best]
+        return float(np.mean([one.value for one in best])), float(np.sqrt(np.square(errors).sum()) / len(best))
+
+
+def smallest(tried: Sequence[Tried]) -> Tried:
+    """The smallest size whose mean average precision is within one standard error of the best."""
+    best = max(tried, key=lambda one: one.mean[0])
+    limit = best.mean[0] - best.mean[1]
+    return next(one for one in tried if one.mean[0] >= limit)
+
+
+def sample(view: View) -> list[LabelledImage]:
+    """Training images to fit to, rare classes first, whose order depends on their ids alone."""
+    chosen = choose(view)[: view.config.local.images]
+    return [chosen[position] for position in canonical_order([image.id for image in chosen])]
+
+
+def sides(view: View, images: Sequence[LabelledImage]) -> list[int]:
+    """Long sides to try, ascending: from 320 pixels in steps of 1.6 to the images' own size."""
+    if view.config.local.sides:
+        return sorted(set(view.config.local.sides))
+    return ladder(typical_side(view, images))
+
+
+def typical_side(view: View, images: Sequence[LabelledImage]) -> int:
+    """Median long side in pixels."""
+    return int(np.median([max(view.catalog.shapes[image.id]) for image in images]))
+
+
+def ladder(longest: int) -> list[int]:
+    """Sizes to try for images of a long side: up to their own, but for small ones up to twice as much or 512.
+
+    Example:
+        >>> ladder(200), ladder(320), ladder(2048)
+        ([200, 400], [320, 512], [320, 512, 819, 1310, 2048])
+    """
+    top = max(longest, min(round(longest * LARGEST_ENLARGEMENT), ENLARGED_TO))
+    found = [min(longest, SMALLEST)]
+    # A last step of up to sqrt(STEP) more, rather than two sizes that are nearly one.
+    while found[-1] * STEP * math.sqrt(STEP) < top:
+        found.append(round(found[-1] * STEP))
+    return [*found, top] if top > found[-1] else found
+
+
+def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> Tried:
+    """Fit every depth and pooling at one size."""
+    config, seed = view.config.local, view.config.seed
+    folds = deal(images, config.folds)
+    projections = _projections(view, backbone, images, side)
+    held: dict[str, dict[str, Tensor]] = {depth: {} for depth in projections}
+    for image, features in _features(view, backbone, images, side, f"local: {side} pixels"):
+        for depth, projection in projections.items():
+            held[depth][image.id] = projection(features[depth])
+    labels = view.catalog.dataset.labels(images)
+    fold_of = np.array([folds[image.id] for image in images])
+    settings = []
+    shares = sorted(config.shares)
+    with track("local: fit", len(projections) * len(shares), unit="fits", more=True) as advance:
+        for depth in projections:
+            rows = [held[depth].pop(image.id) for image in images]
+            for share in shares:
+                heads = cross_fit(rows, labels, fold_of, share, seed)
+                logits = np.stack([heads.logits(row, fold) for row, fold in zip(rows, fold_of, strict=True)])
+                settings.append(Setting(depth, share, heads, held_out_precision(labels, logits, seed)))
+                advance()
+    return Tried(side, projections, settings, folds)
+
+
+def _projections(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> dict[str, Projection]:
+    """By depth, from a few positions of up to a hundred images."""
+    random = np.random.default_rng(view.config.seed)
+    rows: dict[str, list[Tensor]] = {}
+    for _, features in _features(view, backbone, images[:PROJECTED], side, "local: components"):
+        for depth, maps in features.items():
+            flat = maps.flatten(1)
+            places = torch.from_numpy(random.integers(flat.shape[1], size=DRAWN))
+            rows.setdefault(depth, []).append(flat[:, places].T.cpu())
+    components = view.config.local.components
+    return {depth: fit_projection(torch.cat(parts), components, view.config.seed) for depth, parts in rows.items()}
+
+
+def _features(
+    view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int, what: str
+) -> Iterator[tuple[LabelledImage, dict[str, Tensor]]]:
+    """Each image with its features ``(D, h, w)`` by depth."""
+    normalisation, device = Normalisation(backbone.mean, backbone.std), view.device
+
+    def enlarged(shape: tuple[int, int]) -> float:
+        height, width = scaled_size(shape, side, device)
+        return height * width / (shape[0] * shape[1])
+
+    def alike(shape: tuple[int, int]) -> tuple[int, int]:
+        return shape if device.type == "cpu" else scaled_size(shape, side, device)
+
+    def depths(pixels: Tensor) -> Tensor:
+        """Both depths in one tensor: one grid."""
+        last, pyramid = backbone.all_depths(pixels)
+        alike = [part for part in pyramid[:-1] if part.shape[2:] == last.shape[2:]]
+        sizes.append(last.shape[1])
+        return torch.cat([last, *alike[-1:]], dim=1)
+
+    sizes: list[int] = []
+    for group, pixels in image_pass(view.catalog, images, what, view.batch_pixels, enlarged=enlarged, alike=alike):
+        size = scaled_size(pixels[0].shape, side, device)
+        made = run_network(depths, pixels, size, normalisation, device, view.config.runtime.amp).cpu()
+        for image, features in zip(group, made, strict=True):
+            middle = features[sizes[-1] :]
+            yield image, ({"middle": middle} if len(middle) else {}) | {"last": features[: sizes[-1]]}
+
+
+def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
+    """The maps of every image's own classes, from heads that have not seen it."""
+    table, choices = view.catalog.dataset.classes, chosen.choices()
+    todo = [image for image in view.catalog.images if image.id not in writer.done]
+    for image, features in _features(view, backbone, todo, chosen.side, "local"):
+        ids = table.ids_of(image.present)
+        projected = {depth: projection(features[depth]) for depth, projection in chosen.projections.items()}
+        fold, rows = chosen.folds.get(image.id), []
+        for class_id in ids:
+            setting = chosen.settings[choices[class_id - 1]]
+            rows.append(setting.heads.values(projected[setting.depth], [class_id - 1], fold))
+        height, width = features["last"].shape[1:]
+        maps = local_maps(torch.cat(rows)) if rows else np.zeros((0, height, width), dtype=np.float16)
+        writer.add(image.id, {f"{LOCAL_GROUP}/{image.id}": (maps, {"class_ids": np.array(ids, dtype=np.int32)})})
+
+
+def report(
+    names: Sequence[str], tried: Sequence[Tried], chosen: Tried | None, verdict: Verdict | None
+) -> dict[str, Any]:
+    """What was tried and taken, as JSON: average precisions by size, and each class's depth and pooling."""
+    sizes = [
+        {
+            "side": one.side,
+            "mean_ap": round(one.mean[0], 4),
+            "error": round(one.mean[1], 4),
+            "settings": [
+                {"depth": each.depth, "share": each.share, "ap": [_rounded(part.value) for part in each.precisions]}
+                for each in one.settings
+            ],
+        }
+        for one in tried
+    ]
+    classes = []
+    if chosen is not None:
+        for name, number, position in zip(names, range(len(names)), chosen.choices(), strict=True):
+            setting = chosen.settings[position]
+            value = _rounded(setting.precisions[number].value)
+            classes.append({"name": name, "depth": setting.depth, "share": setting.share, "ap": value})
+    return {
+        "side": None if chosen is None else chosen.side,
+        "admitted": verdict is not None and verdict.admitted,
+        "line": "" if verdict is None else verdict.line,
+        "sizes": sizes,
+        "classes": classes,
+    }
+
+
+def read_scale(view: View) -> dict[str, Any]:
+    """``scale.json``; empty where the stage is not in the run."""
+    path = view.run.artifact(SCALE_FILE)
+    tree: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return tree
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _reads(scope: Scope) -> tuple[str, ...]:
+    settings = but(LocalConfig, "local", "enabled", "weight")
+    backbone = ("backbone.name", "backbone.output_stride", "backbone.weights")
+    return (*backbone, *settings, "maps.max_side", "probe.images", "data.background", "data.train_splits", "seed")
+
+
+def _cost(scope: Scope) -> Cost:
+    sizes = scope.config.local.sides or ladder(max(side for shape in scope.sizes for side in shape))
+    share = min(1.0, scope.config.local.images / max(1, len(scope.catalog.images)))
+    looked = sum(megapixels(scope, side) for side in sizes)
+    fits = len(sizes) * len(DEPTHS) * len(scope.config.local.shares)
+    return Cost(forward=share * looked + megapixels(scope, sizes[-1]), read=megapixels(scope) * 2, fixed=FIT * fits)
+
+
+STAGE = Stage(
+    "local",
+    1,
+    run_local,
+    "at which size a class is recognised, and maps of single places",
+    reads=_reads,
+    makes=(LOCAL_FILE, SCALE_FILE),
+    sections=(METRICS_SECTION,),
+    wanted=lambda scope: scope.config.local.enabled,
+    facts=lambda scope: {"images": scope.images, "training": scope.training, "weights": scope.weights},
+    cost=_cost,
+)

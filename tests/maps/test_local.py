@@ -1,0 +1,166 @@
+"""Local heads: they find the place that an image label is about, and are judged on images they have not seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+from recamlabel.maps.local import (
+    CrossFittedHeads,
+    Precision,
+    cross_fit,
+    fit_projection,
+    held_out_precision,
+    local_maps,
+    most_local,
+    pool_largest,
+    weighted_precision,
+)
+from recamlabel.stages.joined import joined
+from recamlabel.stages.local import Setting, Tried, admission, ladder, smallest
+
+
+def drawn(count: int = 24) -> tuple[list[Tensor], NDArray[np.int8], list[int]]:
+    """Noise of 6 channels on a grid of 5 x 4; where the label says so, one place has 3 more in channel 2."""
+    generator = torch.Generator().manual_seed(0)
+    images, places = [], []
+    labels = (np.arange(count) % 2).astype(np.int8)[:, None]
+    for present in labels[:, 0]:
+        image = 0.3 * torch.randn(6, 5, 4, generator=generator)
+        place = int(torch.randint(20, (1,), generator=generator))
+        image.flatten(1)[2, place] += 3.0 * present
+        images.append(image.half())
+        places.append(place)
+    return images, labels, places
+
+
+def test_the_head_of_another_fold_finds_the_place() -> None:
+    images, labels, places = drawn()
+    folds = np.arange(len(images)) // 2 % 3
+    heads = cross_fit(images, labels, folds, 0.05, seed=0)
+    for image, label, place, fold in zip(images, labels[:, 0], places, folds, strict=True):
+        if label:
+            assert int(heads.values(image, [0], int(fold)).argmax()) == place
+    logits = np.stack([heads.logits(image, int(fold)) for image, fold in zip(images, folds, strict=True)])
+    assert held_out_precision(labels, logits, seed=0)[0].value == 1.0
+
+
+def test_a_head_does_not_depend_on_the_labels_of_its_own_fold() -> None:
+    images, labels, _ = drawn(12)
+    folds = np.arange(12) // 2 % 3
+    other = labels.copy()
+    other[folds == 1] = 1 - other[folds == 1]
+    one, two = (cross_fit(images, each, folds, 0.05, seed=0) for each in (labels, other))
+    assert torch.equal(one.weight[1], two.weight[1])
+    assert not torch.equal(one.weight[0], two.weight[0])
+
+
+def test_unknown_labels_teach_nothing() -> None:
+    images, labels, _ = drawn(8)
+    unknown = np.full_like(labels, -1)
+    heads = cross_fit(images, unknown, np.arange(8) % 2, 0.05, seed=0)
+    assert not heads.weight.any() and not heads.bias.any()
+
+
+def test_images_of_several_sizes_are_fitted_together() -> None:
+    images, labels, _ = drawn(8)
+    images[3] = torch.cat([images[3], images[3]], dim=1)
+    assert cross_fit(images, labels, np.arange(8) % 2, 0.1, seed=0).weight.shape == (2, 1, 6)
+
+
+def test_an_image_outside_the_folds_gets_the_mean_of_the_heads() -> None:
+    heads = CrossFittedHeads(torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[0.0], [1.0]]), 1.0)
+    image = torch.tensor([[[2.0, 4.0]]])
+    assert heads.values(image, [0], 1).tolist() == [[[7.0, 13.0]]]
+    assert heads.values(image, [0], None).tolist() == [[[4.5, 8.5]]]
+    assert heads.logits(image, None).tolist() == [6.5]
+
+
+def test_pooling_of_a_share_takes_one_value_at_least() -> None:
+    values = torch.tensor([[1.0, 5.0, 3.0], [0.0, -1.0, -2.0]])
+    assert pool_largest(values, 0.01).tolist() == [5.0, 0.0]
+    assert pool_largest(values, 0.67).tolist() == [4.0, -0.5]
+    assert pool_largest(values, 1.0).tolist() == [3.0, -1.0]
+
+
+def test_weighted_precision_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    present, scores = random.random(30) < 0.3, random.random(30)
+    weights = random.integers(0, 3, (5, 30))
+    expected = [average_precision_score(present, scores, sample_weight=row) for row in weights]
+    assert weighted_precision(present, scores, weights) == pytest.approx(expected)
+
+
+def test_a_class_in_every_image_has_no_precision() -> None:
+    found = held_out_precision(np.array([[1, 1], [1, 0], [1, -1]]), np.zeros((3, 2)), seed=0)
+    assert math.isnan(found[0].value) and not math.isnan(found[1].value)
+
+
+def test_the_most_local_within_one_error_of_the_best_is_taken() -> None:
+    nothing = Precision(math.nan, math.nan)
+    assert most_local([Precision(0.93, 0.01), Precision(0.90, 0.2), Precision(0.95, 0.02)]) == 0
+    assert most_local([Precision(0.92, 0.01), Precision(0.90, 0.2), Precision(0.95, 0.02)]) == 2
+    assert most_local([nothing, nothing]) == 1  # the usual form, where nothing tells
+
+
+def test_projected_components_have_no_common_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(400, 3, generator=generator) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
+    projection = fit_projection(rows, 3, seed=0)
+    made = projection(rows.T[:, :, None]).float().flatten(1)  # (3, 400)
+    assert torch.cov(made).numpy() == pytest.approx(np.eye(3), abs=0.02)
+
+
+def test_local_maps_are_what_speaks_for_the_class() -> None:
+    maps = local_maps(torch.tensor([[[-2.0, 1.0, 4.0]], [[0.0, 0.0, 0.0]]]))
+    assert maps.tolist() == [[[0.0, 0.25, 1.0]], [[0.0, 0.0, 0.0]]]
+
+
+def test_joined_maps_lie_on_the_finer_grid() -> None:
+    coarse, fine = np.array([[[1.0]]], np.float16), np.array([[[0.0, 1.0], [0.5, 0.0]]], np.float16)
+    assert joined(coarse, fine, 0.25).tolist() == [[[0.75, 1.0], [0.875, 0.75]]]
+
+
+@pytest.mark.parametrize(
+    ("longest", "sizes"),
+    [
+        (64, [64, 128]),
+        (200, [200, 400]),
+        (320, [320, 512]),
+        (640, [320, 640]),
+        (1024, [320, 512, 1024]),
+        (4000, [320, 512, 819, 1310, 2096, 4000]),
+    ],
+)
+def test_sizes_go_from_small_to_the_images_own(longest: int, sizes: list[int]) -> None:
+    assert ladder(longest) == sizes
+
+
+def tried(side: int, values: dict[tuple[str, float], float], error: float = 0.02) -> Tried:
+    heads = CrossFittedHeads(torch.zeros(1, 1, 1), torch.zeros(1, 1), 1.0)
+    settings = [Setting(*key, heads, [Precision(value, error)]) for key, value in values.items()]
+    return Tried(side, {}, settings, {})
+
+
+def test_larger_inputs_are_taken_where_they_recognise_more() -> None:
+    form = {("middle", 0.1): 0.5, ("last", 0.1): 0.6, ("last", 1.0): 0.6}
+    small, same = tried(320, form), tried(512, form | {("last", 0.1): 0.61})
+    large = tried(1024, form | {("last", 0.1): 0.8})
+    assert smallest([small, same]).side == 320
+    assert smallest([small, same, large]).side == 1024
+
+
+def test_local_maps_take_part_only_where_they_recognise_more_than_the_classifiers_form() -> None:
+    form = {("middle", 0.1): 0.5, ("last", 0.1): 0.6, ("last", 1.0): 0.6}
+    small, large = tried(320, form), tried(1024, form | {("last", 0.1): 0.8})
+    verdict = admission([small, large], large, size=400)
+    assert verdict.admitted and "0.80 ± 0.02 with inputs of 1024 pixels" in verdict.line
+    assert "0.60 in the classifier's form at 320 pixels" in verdict.line
+    equal = admission([small], small, size=400)
+    assert not equal.admitted and equal.line.startswith("left out")
