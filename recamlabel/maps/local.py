@@ -151,12 +151,14 @@ def cross_fit(
         rows, order = order[:BATCH], order[BATCH:]
         for group in optimiser.param_groups:
             group["lr"] = RATE * (1 - step / steps)
+        # From the mean to the share, halfway: the largest values of a head that knows nothing are anywhere.
+        now = share ** min(1.0, 2 * step / steps)
         total = torch.zeros(())
         for shape in {images[row].shape for row in rows}:
             alike = [row for row in rows if images[row].shape == shape]
             stacked = torch.stack([images[row] for row in alike]).flatten(2).float()  # (B, C, P)
             values = torch.einsum("fkc,bcp->bfkp", weight, stacked)
-            logits = pool_largest(values, share) + bias  # (B, F, K)
+            logits = pool_largest(values, now) + bias  # (B, F, K)
             target = targets[alike][:, None].expand_as(logits)
             # A fold's head does not learn from the fold's own images.
             taught = (target >= 0) & (fold_of[alike][:, None] != torch.arange(count))[..., None]

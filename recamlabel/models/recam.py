@@ -26,6 +26,8 @@ from recamlabel.models.reactivation import ClassVectors, class_vectors
 
 Competing = Literal["all", "absent", "present"]
 HeadInit = Literal["zero", "random", "copy"]
+# A class in two images of a thousand would else have steps as large as the weights.
+MOST_WEIGHT = 20.0
 
 
 def softmax_reactivation_loss(
@@ -39,7 +41,7 @@ def softmax_reactivation_loss(
     competing: Competing = "all",
     eps: float = PEAK_EPS,
     width: int | None = None,
-    offsets: Tensor | None = None,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy of the re-activated class features (ReCAM, equations 3 and 4).
 
@@ -63,7 +65,7 @@ def softmax_reactivation_loss(
             image's other labels) or ``"present"`` (only the image's labels).
         eps: Added to each mask's maximum.
         width: The largest number of labels of an image, where it is known.
-        offsets: ``(K,)`` or ``(K + 1,)`` added to the scores in the loss alone: :func:`prior_offsets`.
+        class_weights: ``(K,)`` or ``(K + 1,)``, :func:`balanced_weights`; None: 1 each, as published.
 
     Returns:
         ``loss`` (scalar >= 0 with gradient) and ``accuracy`` (scalar in [0, 1] without: the share of
@@ -83,44 +85,42 @@ def softmax_reactivation_loss(
     background = fc2.shape[0] > fc1.shape[0]
     vectors = class_vectors(features, fc1, labels, maps=maps, background=background, eps=eps, width=width)
     scores = F.linear(vectors.vectors, fc2)
-    learnt = scores if offsets is None else scores + offsets
-    losses = vector_losses(learnt, vectors, label_smoothing=label_smoothing, competing=competing)
-    loss = (losses * vectors.share).sum() / max(1, labels.shape[0])
+    losses = vector_losses(scores, vectors, label_smoothing=label_smoothing, competing=competing)
+    share = vectors.share if class_weights is None else vectors.share * class_weights[vectors.targets]
+    loss = (losses * share).sum() / max(1, labels.shape[0])
     real = vectors.share > 0
     hits = (scores.detach().argmax(dim=1) == vectors.targets) & real
     return loss, hits.sum() / real.sum().clamp(min=1)
 
 
-def prior_offsets(labels: NDArray[np.integer], background: bool, correction: float) -> NDArray[np.float32]:
-    """``o_k = c log(pi_k)``: how often the softmax meets a class, so that FC2 need not learn it.
+def balanced_weights(labels: NDArray[np.integer], background: bool, balance: float) -> NDArray[np.float32]:
+    """``w_k = (mean_j m_j / m_k)^a``, at most ``MOST_WEIGHT``: a rare class counts as much as one that all images have.
 
-    ``pi_k`` is the share of class k among all (image, label) pairs, each with its share of its image as in
-    :func:`softmax_reactivation_loss`. With ``scores + o`` in the loss, ``scores`` alone rank classes as if all were
-    equally frequent: the rare class of an image is not given up for the one that every image has (Menon et al.,
-    "Long-tail learning via logit adjustment", ICLR 2021, equation 10).
+    ``m_k`` is how often the softmax meets class k: its (image, label) pairs, each with its share of its image as in
+    :func:`softmax_reactivation_loss`. Without it FC2 gives the rare class of an image up for the others. Inverse
+    frequencies are the usual answer to imbalance: Cui et al., "Class-Balanced Loss Based on Effective Number of
+    Samples", CVPR 2019, equation 10, of which this is the limit beta -> 1.
 
     Args:
         labels: ``(N, K)`` in {1, 0, -1} of the training images.
         background: Whether the softmax has a background class.
-        correction: c; 0 gives zeros.
+        balance: a; 0 gives ones.
 
     Returns:
-        ``(K,)`` or ``(K + 1,) float32``; a class without images has the offset of the rarest.
+        ``(K,)`` or ``(K + 1,) float32``; 1 for a class without images.
 
     Example:
-        >>> prior_offsets(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 1.0).round(2).tolist()
-        [-0.29, -1.39]
+        >>> balanced_weights(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 1.0).round(2).tolist()
+        [0.67, 2.0]
     """
     present = labels > 0  # (N, K)
     if background:
         present = np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1)
-    shares = present / np.maximum(1, present.sum(axis=1, keepdims=True))
-    met = shares.sum(axis=0)
-    if not met.any():
-        return np.zeros(len(met), dtype=np.float32)
-    met = np.maximum(met, met[met > 0].min())
-    offsets: NDArray[np.float32] = (correction * np.log(met / met.sum())).astype(np.float32)
-    return offsets
+    met = (present / np.maximum(1, present.sum(axis=1, keepdims=True))).sum(axis=0)
+    weights = np.ones(len(met), dtype=np.float32)
+    there = met > 0
+    weights[there] = np.minimum(MOST_WEIGHT, (met[there].mean() / met[there]) ** balance)
+    return weights
 
 
 def vector_losses(
@@ -178,7 +178,7 @@ class ReCamHead(nn.Module):
         label_smoothing: float = 0.0,
         competing: Competing = "all",
         width: int | None = None,
-        offsets: Tensor | None = None,
+        class_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``(loss, accuracy)``; see :func:`softmax_reactivation_loss`."""
         return softmax_reactivation_loss(
@@ -190,7 +190,7 @@ class ReCamHead(nn.Module):
             label_smoothing=label_smoothing,
             competing=competing,
             width=width,
-            offsets=offsets,
+            class_weights=class_weights,
         )
 
     def extra_repr(self) -> str:

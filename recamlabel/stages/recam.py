@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recamlabel.maps.stored import MapStore
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import RecamNet
-from recamlabel.models.recam import prior_offsets
+from recamlabel.models.recam import balanced_weights
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
@@ -37,29 +37,31 @@ def run_recam(view: View) -> Mapping[str, Any]:
     labels = view.catalog.dataset.labels(view.catalog.training_images(view.config.data.train_splits))
     # The classifier goes on learning what it learnt, where it learns at all.
     weights = rare_class_weights(labels, view.config.classifier.rare_weight)
-    correction = view.config.recam.prior_correction
     rivals = net.head.weight.shape[0]
-    offsets = prior_offsets(labels, rivals > labels.shape[1], correction) if correction else None
-    objective = RecamObjective(net, view.config.recam, weights, offsets)
-    # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete. With
-    # the classes' frequencies given to the softmax it starts below.
+    balance = view.config.recam.class_balance
+    balanced = balanced_weights(labels, rivals > labels.shape[1], balance) if balance else None
+    objective = RecamObjective(net, view.config.recam, weights, balanced)
+    # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete.
     guess = math.log(rivals) if rivals > 1 and view.config.recam.competing == "all" else None
-    if guess is not None and offsets is not None:
-        guess = frequency_entropy(prior_offsets(labels, rivals > labels.shape[1], 1.0), offsets)
+    if guess is not None and balanced is not None:
+        guess *= weight_of_a_pair(labels, balanced)
     facts = run_training(view, objective, batches, view.config.recam, guess, "loss_sce")
     save_trained(view, RECAM_WEIGHTS, net)
     return facts
 
 
-def frequency_entropy(log_shares: NDArray[np.floating], offsets: NDArray[np.floating]) -> float:
-    """Cross-entropy ``-sum_k pi_k log softmax_k(o)`` of a softmax that knows nothing but its offsets o.
+def weight_of_a_pair(labels: NDArray[np.integer], weights: NDArray[np.floating]) -> float:
+    """Mean weight of an image's labels, over the images that have any: the loss of guessing grows with it.
 
     Example:
-        >>> round(frequency_entropy(np.log([0.5, 0.5]), np.zeros(2)), 4)  # log 2
-        0.6931
+        >>> weight_of_a_pair(np.array([[1, 1], [1, 0]]), np.array([1.0, 3.0]))
+        1.5
     """
-    shares = np.exp(log_shares - np.logaddexp.reduce(log_shares))
-    return float(-(shares * (offsets - np.logaddexp.reduce(offsets))).sum())
+    present = labels > 0
+    if len(weights) > labels.shape[1]:
+        present = np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1)
+    rows = present[present.any(axis=1)]
+    return float((rows @ weights / rows.sum(axis=1)).mean()) if len(rows) else 1.0
 
 
 def _cost(scope: Scope) -> Cost:

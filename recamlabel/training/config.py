@@ -42,11 +42,11 @@ class RecamConfig(ScheduleConfig):
         "all", description="classes in the softmax beside the label: all, those absent or present in the image"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    prior_correction: float = Field(
+    class_balance: float = Field(
         1.0,
         ge=0,
         le=2,
-        description="how far the softmax allows for classes that many images have; 0: not, as published",
+        description="how far rare classes count more in the softmax; 0: not, as published",
     )
     combine: str = Field(
         "contrast", description="how FC1 and FC2 make the ReCAM weight; 'product' is the published rule"

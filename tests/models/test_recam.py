@@ -21,7 +21,7 @@ from recamlabel.models.reactivation import (
     label_slots,
     reactivated_features,
 )
-from recamlabel.models.recam import Competing, ReCamHead, prior_offsets, softmax_reactivation_loss
+from recamlabel.models.recam import Competing, ReCamHead, balanced_weights, softmax_reactivation_loss
 
 LABELS = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, -1], [-1, -1, -1, -1, -1]])
 
@@ -334,29 +334,33 @@ def test_the_loss_never_builds_the_product() -> None:
     assert largest <= case.features.numel()
 
 
-def test_prior_offsets_are_the_log_of_each_pairs_share() -> None:
+def test_balanced_weights_make_all_classes_count_alike() -> None:
     """Two labels of one image count half each; the background is one more label where all labels are known."""
     labels = np.array([[1, 1], [1, 0], [-1, 1]], dtype=np.int8)
-    plain = prior_offsets(labels, False, 1.0)
-    assert np.allclose(plain, np.log([1.5 / 3, 1.5 / 3]))
+    assert balanced_weights(labels, False, 1.0) == pytest.approx([1.0, 1.0])
     # Image 1: thirds; image 2: halves; image 3 has an unknown label, hence no background.
-    with_background = prior_offsets(labels, True, 0.5)
-    assert np.allclose(with_background, 0.5 * np.log([(1 / 3 + 1 / 2) / 3, (1 / 3 + 1) / 3, (1 / 3 + 1 / 2) / 3]))
+    met = np.array([1 / 3 + 1 / 2, 1 / 3 + 1, 1 / 3 + 1 / 2])
+    assert balanced_weights(labels, True, 0.5) == pytest.approx((1 / met) ** 0.5, rel=1e-5)
+    assert balanced_weights(labels, True, 0.0).tolist() == [1.0, 1.0, 1.0]
 
 
-def test_prior_offsets_without_any_label_are_zero() -> None:
-    assert prior_offsets(np.zeros((2, 3), dtype=np.int8), False, 1.0).tolist() == [0.0, 0.0, 0.0]
+def test_balanced_weights_are_bounded_and_without_labels_one() -> None:
+    assert balanced_weights(np.zeros((2, 3), dtype=np.int8), False, 1.0).tolist() == [1.0, 1.0, 1.0]
+    rare = np.zeros((1000, 2), dtype=np.int8)
+    rare[:, 0], rare[0] = 1, [0, 1]
+    assert balanced_weights(rare, False, 1.0)[1] == 20.0
 
 
-def test_offsets_take_the_frequent_class_out_of_the_scores() -> None:
-    """With one feature for all, the scores learn the frequencies; with the offsets, they have nothing left to learn."""
+def test_balanced_the_rare_class_pulls_as_hard_as_the_frequent_one() -> None:
+    """With one feature for all, the scores learn the frequencies; balanced, they have nothing left to learn."""
     features, fc1 = torch.ones(4, 1, 1, 1), torch.ones(2, 1)
     labels = torch.tensor([[1, 0], [1, 0], [1, 0], [0, 1]])
-    offsets = torch.from_numpy(prior_offsets(labels.numpy(), False, 1.0))
+    weights = torch.from_numpy(balanced_weights(labels.numpy(), False, 1.0))
     gradients = []
-    for given in (None, offsets):
+    for given in (None, weights):
         fc2 = torch.zeros(2, 1, requires_grad=True)
-        softmax_reactivation_loss(features, fc1, fc2, labels, offsets=given)[0].backward()
+        softmax_reactivation_loss(features, fc1, fc2, labels, class_weights=given)[0].backward()
+        assert fc2.grad is not None
         gradients.append(fc2.grad[:, 0].tolist())
     assert gradients[0][0] < -0.2 and gradients[0][1] > 0.2
     assert gradients[1] == pytest.approx([0.0, 0.0], abs=1e-6)

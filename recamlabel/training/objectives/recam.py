@@ -25,7 +25,7 @@ class RecamObjective:
         net: The classifier with its softmax head, trained in place.
         config: Rates and the form of the softmax.
         positive_weights: ``(K,)`` of the BCE, as the classifier was trained with; None: 1 each.
-        offsets: Of the softmax, :func:`recamlabel.models.recam.prior_offsets`; None: 0 each.
+        class_weights: Of the softmax, :func:`recamlabel.models.recam.balanced_weights`; None: 1 each.
     """
 
     name = "recam"
@@ -35,10 +35,10 @@ class RecamObjective:
         net: RecamNet,
         config: RecamConfig,
         positive_weights: NDArray[np.floating] | None = None,
-        offsets: NDArray[np.floating] | None = None,
+        class_weights: NDArray[np.floating] | None = None,
     ) -> None:
         self.module, self.config = net, config
-        self.offsets = None if offsets is None else torch.from_numpy(offsets)
+        self.class_weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     @property
@@ -75,6 +75,6 @@ class RecamObjective:
             label_smoothing=self.config.label_smoothing,
             competing=self.config.competing,
             width=batch.most_labels,
-            offsets=None if self.offsets is None else self.offsets.to(features, non_blocking=True),
+            class_weights=None if self.class_weights is None else self.class_weights.to(features, non_blocking=True),
         )
         return bce + self.config.loss_weight * sce, {"loss_bce": bce, "loss_sce": sce, "accuracy": accuracy}
