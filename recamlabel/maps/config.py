@@ -35,13 +35,13 @@ class LocalConfig(Section):
         [], description="long sides in pixels to try; empty: from 320 to the images' own in steps of 1.6"
     )
     shares: list[float] = Field(
-        [0.01, 0.1, 1.0], min_length=1, description="shares of an image's places that its answer may rest on, to try"
+        [0.1, 1.0], min_length=1, description="shares of an image's places that its answer may rest on, to try"
     )
     folds: int = Field(3, ge=2, le=20, description="heads; each is fitted to the images of the other folds")
     components: int = Field(192, ge=2, le=2048, description="principal components of the features")
     images: int = Field(300, ge=2, description="at most so many training images are fitted to, rare classes first")
     weight: float = Field(
-        0.5, gt=0, le=1, description="share of the local maps beside the class maps, where they are let take part"
+        0.3, gt=0, le=1, description="share of the local maps beside the class maps, where they are let take part"
     )
 
     @model_validator(mode="after")

@@ -169,7 +169,7 @@ def test_every_setting_belongs_to_a_stage():
             declared |= {key for one in make_plan(scope).stages for key in one.inputs["settings"]}
             declared |= set(GRAPH.by_name["rounds"].settings(scope))
     scope = Scope(check_settings(load_config(assignments=[*TINY, "data.classes=[]"])), CATALOG)
-    decides = ("preset", FREE, "data", "probe.enabled", "segmenter.enabled", "review.use", "maps.file")
+    decides = ("preset", FREE, "data", "local.enabled", "probe.enabled", "segmenter.enabled", "review.use", "maps.file")
     assert {key for key in scope.settings if key not in declared and not covers(decides, key)} == {
         "segmenter.predict.crf.gt_prob"  # of labels, which a segmenter's probabilities are not
     }
