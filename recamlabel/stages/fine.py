@@ -9,6 +9,7 @@ from recamlabel.config import Config
 from recamlabel.maps.cam import Cam
 from recamlabel.maps.fine import FineMaps, fine_config
 from recamlabel.maps.multiscale import MapNet
+from recamlabel.stages.agreement import settled
 from recamlabel.stages.cost import Cost, megapixels, over_scales
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import write_maps
@@ -28,8 +29,11 @@ def wants_fine(config: Config) -> bool:
 def run_fine(view: View) -> Mapping[str, Any]:
     """Write ``fine.h5``: as the refined source's group of ``maps.h5``, sharpened."""
     config = view.config
-    model, load = ("classifier", classifier_head) if config.refine.source == "cam" else ("recam", recam_head)
-    net = MapNet(*load(view), Cam())
+    model = "classifier" if config.refine.source == "cam" else "recam"
+    backbone, head = classifier_head(view) if model == "classifier" else recam_head(view)
+    if model == "recam":
+        head = settled(view, head["recam"], classifier_head(view)[1]["cam"])
+    net = MapNet(backbone, head, Cam())
     with open_store(view.run.path / MAPS_FILE) as usual:
         source = FineMaps(net, config.maps, config.probe.fine_sides, usual, config.runtime.amp)
         sides = config.probe.fine_sides
@@ -55,7 +59,7 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "fine",
-    3,
+    4,
     run_fine,
     "where objects end, from larger inputs",
     needs=("maps",),

@@ -44,7 +44,7 @@ METRICS_SECTION = "scale"
 # classes, and the last ones.
 DEPTHS = ("middle", "last")
 # Positions of each image, and images, that the principal components are computed from.
-DRAWN, PROJECTED = 64, 100
+DRAWN, PROJECTED = 64, 40
 # Bytes of the projected features that are held at a time, of one size.
 HELD_BYTES = 1 << 30
 # Between two sizes; finer steps differ by less than the error of an average precision.

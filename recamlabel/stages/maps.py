@@ -7,6 +7,7 @@ from typing import Any
 
 from recamlabel.maps.base import MapSource
 from recamlabel.maps.precomputed import PrecomputedMaps
+from recamlabel.stages.agreement import METRICS_SECTION, RECAM_FILE, settle
 from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
@@ -19,14 +20,16 @@ def run_maps(view: View) -> Mapping[str, Any]:
     config = view.config
     learnt, second = recam_head(view)
     sources: list[MapSource]
+    if config.maps.variant == "cam":
+        backbone, first = classifier_head(view)
+        # One pass makes both where the re-activation left the backbone as it was.
+        shared = config.recam.backbone_lr_factor == 0
+        second = {"recam": settle(view, (backbone, first), (backbone if shared else learnt, second))}
     if config.maps.variant != "cam":
         stored = PrecomputedMaps(view.run.path / "cams.h5", view.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight.
         sources = [stored, map_source(view, learnt, second, fallback="cam")]
     else:
-        backbone, first = classifier_head(view)
-        # One pass makes both where the re-activation left the backbone as it was.
-        shared = config.recam.backbone_lr_factor == 0
         sources = (
             [map_source(view, backbone, first | second)]
             if shared
@@ -36,7 +39,8 @@ def run_maps(view: View) -> Mapping[str, Any]:
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    return (*BACKBONE, *RECAM, "recam.combine", "recam.backbone_lr_factor", *map_settings(scope.config))
+    plain = ("recam.min_agreement", "data.train_splits") if scope.config.maps.variant == "cam" else ()
+    return (*BACKBONE, *RECAM, "recam.combine", "recam.backbone_lr_factor", *plain, *map_settings(scope.config))
 
 
 def _cost(scope: Scope) -> Cost:
@@ -47,12 +51,13 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "maps",
-    2,
+    3,
     run_maps,
     "class maps of both heads over scales and flips",
     needs=("classifier", "cams", "recam"),
     reads=_reads,
-    makes=(MAPS_FILE,),
+    makes=lambda scope: (MAPS_FILE, RECAM_FILE) if scope.config.maps.variant == "cam" else (MAPS_FILE,),
+    sections=(METRICS_SECTION,),
     facts=lambda scope: {"images": scope.images},
     cost=_cost,
 )

@@ -79,7 +79,7 @@ STAGE = Stage(
     needs=("classifier", "cams"),
     reads=(
         *BACKBONE,
-        *but(RecamConfig, "recam", "combine"),
+        *but(RecamConfig, "recam", "combine", "min_agreement"),
         "classifier.rare_weight",
         "augment",
         "seed",

@@ -48,6 +48,12 @@ class RecamConfig(ScheduleConfig):
         le=2,
         description="how far rare classes count more in the softmax; 0: not, as published",
     )
+    min_agreement: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a class whose re-activated maps correlate less with the classifier's keeps those; 0: none does",
+    )
     combine: str = Field(
         "contrast", description="how FC1 and FC2 make the ReCAM weight; 'product' is the published rule"
     )
