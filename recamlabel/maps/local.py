@@ -2,9 +2,9 @@
 
 A classifier that averages over the whole image may go by anything in it, and one that is fine-tuned learns to. Frozen
 features see a bounded neighbourhood, and a head whose answer is the mean of its *largest* values alone has to find a
-class where it is: multiple-instance learning. How large the inputs, how deep the features and how small the share of
-places may be is not known before; it is measured, by the average precision on images that a head has not seen
-(cross-validation), and among settings that recognise a class equally well the most local one is taken.
+class where it is: multiple-instance learning. How large the inputs have to be and how deep the features is not known
+before; it is measured, by the average precision on images that a head has not seen (cross-validation), and among
+settings that recognise the classes equally well the most local one is taken.
 
     z_k[n] = w_k . phi[n] + b_k,    logit_k = mean of the largest q h w values of z_k
 
@@ -233,21 +233,6 @@ def weighted_precision(
     with np.errstate(invalid="ignore"):
         result: NDArray[np.float64] = (precision * ranked * hits).sum(axis=1) / above[:, -1]
     return result
-
-
-def most_local(precisions: Sequence[Precision]) -> int:
-    """Position of the first setting, most local first, whose precision is within one standard error of the best.
-
-    Example:
-        >>> most_local([Precision(0.70, 0.02), Precision(0.93, 0.03), Precision(0.95, 0.03)])
-        1
-    """
-    values = [-math.inf if math.isnan(one.value) else one.value for one in precisions]
-    best = int(np.argmax(values))
-    if values[best] == -math.inf:
-        return len(precisions) - 1
-    limit = values[best] - precisions[best].error
-    return next(position for position, value in enumerate(values) if value >= limit)
 
 
 def local_maps(values: Tensor) -> NDArray[np.float16]:

@@ -42,8 +42,8 @@ GRAPH = Graph(
     (
         DATASET,
         features.STAGE,
-        local.STAGE,
         gate.STAGE,
+        local.STAGE,
         classifier.STAGE,
         cams.STAGE,
         recam.STAGE,

@@ -26,7 +26,6 @@ from recamlabel.maps.local import (
     fit_projection,
     held_out_precision,
     local_maps,
-    most_local,
 )
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import run_network, scaled_size
@@ -55,33 +54,30 @@ PATIENCE = 2
 FIT = 8.0
 # Of the file.
 LOCAL_GROUP = "local"
+TOO_FEW = "too few images with and without a class to choose a size by"
 
 
 def run_local(view: View) -> Mapping[str, Any]:
-    """Choose the size, and each class's depth and pooling; write ``local.h5`` and ``scale.json``."""
+    """Choose the size and the depth; write ``local.h5`` and ``scale.json``."""
     backbone = pretrained(view)
     images = sample(view)
-    table = view.catalog.dataset.classes
-    known = np.array([(view.catalog.dataset.labels(images) == value).any(axis=0) for value in (0, 1)]).all(axis=0)
+    labels = view.catalog.dataset.labels(images)
+    both = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)
     tried: list[Tried] = []
-    if known.any() and len(images) >= 2 * view.config.local.folds:
+    if both.any() and len(images) >= 2 * view.config.local.folds:
         for side in sides(view, images):
-            tried.append(attempt(view, backbone, images, side))
-            best = max(range(len(tried)), key=lambda position: tried[position].mean[0])
-            if len(tried) - 1 - best >= PATIENCE:
+            tried += attempt(view, backbone, images, side)
+            best = max(tried, key=lambda one: one.mean[0]).side
+            if len({one.side for one in tried if one.side > best}) >= PATIENCE:
                 break  # larger inputs cost more and recognise less
-    chosen = smallest(tried) if tried else None
-    if chosen is None:
-        say("local: too few images with and without a class to choose a size by; no local maps")
+    chosen = choose_setting(tried) if tried else None
+    verdict = None if chosen is None else admission(chosen, gate_precisions(view))
+    say(f"local: {TOO_FEW if verdict is None else verdict.line}")
     with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
-        if chosen is not None:
+        if chosen is not None and verdict is not None and verdict.admitted:
             _write(view, backbone, chosen, writer)
         writer.finish()
-    size = min(view.config.maps.max_side, typical_side(view, images)) if images else 0
-    verdict = None if chosen is None else admission(tried, chosen, size)
-    if verdict is not None:
-        say(f"local: {verdict.line}")
-    tree = {"stage_key": view.key, **report(table.names, tried, chosen, verdict)}
+    tree = {"stage_key": view.key, **report(view.catalog.dataset.classes.names, tried, chosen, verdict)}
     write_text(view.run.path / SCALE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
     view.run.update_metrics(METRICS_SECTION, tree, stage="local")
     return {} if chosen is None or verdict is None else {"side": chosen.side, "admitted": verdict.admitted}
@@ -89,91 +85,82 @@ def run_local(view: View) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the local maps take part, and why.
-
-    Attributes:
-        admitted: They recognise more than the classifier's own form does on the same features: the last ones, averaged
-            over the whole image, at the size that it works at.
-        line: That, with its figures.
-    """
+    """Whether the local maps take part, and why, in a line with its figures."""
 
     admitted: bool
     line: str
 
 
-def admission(tried: Sequence[Tried], chosen: Tried, size: int) -> Verdict:
-    """Compare the chosen settings with the classifier's form at the size nearest to its own.
-
-    The mean over the classes has to be larger by more than its standard error.
-    """
-    near = min(tried, key=lambda one: abs(math.log(one.side / size)))
-    usual = next(
-        one for one in near.settings if one.depth == DEPTHS[-1] and one.share == max(s.share for s in near.settings)
-    )
-    rows = [
-        (chosen.settings[position].precisions[number], usual.precisions[number])
-        for number, position in enumerate(chosen.choices())
-    ]
-    rows = [row for row in rows if not any(math.isnan(part.value) for part in row)]
-    found, known = (float(np.mean([row[part].value for row in rows])) for part in (0, 1))
-    error = float(np.sqrt(np.sum([max(one.error, other.error) ** 2 for one, other in rows])) / len(rows))
-    admitted = found > known + error
-    what = "take part" if admitted else "left out"
-    return Verdict(
-        admitted,
-        f"{what}: held-out average precision {found:.2f} ± {error:.2f} with inputs of {chosen.side} pixels and each "
-        f"class's own depth and pooling, {known:.2f} in the classifier's form at {near.side} pixels",
-    )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was fitted at one size with one depth and one pooling."""
-
-    depth: str
-    share: float
-    heads: CrossFittedHeads
-    precisions: list[Precision]
-
-
 @dataclass(frozen=True)
 class Tried:
-    """All settings of one size, most local first.
+    """Heads of one size and depth.
 
     Attributes:
         side: Long side of the inputs in pixels.
-        projections: By depth.
-        settings: As fitted.
+        depth: One of ``DEPTHS``.
+        projection: Of this depth's features.
+        heads: Fitted to the projected features.
+        precisions: By class, on images that the heads have not seen.
         folds: By image id.
     """
 
     side: int
-    projections: Mapping[str, Projection]
-    settings: list[Setting]
+    depth: str
+    projection: Projection
+    heads: CrossFittedHeads
+    precisions: list[Precision]
     folds: Mapping[str, int] = field(repr=False)
-
-    def choices(self) -> list[int]:
-        """By class the position in ``settings`` of the one that its maps are made with."""
-        classes = len(self.settings[0].precisions)
-        return [most_local([one.precisions[number] for one in self.settings]) for number in range(classes)]
 
     @property
     def mean(self) -> tuple[float, float]:
-        """Mean over the classes of the best average precision of any setting, and its standard error."""
-        best = []
-        for rows in zip(*(one.precisions for one in self.settings), strict=True):
-            defined = [row for row in rows if not math.isnan(row.value)]
-            if defined:
-                best.append(max(defined, key=lambda one: one.value))
-        errors = [0.0 if math.isnan(one.error) else one.error for one in best]
-        return float(np.mean([one.value for one in best])), float(np.sqrt(np.square(errors).sum()) / len(best))
+        """Mean over the classes that have an average precision, and its standard error."""
+        rows = [one for one in self.precisions if not math.isnan(one.value)]
+        return float(np.mean([one.value for one in rows])), float(
+            np.sqrt(sum(one.error**2 for one in rows)) / len(rows)
+        )
 
 
-def smallest(tried: Sequence[Tried]) -> Tried:
-    """The smallest size whose mean average precision is within one standard error of the best."""
+def choose_setting(tried: Sequence[Tried]) -> Tried:
+    """Among those that recognise as much as the best, within its standard error, the most local one.
+
+    The largest input, as the same grid of features is then a finer one of the image; of that size the less deep
+    features, as they see less of the surroundings.
+    """
     best = max(tried, key=lambda one: one.mean[0])
     limit = best.mean[0] - best.mean[1]
-    return next(one for one in tried if one.mean[0] >= limit)
+    return max((one for one in tried if one.mean[0] >= limit), key=lambda one: (one.side, -DEPTHS.index(one.depth)))
+
+
+def admission(chosen: Tried, known: Sequence[float]) -> Verdict:
+    """Local maps take part where their heads recognise more than the gate's linear model of the whole image does.
+
+    Args:
+        chosen: Of the local heads.
+        known: By class the gate's average precision, out of fold on the training images; NaN where there is none.
+    """
+    rows = [
+        (one.value, one.error, other)
+        for one, other in zip(chosen.precisions, known, strict=True)
+        if not math.isnan(one.value) and not math.isnan(other)
+    ]
+    if not rows:
+        return Verdict(False, f"left out: {TOO_FEW}")
+    found, whole = (float(np.mean([row[part] for row in rows])) for part in (0, 2))
+    error = float(np.sqrt(sum(row[1] ** 2 for row in rows)) / len(rows))
+    admitted = found > whole + error
+    return Verdict(
+        admitted,
+        f"{'take part' if admitted else 'left out'}: held-out average precision {found:.2f} ± {error:.2f} by the best "
+        f"places of inputs of {chosen.side} pixels, {whole:.2f} by the mean over the whole image",
+    )
+
+
+def gate_precisions(view: View) -> list[float]:
+    """By class the gate's average precision on the training images; NaN where there is none."""
+    path = view.run.artifact("gate.json")
+    tree = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    known = {one["name"]: one["ap"] for one in tree.get("classes", ()) if one["ap"] is not None}
+    return [known.get(name, math.nan) for name in view.catalog.dataset.classes.names]
 
 
 def sample(view: View) -> list[LabelledImage]:
@@ -209,8 +196,8 @@ def ladder(longest: int) -> list[int]:
     return [*found, top] if top > found[-1] else found
 
 
-def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> Tried:
-    """Fit every depth and pooling at one size."""
+def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> list[Tried]:
+    """Fit every depth at one size."""
     config, seed = view.config.local, view.config.seed
     folds = deal(images, config.folds)
     projections = _projections(view, backbone, images, side)
@@ -220,17 +207,16 @@ def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], sid
             held[depth][image.id] = projection(features[depth])
     labels = view.catalog.dataset.labels(images)
     fold_of = np.array([folds[image.id] for image in images])
-    settings = []
-    shares = sorted(config.shares)
-    with track("local: fit", len(projections) * len(shares), unit="fits", more=True) as advance:
-        for depth in projections:
+    tried = []
+    with track("local: fit", len(projections), unit="fits", more=True) as advance:
+        for depth, projection in projections.items():
             rows = [held[depth].pop(image.id) for image in images]
-            for share in shares:
-                heads = cross_fit(rows, labels, fold_of, share, seed)
-                logits = np.stack([heads.logits(row, fold) for row, fold in zip(rows, fold_of, strict=True)])
-                settings.append(Setting(depth, share, heads, held_out_precision(labels, logits, seed)))
-                advance()
-    return Tried(side, projections, settings, folds)
+            heads = cross_fit(rows, labels, fold_of, config.share, seed)
+            logits = np.stack([heads.logits(row, fold) for row, fold in zip(rows, fold_of, strict=True)])
+            precisions = held_out_precision(labels, logits, seed)
+            tried.append(Tried(side, depth, projection, heads, precisions, folds))
+            advance()
+    return tried
 
 
 def _projections(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> dict[str, Projection]:
@@ -277,48 +263,37 @@ def _features(
 
 def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
     """The maps of every image's own classes, from heads that have not seen it."""
-    table, choices = view.catalog.dataset.classes, chosen.choices()
+    table = view.catalog.dataset.classes
     todo = [image for image in view.catalog.images if image.id not in writer.done]
     for image, features in _features(view, backbone, todo, chosen.side, "local"):
         ids = table.ids_of(image.present)
-        projected = {depth: projection(features[depth]) for depth, projection in chosen.projections.items()}
-        fold, rows = chosen.folds.get(image.id), []
-        for class_id in ids:
-            setting = chosen.settings[choices[class_id - 1]]
-            rows.append(setting.heads.values(projected[setting.depth], [class_id - 1], fold))
-        height, width = features["last"].shape[1:]
-        maps = local_maps(torch.cat(rows)) if rows else np.zeros((0, height, width), dtype=np.float16)
+        projected = chosen.projection(features[chosen.depth])
+        values = chosen.heads.values(projected, [class_id - 1 for class_id in ids], chosen.folds.get(image.id))
+        maps = local_maps(values) if ids else np.zeros((0, *projected.shape[1:]), dtype=np.float16)
         writer.add(image.id, {f"{LOCAL_GROUP}/{image.id}": (maps, {"class_ids": np.array(ids, dtype=np.int32)})})
 
 
 def report(
     names: Sequence[str], tried: Sequence[Tried], chosen: Tried | None, verdict: Verdict | None
 ) -> dict[str, Any]:
-    """What was tried and taken, as JSON: average precisions by size, and each class's depth and pooling."""
-    sizes = [
+    """What was tried and taken, as JSON: average precisions by size and depth."""
+    rows = [
         {
             "side": one.side,
+            "depth": one.depth,
             "mean_ap": round(one.mean[0], 4),
             "error": round(one.mean[1], 4),
-            "settings": [
-                {"depth": each.depth, "share": each.share, "ap": [_rounded(part.value) for part in each.precisions]}
-                for each in one.settings
-            ],
+            "ap": {name: _rounded(part.value) for name, part in zip(names, one.precisions, strict=True)},
         }
         for one in tried
     ]
-    classes = []
-    if chosen is not None:
-        for name, number, position in zip(names, range(len(names)), chosen.choices(), strict=True):
-            setting = chosen.settings[position]
-            value = _rounded(setting.precisions[number].value)
-            classes.append({"name": name, "depth": setting.depth, "share": setting.share, "ap": value})
     return {
         "side": None if chosen is None else chosen.side,
+        "depth": None if chosen is None else chosen.depth,
+        "mean_ap": None if chosen is None else round(chosen.mean[0], 4),
         "admitted": verdict is not None and verdict.admitted,
-        "line": "" if verdict is None else verdict.line,
-        "sizes": sizes,
-        "classes": classes,
+        "line": TOO_FEW if verdict is None else verdict.line,
+        "tried": rows,
     }
 
 
@@ -336,14 +311,14 @@ def _rounded(value: float) -> float | None:
 def _reads(scope: Scope) -> tuple[str, ...]:
     settings = but(LocalConfig, "local", "enabled", "weight")
     backbone = ("backbone.name", "backbone.output_stride", "backbone.weights")
-    return (*backbone, *settings, "maps.max_side", "probe.images", "data.background", "data.train_splits", "seed")
+    return (*backbone, *settings, "probe.images", "data.background", "data.train_splits", "seed")
 
 
 def _cost(scope: Scope) -> Cost:
     sizes = scope.config.local.sides or ladder(max(side for shape in scope.sizes for side in shape))
     share = min(1.0, scope.config.local.images / max(1, len(scope.catalog.images)))
     looked = sum(megapixels(scope, side) for side in sizes)
-    fits = len(sizes) * len(DEPTHS) * len(scope.config.local.shares)
+    fits = len(sizes) * len(DEPTHS)
     return Cost(forward=share * looked + megapixels(scope, sizes[-1]), read=megapixels(scope) * 2, fixed=FIT * fits)
 
 
@@ -352,6 +327,7 @@ STAGE = Stage(
     1,
     run_local,
     "at which size a class is recognised, and maps of single places",
+    needs=("gate",),
     reads=_reads,
     makes=(LOCAL_FILE, SCALE_FILE),
     sections=(METRICS_SECTION,),

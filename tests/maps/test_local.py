@@ -14,16 +14,16 @@ from torch import Tensor
 from recamlabel.maps.local import (
     CrossFittedHeads,
     Precision,
+    Projection,
     cross_fit,
     fit_projection,
     held_out_precision,
     local_maps,
-    most_local,
     pool_largest,
     weighted_precision,
 )
 from recamlabel.stages.joined import joined
-from recamlabel.stages.local import Setting, Tried, admission, ladder, smallest
+from recamlabel.stages.local import Tried, admission, choose_setting, ladder
 
 
 def drawn(count: int = 24) -> tuple[list[Tensor], NDArray[np.int8], list[int]]:
@@ -102,13 +102,6 @@ def test_a_class_in_every_image_has_no_precision() -> None:
     assert math.isnan(found[0].value) and not math.isnan(found[1].value)
 
 
-def test_the_most_local_within_one_error_of_the_best_is_taken() -> None:
-    nothing = Precision(math.nan, math.nan)
-    assert most_local([Precision(0.93, 0.01), Precision(0.90, 0.2), Precision(0.95, 0.02)]) == 0
-    assert most_local([Precision(0.92, 0.01), Precision(0.90, 0.2), Precision(0.95, 0.02)]) == 2
-    assert most_local([nothing, nothing]) == 1  # the usual form, where nothing tells
-
-
 def test_projected_components_have_no_common_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(400, 3, generator=generator) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
@@ -142,25 +135,23 @@ def test_sizes_go_from_small_to_the_images_own(longest: int, sizes: list[int]) -
     assert ladder(longest) == sizes
 
 
-def tried(side: int, values: dict[tuple[str, float], float], error: float = 0.02) -> Tried:
-    heads = CrossFittedHeads(torch.zeros(1, 1, 1), torch.zeros(1, 1), 1.0)
-    settings = [Setting(*key, heads, [Precision(value, error)]) for key, value in values.items()]
-    return Tried(side, {}, settings, {})
+def tried(side: int, depth: str, value: float, error: float = 0.02) -> Tried:
+    projection = Projection(torch.zeros(1), torch.ones(1), torch.ones(1, 1))
+    heads = CrossFittedHeads(torch.zeros(1, 2, 1), torch.zeros(1, 2), 1.0)
+    return Tried(side, depth, projection, heads, [Precision(value, error), Precision(math.nan, math.nan)], {})
 
 
-def test_larger_inputs_are_taken_where_they_recognise_more() -> None:
-    form = {("middle", 0.1): 0.5, ("last", 0.1): 0.6, ("last", 1.0): 0.6}
-    small, same = tried(320, form), tried(512, form | {("last", 0.1): 0.61})
-    large = tried(1024, form | {("last", 0.1): 0.8})
-    assert smallest([small, same]).side == 320
-    assert smallest([small, same, large]).side == 1024
+def test_of_settings_that_recognise_as_much_the_most_local_is_taken() -> None:
+    small, large, deep = tried(320, "middle", 0.70), tried(1024, "middle", 0.79), tried(1024, "last", 0.80)
+    assert choose_setting([small, deep, large]) is large
+    assert choose_setting([small, deep]) is deep
+    assert choose_setting([tried(320, "last", 0.90), large, deep]).side == 320
 
 
-def test_local_maps_take_part_only_where_they_recognise_more_than_the_classifiers_form() -> None:
-    form = {("middle", 0.1): 0.5, ("last", 0.1): 0.6, ("last", 1.0): 0.6}
-    small, large = tried(320, form), tried(1024, form | {("last", 0.1): 0.8})
-    verdict = admission([small, large], large, size=400)
-    assert verdict.admitted and "0.80 ± 0.02 with inputs of 1024 pixels" in verdict.line
-    assert "0.60 in the classifier's form at 320 pixels" in verdict.line
-    equal = admission([small], small, size=400)
-    assert not equal.admitted and equal.line.startswith("left out")
+def test_local_maps_take_part_only_where_they_recognise_more_than_the_whole_image() -> None:
+    found = tried(1024, "last", 0.80)
+    verdict = admission(found, [0.77, 0.99])  # the second class has no figure of the local heads
+    assert verdict.admitted and "0.80 ± 0.02 by the best places of inputs of 1024 pixels, 0.77" in verdict.line
+    equal = admission(found, [0.79, math.nan])
+    assert not equal.admitted and equal.line.startswith("left out: held-out")
+    assert not admission(found, [math.nan, math.nan]).admitted
