@@ -39,7 +39,10 @@ class LocalConfig(Section):
     components: int = Field(192, ge=2, le=2048, description="principal components of the features")
     images: int = Field(300, ge=2, description="at most so many training images are fitted to, rare classes first")
     weight: float = Field(
-        0.3, gt=0, le=1, description="share of the local maps beside the class maps, where they are let take part"
+        0.3,
+        gt=0,
+        le=1,
+        description="least share of the local maps where they take part; more, the less the whole image tells",
     )
 
     @model_validator(mode="after")

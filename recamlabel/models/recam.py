@@ -110,8 +110,8 @@ def balanced_weights(labels: NDArray[np.integer], background: bool, balance: flo
         ``(K,)`` or ``(K + 1,) float32``; 1 for a class without images.
 
     Example:
-        >>> balanced_weights(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 1.0).round(2).tolist()
-        [0.67, 2.0]
+        >>> balanced_weights(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 2.0).round(1).tolist()[1]
+        4.0
     """
     present = labels > 0  # (N, K)
     if background:

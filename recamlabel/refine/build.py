@@ -18,11 +18,15 @@ from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
 from recamlabel.refine import REFINERS
 from recamlabel.refine.config import RefineConfig
+from recamlabel.refine.windows import WHOLE, refined_side, windows
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 
 if TYPE_CHECKING:
     import torch
+
+# Scores of one image are held whole: 17 million pixels a class.
+LARGEST_SIDE = 4096
 
 Walk = Callable[[str, NDArray[np.float16]], NDArray[np.float16]]
 """``(image id, maps (C, h, w)) -> maps of the same shape`` after the random walk."""
@@ -39,20 +43,36 @@ class RefineTask:
     method: str
     config: RefineConfig
     background: bool
+    whole: bool = False
 
 
 def refine_image(task: RefineTask) -> NDArray[np.uint8]:
-    """Scores ``(C, H', W') uint8`` (255 = 1.0) of one image, at most ``max_side`` pixels long.
+    """Scores ``(C, H', W') uint8`` (255 = 1.0) of one image.
 
+    An image up to ``max_side`` pixels long is refined whole. Of a larger one the windows in which its maps speak of
+    anything are (:mod:`recamlabel.refine.windows`), at the size at which they have as many pixels as the whole image
+    would have with ``max_side``; outside of them, and where ``task.whole`` asks for the whole, nothing changes.
     Methods without a CRF keep the maps' own size: there is nothing to gain from more pixels.
     """
     run = REFINERS.find(task.method).run
     if run is None or not task.class_ids:
         return to_uint8(task.maps)
-    image = shrink(read_image(task.path), task.config.max_side)
+    image = read_image(task.path)
+    usual, longest = task.config.max_side, max(image.shape[:2])
+    parts, side = [WHOLE], min(usual, longest)
+    if longest > usual and task.background and not task.whole:
+        found = windows(task.maps, min(task.config.levels))
+        if (larger := min(LARGEST_SIDE, refined_side(longest, usual, found))) > usual:
+            parts, side = found, larger
+    sigma = task.config.smooth * min(usual, longest)
+    image = shrink(image, side)
     maps = resize_maps(task.maps, *image.shape[:2])
-    scores = run(image, maps, task.config, task.background)
-    return to_uint8(smooth(scores, task.config.smooth * max(image.shape[:2])))
+    scores = np.zeros(maps.shape, dtype=np.uint8)
+    for part in parts:
+        rows, columns = part.cut(*image.shape[:2])
+        refined = run(np.ascontiguousarray(image[rows, columns]), maps[:, rows, columns], task.config, task.background)
+        scores[:, rows, columns] = to_uint8(smooth(refined, sigma))
+    return scores
 
 
 def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read, one_pass
 from recamlabel.stages.features import pooled, read_features
 from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.local import read_scale
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS, new_classifier
 from recamlabel.stages.training import Verdict, make_batches, run_training, save_trained
 from recamlabel.stages.view import View
@@ -98,6 +99,9 @@ def refuse_noise(view: View) -> bool:
     """
     judged = [one for one in read_gate(view).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
     if not judged or not _noise(judged):
+        return False
+    if (scale := read_scale(view)).get("admitted"):
+        say(f"warning: classifier: the whole image tells nothing of the labels; local maps {scale['line']}")
         return False
     gains = [_gain(one) for one in judged]
     best = judged[int(np.argmax(gains))]
@@ -201,7 +205,7 @@ STAGE = Stage(
     run_classifier,
     "multi-label classifier",
     needs=("features",),
-    peeks=("gate",),
+    peeks=("gate", "local"),
     reads=_reads,
     makes=(CLASSIFIER_WEIGHTS,),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},

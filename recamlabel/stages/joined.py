@@ -21,7 +21,8 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 def run_joined(view: View) -> Mapping[str, Any]:
     """Write ``joined.h5``: the refined source's maps, with the local ones where they are let take part."""
     source = view.config.refine.source
-    weight = view.config.local.weight if read_scale(view).get("admitted") else 0.0
+    scale = read_scale(view)
+    weight = share_of_local(view.config.local.weight, scale["whole_share"]) if scale.get("admitted") else 0.0
     with (
         open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as file,
         open_store(view.run.path / LOCAL_FILE) as other,
@@ -39,6 +40,20 @@ def run_joined(view: View) -> Mapping[str, Any]:
             advance()
         writer.finish()
     return {"weight": weight}
+
+
+def share_of_local(weight: float, whole_share: float) -> float:
+    """``1 - (1 - w) r``: all of it where the whole image tells nothing, the setting's share where it tells as much.
+
+    Args:
+        weight: w, ``local.weight``.
+        whole_share: r in [0, 1], :class:`recamlabel.stages.local.Verdict`.
+
+    Example:
+        >>> share_of_local(0.25, 1.0), share_of_local(0.25, 0.5), share_of_local(0.25, 0.0)
+        (0.25, 0.625, 1.0)
+    """
+    return 1 - (1 - weight) * whole_share
 
 
 def joined(maps: NDArray[np.float16], local: NDArray[np.float16], weight: float) -> NDArray[np.float16]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.devices import looking
 from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import image_pass
@@ -28,7 +30,7 @@ from recamlabel.maps.local import (
     local_maps,
 )
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import run_network, scaled_size
+from recamlabel.models.inputs import Pixels, run_network, scaled_size
 from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.features import pretrained
 from recamlabel.stages.graph import Scope, Stage, but
@@ -43,13 +45,15 @@ METRICS_SECTION = "scale"
 # classes, and the last ones.
 DEPTHS = ("middle", "last")
 # Positions of each image, and images, that the principal components are computed from.
-DRAWN, PROJECTED = 64, 40
+DRAWN, PROJECTED = 100, 16
 # Bytes of the projected features that are held at a time, of one size.
 HELD_BYTES = 1 << 30
 # Between two sizes; finer steps differ by less than the error of an average precision.
 STEP, SMALLEST, LARGEST_ENLARGEMENT, ENLARGED_TO = 1.6, 320, 2.0, 512
 # So many larger sizes in a row that recognise less end the search.
 PATIENCE = 2
+# Pixels of a tile and of its margin: whole multiples of the strides that networks have.
+TILE, OVERLAP = 1024, 128
 # Seconds of one fit.
 FIT = 8.0
 # Of the file.
@@ -85,10 +89,17 @@ def run_local(view: View) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the local maps take part, and why, in a line with its figures."""
+    """Whether the local maps take part, and why.
+
+    Attributes:
+        admitted: Whether.
+        line: Why, with its figures.
+        whole_share: How much of what the local heads recognise above guessing the whole image tells, in [0, 1].
+    """
 
     admitted: bool
     line: str
+    whole_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,36 +142,39 @@ def choose_setting(tried: Sequence[Tried]) -> Tried:
     return max((one for one in tried if one.mean[0] >= limit), key=lambda one: (one.side, -DEPTHS.index(one.depth)))
 
 
-def admission(chosen: Tried, known: Sequence[float]) -> Verdict:
+def admission(chosen: Tried, known: Sequence[tuple[float, float]]) -> Verdict:
     """Local maps take part where their heads recognise more than the gate's linear model of the whole image does.
 
     Args:
         chosen: Of the local heads.
-        known: By class the gate's average precision, out of fold on the training images; NaN where there is none.
+        known: By class the gate's average precision, out of fold on the training images, and that of guessing; NaN
+            where there is none.
     """
     rows = [
-        (one.value, one.error, other)
+        (one.value, one.error, *other)
         for one, other in zip(chosen.precisions, known, strict=True)
-        if not math.isnan(one.value) and not math.isnan(other)
+        if not math.isnan(one.value) and not math.isnan(other[0])
     ]
     if not rows:
         return Verdict(False, f"left out: {TOO_FEW}")
-    found, whole = (float(np.mean([row[part] for row in rows])) for part in (0, 2))
+    found, whole, chance = (float(np.mean([row[part] for row in rows])) for part in (0, 2, 3))
     error = float(np.sqrt(sum(row[1] ** 2 for row in rows)) / len(rows))
     admitted = found > whole + error
+    share = min(1.0, max(0.0, whole - chance) / max(found - chance, 1e-6))
     return Verdict(
         admitted,
         f"{'take part' if admitted else 'left out'}: held-out average precision {found:.2f} ± {error:.2f} by the best "
         f"places of inputs of {chosen.side} pixels, {whole:.2f} by the mean over the whole image",
+        round(share, 4),
     )
 
 
-def gate_precisions(view: View) -> list[float]:
-    """By class the gate's average precision on the training images; NaN where there is none."""
+def gate_precisions(view: View) -> list[tuple[float, float]]:
+    """By class the gate's average precision on the training images and that of guessing; NaN where there is none."""
     path = view.run.artifact("gate.json")
     tree = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    known = {one["name"]: one["ap"] for one in tree.get("classes", ()) if one["ap"] is not None}
-    return [known.get(name, math.nan) for name in view.catalog.dataset.classes.names]
+    known = {one["name"]: (one["ap"], one["chance"]) for one in tree.get("classes", ()) if one["ap"] is not None}
+    return [known.get(name, (math.nan, math.nan)) for name in view.catalog.dataset.classes.names]
 
 
 def sample(view: View) -> list[LabelledImage]:
@@ -245,20 +259,76 @@ def _features(
     def alike(shape: tuple[int, int]) -> tuple[int, int]:
         return shape if device.type == "cpu" else scaled_size(shape, side, device)
 
-    def depths(pixels: Tensor) -> Tensor:
-        """Both depths in one tensor: one grid."""
-        last, pyramid = backbone.all_depths(pixels)
-        alike = [part for part in pyramid[:-1] if part.shape[2:] == last.shape[2:]]
-        sizes.append(last.shape[1])
-        return torch.cat([last, *alike[-1:]], dim=1)
-
-    sizes: list[int] = []
     for group, pixels in image_pass(view.catalog, images, what, view.batch_pixels, enlarged=enlarged, alike=alike):
         size = scaled_size(pixels[0].shape, side, device)
-        made = run_network(depths, pixels, size, normalisation, device, view.config.runtime.amp).cpu()
+        ask = partial(both_depths, backbone)
+        stride = view.config.backbone.output_stride
+        made, channels = in_tiles(ask, pixels, size, stride, normalisation, device, view.config.runtime.amp)
         for image, features in zip(group, made, strict=True):
-            middle = features[sizes[-1] :]
-            yield image, ({"middle": middle} if len(middle) else {}) | {"last": features[: sizes[-1]]}
+            middle = features[channels:]
+            yield image, ({DEPTHS[0]: middle} if len(middle) else {}) | {DEPTHS[-1]: features[:channels]}
+
+
+def both_depths(backbone: Backbone, pixels: Tensor) -> tuple[Tensor, int]:
+    """The last features and behind them the deepest others of the same grid, ``(B, D + D', h, w)``; and D."""
+    last, pyramid = backbone.all_depths(pixels)
+    alike = [part for part in pyramid[:-1] if part.shape[2:] == last.shape[2:]]
+    return torch.cat([last, *alike[-1:]], dim=1), last.shape[1]
+
+
+def in_tiles(
+    ask: Callable[[Tensor], tuple[Tensor, int]],
+    images: Sequence[np.ndarray],
+    size: tuple[int, int],
+    stride: int,
+    normalisation: Normalisation,
+    device: torch.device,
+    amp: bool,
+) -> tuple[Tensor, int]:
+    """Features of B images of one size on the CPU; a large input is looked at in overlapping tiles.
+
+    Tiles are whole multiples of the network's stride apart, so that their grids of features are one grid, and each gives what
+    lies ``OVERLAP`` pixels within it: positions whose surroundings it has not cut off.
+    """
+    channels = 0
+
+    def features(part: Tensor) -> Tensor:
+        nonlocal channels
+        made, channels = ask(part)
+        return made
+
+    if size[0] * size[1] <= TILE**2:
+        return run_network(features, images, size, normalisation, device, amp).cpu(), channels
+    inputs = Pixels(images, normalisation, device).at(*size)
+    rows = []
+    for top, bottom, first, last in tiles(size[0], stride):
+        row = []
+        for left, right, start, stop in tiles(size[1], stride):
+            part = inputs[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
+            with torch.no_grad(), looking(device, amp):
+                row.append(features(part)[..., first:last, start:stop].half().cpu())
+        rows.append(torch.cat(row, dim=3))
+    return torch.cat(rows, dim=2).float(), channels
+
+
+def tiles(length: int, stride: int) -> list[tuple[int, int, int | None, int | None]]:
+    """Start and stop of each tile along a side, in pixels, and of what it gives, in positions of its features.
+
+    Example:
+        >>> tiles(1000, 16)
+        [(0, 1000, None, None)]
+        >>> tiles(1800, 16)
+        [(0, 1024, None, 56), (768, 1792, 8, 56), (1536, 1800, 8, None)]
+    """
+    step, inner = TILE - 2 * OVERLAP, OVERLAP // stride
+    if length <= TILE:
+        return [(0, length, None, None)]
+    starts = list(range(0, length - 2 * OVERLAP, step))
+    ends = [start == starts[-1] for start in starts]
+    return [
+        (start, length if end else start + TILE, inner if start else None, None if end else TILE // stride - inner)
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
@@ -292,6 +362,7 @@ def report(
         "depth": None if chosen is None else chosen.depth,
         "mean_ap": None if chosen is None else round(chosen.mean[0], 4),
         "admitted": verdict is not None and verdict.admitted,
+        "whole_share": 1.0 if verdict is None else verdict.whole_share,
         "line": TOO_FEW if verdict is None else verdict.line,
         "tried": rows,
     }

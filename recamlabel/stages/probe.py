@@ -235,7 +235,7 @@ def _tasks(
         side = max(1, min(refine.max_side, max(view.catalog.shapes[image.id])) // ALTERNATION_STRIDE)
         config = refine.model_copy(update={"levels": [ALTERNATION_LEVEL], "max_side": side, "crf": crf})
         background = view.config.data.background
-        yield RefineTask(image.id, image.path, fused, tuple(ids), "crf", config, background)
+        yield RefineTask(image.id, image.path, fused, tuple(ids), "crf", config, background, whole=True)
 
 
 def _stream(image_id: str, seed: int) -> np.random.Generator:

@@ -69,7 +69,7 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "refine",
-    3,
+    4,
     run_refine,
     "class maps to scores: dense CRF, random walk",
     needs=("maps", "probe", "edges", "relabel"),

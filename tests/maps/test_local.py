@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
+from recamlabel.data.batches import Normalisation
 from recamlabel.maps.local import (
     CrossFittedHeads,
     Precision,
@@ -23,7 +24,7 @@ from recamlabel.maps.local import (
     weighted_precision,
 )
 from recamlabel.stages.joined import joined
-from recamlabel.stages.local import Tried, admission, choose_setting, ladder
+from recamlabel.stages.local import Tried, admission, choose_setting, in_tiles, ladder
 
 
 def drawn(count: int = 24) -> tuple[list[Tensor], NDArray[np.int8], list[int]]:
@@ -149,9 +150,30 @@ def test_of_settings_that_recognise_as_much_the_most_local_is_taken() -> None:
 
 
 def test_local_maps_take_part_only_where_they_recognise_more_than_the_whole_image() -> None:
-    found = tried(1024, "last", 0.80)
-    verdict = admission(found, [0.77, 0.99])  # the second class has no figure of the local heads
+    found, nothing = tried(1024, "last", 0.80), (math.nan, math.nan)
+    verdict = admission(found, [(0.77, 0.2), (0.99, 0.5)])  # the second class has no figure of the local heads
     assert verdict.admitted and "0.80 ± 0.02 by the best places of inputs of 1024 pixels, 0.77" in verdict.line
-    equal = admission(found, [0.79, math.nan])
+    assert verdict.whole_share == pytest.approx((0.77 - 0.2) / (0.80 - 0.2))
+    assert admission(found, [(0.1, 0.2), nothing]).whole_share == 0.0  # worse than guessing tells nothing
+    equal = admission(found, [(0.79, 0.2), nothing])
     assert not equal.admitted and equal.line.startswith("left out: held-out")
-    assert not admission(found, [math.nan, math.nan]).admitted
+    assert not admission(found, [nothing, nothing]).admitted
+
+
+class Pooled(torch.nn.Module):
+    """Features of stride 16 that see no more than their own 16 x 16 pixels."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, int]:
+        return torch.nn.functional.avg_pool2d(pixels, 16, ceil_mode=True, count_include_pad=False), 3
+
+
+@pytest.mark.parametrize("size", [(40, 1300), (1100, 1100), (1025, 64)])
+def test_features_in_tiles_are_those_of_the_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
+    plain, cpu = Normalisation((0.0,) * 3, (1.0,) * 3), torch.device("cpu")
+    monkeypatch.setattr("recamlabel.stages.local.TILE", 512)
+    tiled, channels = in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
+    monkeypatch.setattr("recamlabel.stages.local.TILE", 4096)
+    whole, _ = in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
+    assert channels == 3 and tiled.shape == whole.shape
+    assert torch.allclose(tiled, whole, atol=1e-3)
