@@ -1,10 +1,11 @@
 """Small things in large images: how many drawn objects the masks find, from image labels alone.
 
-    python benchmarks/small_objects.py OUT [--images 30] [--width 4000 --height 3000] [--size 20] [--set section.key=value]…
+    python benchmarks/small_objects.py OUT [--images 30] [--width 4000 --height 3000] [--size 20] [--set KEY=VALUE]…
 
 Draws images of a grained ground with one object of ``--size`` pixels each, a dark disc or a bright square, or none, and
 their labels; fits to the masks; then prints the share of objects whose mask has an IoU of at least 0.3 with what was
-drawn, each image's seconds, and what the stage ``local`` chose. The drawn masks are read after the fit, for the score alone.
+drawn, each image's seconds, and what the stage ``local`` chose. The drawn masks are
+read after the fit, for the score alone.
 """
 
 from __future__ import annotations

@@ -287,8 +287,8 @@ def in_tiles(
 ) -> tuple[Tensor, int]:
     """Features of B images of one size on the CPU; a large input is looked at in overlapping tiles.
 
-    Tiles are whole multiples of the network's stride apart, so that their grids of features are one grid, and each gives what
-    lies ``OVERLAP`` pixels within it: positions whose surroundings it has not cut off.
+    Tiles are whole multiples of the network's stride apart, so that their grids of features are one grid, and each
+    gives what lies ``OVERLAP`` pixels within it: positions whose surroundings it has not cut off.
     """
     channels = 0
 
