@@ -148,7 +148,7 @@ def normal_distances(memory: PatchMemory, kept: Reservoir, limit: int) -> Tensor
     """
     step = max(1, math.ceil(len(kept.rows) / limit))
     rows, images = kept.rows[::step], kept.images[::step]
-    if len(kept.images.unique()) > 1:
+    if bool((kept.images != kept.images[0]).any()):
         found = memory.distances(rows, images)
         return found[found.isfinite()]
     found = memory.distances(rows)
