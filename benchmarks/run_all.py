@@ -31,6 +31,7 @@ def commands(msrc: Path | None, out: Path) -> list[list[str]]:
         [python, "-m", "recamlabel", "demo", "--out", str(out / "demo")],
     ]
     lines.append([python, str(HERE / "thresholds.py"), "--demo", "--out", str(out / "scenes")])
+    lines.append([python, str(HERE / "patchmemory.py"), "--out", str(out / "patchmemory")])
     if msrc is not None:
         runs, masks = out / "msrc", str(msrc / "masks")
         lines.append([python, str(HERE / "gate.py"), str(msrc), "--out", str(out / "gate")])

@@ -27,6 +27,7 @@ from recamlabel.data.inspect import (
 )
 from recamlabel.data.learnable import (
     few_images,
+    no_normal_reasons,
     picture_reasons,
     picture_warnings,
     training_warnings,
@@ -134,6 +135,8 @@ def examine(source: Path, config: Config) -> Report:
     few = few_images(dataset, data.train_splits, config.gate.min_positives, config.gate.weak_positives)
     warnings = [*picture_warnings(inspection), *training_warnings(dataset, data.train_splits), *few]
     reasons = refusal_reasons(dataset, data.train_splits)
+    if config.maps.variant == "patchmemory":
+        reasons += no_normal_reasons(dataset, data.train_splits)
     if config.runtime.force:
         warnings += [f"{reason} (runtime.force is set)" for reason in useless]
     else:

@@ -52,6 +52,34 @@ def untellable_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[st
     ]
 
 
+def no_normal_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
+    """Why ``maps.variant=patchmemory`` has nothing to remember; empty where a training image is known to hold nothing.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from recamlabel.adapters.base import LabelledImage
+        >>> from recamlabel.core.classes import ClassTable
+        >>> image = LabelledImage("a", Path("a.jpg"), frozenset({"cat"}), frozenset())
+        >>> no_normal_reasons(Dataset(Path("."), "csv", ClassTable(("cat",)), (image,)), ["train"])[0][:79]
+        'maps.variant=patchmemory: it compares with normal images, and of the 1 training'
+    """
+    training = training_images(dataset, train_splits)
+    if any(map(dataset.is_normal, training)):
+        return []
+    found = f"of the {len(training)} training images none is known to hold nothing"
+    unsure = sum(not image.present for image in training)
+    elsewhere = sum(map(dataset.is_normal, dataset.images))
+    if unsure:
+        found += f" ({unsure} without a label, in which a class is unknown)"
+    if elsewhere:
+        found += f" (there are {elsewhere} in other splits than {', '.join(train_splits)})"
+    return [
+        f"maps.variant=patchmemory: it compares with normal images, and {found}; expected at least 1, better "
+        f"{ENOUGH_WITHOUT} or more: rows with an empty label, or a folder or label 'good' (data.negative_labels names "
+        "others); or choose another maps.variant"
+    ]
+
+
 def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
     """Classes that training will not find, or not tell from others, and what would help.
 

@@ -25,6 +25,7 @@ VARIANTS: Registry[Factory] = Registry(
         "gradcam++": "recamlabel.maps.gradcam_pp:gradcam_pp",
         "lpcam": "recamlabel.maps.lpcam:lpcam",
         "advcam": "recamlabel.maps.advcam:advcam",
+        "patchmemory": "recamlabel.maps.patchmemory.source:patchmemory",
         "precomputed": "recamlabel.maps.precomputed:precomputed",
     },
     "recamlabel.variants",

@@ -54,6 +54,7 @@ class MapRequest:
         samples: Reads a few training images a class, for variants that learn from the data set.
         amp: bf16 where the device is quick at it.
         seed: Of variants that draw.
+        normal: Reads training images that are known to hold nothing, ``(H, W, 3) uint8`` each; none by default.
     """
 
     backbone: Backbone
@@ -63,6 +64,7 @@ class MapRequest:
     samples: Callable[[], Iterable[Sample]]
     amp: bool = False
     seed: int = 0
+    normal: Callable[[], Iterable[np.ndarray]] = tuple
 
 
 Factory = Callable[[MapRequest], MapSource]

@@ -19,6 +19,10 @@ class MapsConfig(Section):
     flip: bool = Field(True, description="add the horizontally flipped image at every scale")
     max_side: int = Field(640, ge=32, description="images with a longer side are scaled down to it before scale 1.0")
     stored_stride: int = Field(4, ge=1, le=32, description="pixels of that image per stored map pixel")
+    memory_patches: int = Field(
+        2000, ge=1, le=100_000, description="patches of normal images that maps.variant=patchmemory remembers at most"
+    )
+    memory_scale: float = Field(2.0, gt=0, le=8, description="input scale at which maps.variant=patchmemory looks")
 
     @model_validator(mode="after")
     def _positive(self) -> MapsConfig:

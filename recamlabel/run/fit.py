@@ -11,6 +11,7 @@ from recamlabel.config import Config, config_from_tree
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
+from recamlabel.data.learnable import no_normal_reasons
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
@@ -99,7 +100,10 @@ def _take_in(source: Path, out: Path, config: Config) -> Intake:
     RunFolder.check_place(out)
     existing = RunFolder.open(out) if (out / RUN_FILE).exists() else None
     intake = take_in(source, config, existing)
-    refuse_place(intake.catalog.dataset.root, intake.catalog.dataset.adapter, out)
+    dataset = intake.catalog.dataset
+    refuse_place(dataset.root, dataset.adapter, out)
+    if config.maps.variant == "patchmemory" and (reasons := no_normal_reasons(dataset, config.data.train_splits)):
+        raise ConfigError(f"{dataset.root}: {reasons[0]}")
     return intake
 
 

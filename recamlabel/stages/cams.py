@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recamlabel.core.progress import say
+from recamlabel.maps.patchmemory.source import PatchMemoryMaps
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
@@ -15,7 +17,13 @@ from recamlabel.stages.view import View
 
 def run_cams(view: View) -> Mapping[str, Any]:
     """Maps of the classifier by another variant than CAM, which the re-activation then trains with."""
-    return write_maps(view, "cams.h5", [map_source(view, *classifier_head(view))], ("classifier",))
+    source = map_source(view, *classifier_head(view))
+    facts = {}
+    if isinstance(source, PatchMemoryMaps):
+        facts = source.findings.facts()
+        for line in source.findings.warnings():
+            say(f"warning: {line}")
+    return {**facts, **write_maps(view, "cams.h5", [source], ("classifier",))}
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

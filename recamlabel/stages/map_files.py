@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from recamlabel.config import Config
 from recamlabel.data.passes import store_pass
+from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps import get_variant
 from recamlabel.maps.base import MapRequest, MapSource, Sample
 from recamlabel.maps.build import made_maps
+from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import working_size
 from recamlabel.stages.cost import Cost, megapixels, over_scales
@@ -24,7 +27,15 @@ from recamlabel.storage.hdf5 import ShardedWriter
 
 SAMPLES_PER_CLASS = 30
 # What one variant reads beside what all read.
-OF_VARIANT = {"advcam": ("maps.advcam_steps",), "precomputed": ("maps.file",)}
+OF_VARIANT = {
+    "advcam": ("maps.advcam_steps",),
+    "patchmemory": ("maps.memory_patches", "maps.memory_scale"),
+    "precomputed": ("maps.file",),
+}
+# So many normal images show what background is; more only cost time.
+NORMAL_IMAGES = 1000
+# What the search for the nearest of 2000 patches costs, in passes of the same pixels through the backbone of `quick`.
+SEARCH = 0.5
 
 
 def map_settings(config: Config) -> tuple[str, ...]:
@@ -50,7 +61,8 @@ def map_source(view: View, backbone: Backbone, heads: Mapping[str, Tensor], fall
         name = fallback
     table, amp = view.catalog.dataset.classes, config.runtime.amp
     seed = 0 if config.maps.variant == "cam" else config.seed
-    request = MapRequest(backbone, heads, config.maps, table, lambda: training_samples(view), amp, seed)
+    samples, normal = partial(training_samples, view), partial(normal_samples, view)
+    request = MapRequest(backbone, heads, config.maps, table, samples, amp, seed, normal)
     return get_variant(name)(request)
 
 
@@ -63,6 +75,13 @@ def training_samples(view: View) -> Iterator[Sample]:
         if any(count[class_id] < SAMPLES_PER_CLASS for class_id in classes):
             count |= {class_id: count[class_id] + 1 for class_id in classes}
             yield read_image(image.path), classes
+
+
+def normal_samples(view: View) -> Iterator[np.ndarray]:
+    """Up to ``NORMAL_IMAGES`` training images that are known to hold nothing, in an order that looks random."""
+    images = [*filter(view.catalog.dataset.is_normal, view.catalog.training_images(view.config.data.train_splits))]
+    for position in canonical_order([image.id for image in images])[:NORMAL_IMAGES]:
+        yield read_image(images[position].path)
 
 
 def write_maps(
@@ -85,7 +104,7 @@ def write_maps(
 
     def enlarged(shape: tuple[int, int]) -> float:
         height, width = working_size(*shape, config.max_side)
-        largest = max(config.scales if scales is None else scales(shape))
+        largest = max(input_scales(config) if scales is None else scales(shape))
         return largest**2 * height * width / (shape[0] * shape[1])
 
     keys = {name: view.run.key_of(name) for name in models}
@@ -104,8 +123,19 @@ def write_maps(
     return {}
 
 
+def input_scales(config: MapsConfig) -> list[float]:
+    """The scales at which an image is looked at."""
+    return [*config.scales, config.memory_scale] if config.variant == "patchmemory" else list(config.scales)
+
+
 def map_cost(scope: Scope) -> Cost:
     """What the maps of one network cost, over all scales."""
-    config = scope.config.maps
-    scaled = megapixels(scope, config.max_side) * over_scales(config.scales, config.flip)
+    config, pixels = scope.config.maps, megapixels(scope, scope.config.maps.max_side)
+    scaled = pixels * over_scales(config.scales, config.flip)
+    if config.variant == "patchmemory":
+        # Plain CAM only where several classes share the anomaly.
+        images = scope.catalog.images
+        several = sum(len(image.present) > 1 for image in images) / max(1, len(images))
+        search = SEARCH * config.memory_patches / 2000
+        scaled = several * scaled + pixels * (1 + search) * config.memory_scale**2
     return Cost(forward=scaled, read=megapixels(scope))

@@ -72,7 +72,8 @@ class TestContract:
         write_file(tmp_path / "maps.h5", items(tmp_path))
         config = MapsConfig(variant=name, file=str(tmp_path / "maps.h5"), scales=[1.0, 0.5], advcam_steps=2, **settings)
         samples = [(picture, own) for picture, own in zip(pictures(), LABELS, strict=True) if own]
-        return get_variant(name)(MapRequest(backbone, heads, config, TABLE, lambda: samples))
+        request = MapRequest(backbone, heads, config, TABLE, lambda: samples, normal=lambda: pictures()[1:2])
+        return get_variant(name)(request)
 
     def test_values_shapes_and_order(self, name, backbone, heads, tmp_path):
         made = self.source(name, backbone, heads, tmp_path).maps(items(tmp_path), pictures(), LABELS)

@@ -230,6 +230,34 @@ def test_a_labelled_class_without_a_pixel_has_a_badge_and_is_first(run: RunFolde
     assert page.text.index("missing: ") < page.text.index("own level: ")
 
 
+@pytest.mark.parametrize(
+    ("normal", "shown"),
+    [
+        ({"images": 80, "fires": ["images/a", "images/b", "images/c"]}, "the segmenter fires on 3 of 80 normal images"),
+        ({"images": 1, "fires": []}, "the segmenter fires on 0 of 1 normal image"),
+        ({"images": 0, "fires": []}, ""),
+        (None, ""),
+    ],
+)
+def test_what_the_segmenter_finds_where_nothing_is(run: RunFolder, normal: dict[str, Any] | None, shown: str) -> None:
+    images = {
+        f"images/{name}": {
+            "withheld": 0.0,
+            "withheld_classes": {},
+            "missing": [],
+            "kept": [],
+            "score": 1,
+            "classes": {},
+        }
+        for name in "abc"
+    }
+    tree = {"order": list(images), "images": images} | ({} if normal is None else {"normal": normal})
+    (run.path / "quality.json").write_text(json.dumps(tree))
+    run.finish("quality", "key", 0.0, ["quality.json"])
+    text = " ".join(page_of(write_report(run)).text.split())
+    assert shown in text and ("fires on" in text) == bool(shown)
+
+
 def test_unfinished_run(run: RunFolder) -> None:
     for name in ("maps.h5", "masks.h5", "log.jsonl"):
         (run.path / name).unlink()

@@ -31,6 +31,7 @@ CONFIGS = {
     "other start": [*TINY, "classifier.head_init=random", "backbone.weights=none", "refine.method=none"],
     "walk and another variant": [*TINY, *WALK, "refine.method=crf+random_walk", "maps.variant=lpcam"],
     "climbing": [*TINY, "probe.enabled=false", "maps.variant=advcam", "maps.advcam_steps=1"],
+    "normal images": [*TINY, "maps.variant=patchmemory", "refine.method=none"],
     "no background": [*TINY, "data.background=false"],
     "cam": [*TINY, "refine.source=cam", "probe.fine_sides=[96]"],
     "segmenter": [*TINY_SEGMENTER, "segmenter.cutmix=0.5", "segmenter.correction=0.9", "segmenter.correction_start=0"],

@@ -26,6 +26,7 @@ from recamlabel.review.page.level_chart import read_level, truth_warnings
 from recamlabel.review.page.rounds_pages import COMPARISONS
 from recamlabel.review.page.tables import (
     NAMES,
+    QualityScores,
     class_rows,
     headline,
     read_quality_scores,
@@ -170,7 +171,7 @@ class _Pages:
         positives = Counter(name for image in catalog.images for name in image.present)
         names = [table.name_of(class_id) for class_id in range(len(table) + 1)]
         return {
-            "summary": _summary(run, catalog),
+            "summary": _summary(run, catalog, self.gallery.quality),
             "gate": read_findings(run, self.gallery.photographs),
             "scores": scores,
             "level": level,
@@ -200,8 +201,8 @@ def _forced(run: RunFolder) -> str:
     )
 
 
-def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:
-    """Facts about the data set, for the head of the page."""
+def _summary(run: RunFolder, catalog: Catalog, quality: QualityScores | None) -> list[tuple[str, str]]:
+    """Facts about the data set, for the head of the page, and what the segmenter finds where nothing is."""
     dataset = catalog.dataset
     labels = [len(image.present) for image in catalog.images]
     facts = [
@@ -211,6 +212,10 @@ def _summary(run: RunFolder, catalog: Catalog) -> list[tuple[str, str]]:
         ("without a label", number(labels.count(0))),
         ("size in pixels", _sizes(catalog)),
     ]
+    if quality is not None and quality.normal[0]:
+        images, fires = quality.normal
+        what = "normal image" if images == 1 else "normal images"
+        facts.append(("the segmenter fires on", f"{number(fires)} of {number(images)} {what}"))
     splits = Counter(image.split for image in catalog.images if image.split is not None)
     if splits:
         facts.append(("splits", ", ".join(f"{name} {number(count)}" for name, count in splits.items())))

@@ -29,10 +29,18 @@ NAMES = {
 
 @dataclass(frozen=True)
 class QualityScores:
-    """``quality.json``: the order of review, and what is known of each mask without truth."""
+    """``quality.json``: the order of review, and what is known of each mask without truth.
+
+    Attributes:
+        order: Image ids, the ones to review first in front.
+        images: By image id its scores.
+        normal: How many images are known to hold nothing, and in how many of them the segmenter finds something; zeros
+            where there is no segmenter.
+    """
 
     order: tuple[str, ...]
     images: Mapping[str, Mapping[str, Any]]
+    normal: tuple[int, int] = (0, 0)
 
     def of_class(self, name: str) -> tuple[float | None, float | None]:
         """Mean quality of a class and mean share withheld of its pixels, over the masks with it; None for none."""
@@ -59,7 +67,9 @@ def read_quality_scores(run: RunFolder) -> QualityScores | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
         for row in tree["images"].values():
             row["score"] + row["withheld"], row["classes"].keys() | row["withheld_classes"].keys()
-        return QualityScores(tuple(tree["order"]), tree["images"])
+        # Runs of earlier versions did not count them.
+        normal = tree.get("normal", {"images": 0, "fires": []})
+        return QualityScores(tuple(tree["order"]), tree["images"], (int(normal["images"]), len(normal["fires"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path}: damaged ({error!r}); delete it and run `recamlabel fit` again") from None
 
