@@ -16,6 +16,8 @@ evaluation alone. Steps that are not there yet are shown as ``-``.
 - *complete masks*: nothing withheld; *what remains*: withheld pixels take no part.
 - *objects without a pixel*: pairs of an image and a class that its label names and its mask does not hold; *at a
   level of their own*: those of the others whose best region was kept although no pixel was above the level.
+- *segmenter trained on the true masks* (``--limit``): the same segmenter and schedule, taught by the true masks of the
+  training images in a copy of the run; what the pseudo masks could at most be worth.
 """
 
 from __future__ import annotations
@@ -23,15 +25,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from recamlabel.config import load_config
+from recamlabel.config import config_from_tree, load_config
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import RecamlabelError
@@ -39,6 +43,7 @@ from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.evaluation.scoring import Pairs, best_level, score_complete
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.quality import read_quality
+from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.run.fit import fit
 from recamlabel.stages import GRAPH
@@ -75,6 +80,7 @@ class Measured:
     folder: Path
     catalog: Catalog = field(init=False)
     levels: list[float] = field(default_factory=list)
+    limit: bool = False
 
     def __post_init__(self) -> None:
         self.catalog = load_catalog(self.run.path / CATALOG_FILE)
@@ -95,15 +101,22 @@ class Measured:
         source = str(self.run.state.config.get("refine", {}).get("source", "recam"))
         yield "CAM, level with masks", self.soft("maps", "maps.h5", "cam")
         yield "ReCAM, level with masks", self.soft("maps", "maps.h5", "recam")
+        yield "ReCAM against CAM, the class that loses most", self.worst_class("cam", "recam")
         yield "finer maps, level with masks", self.soft("fine", "fine.h5", source)
+        yield "local maps, level with masks", self.local()
+        yield "joined with the local maps, level with masks", self.soft("joined", "joined.h5", source)
         yield "joined with the probe, level with masks", self.soft("probe", "fused.h5", source)
         yield "refined scores, level with masks", self.soft("refine", "scores.h5", "scores")
         yield from self.masks()
         yield from self.objects()
+        yield "normal images on which the segmenter fires", self.normal()
         yield "segmenter on val", self.segmenter()
-        for stage in GRAPH.names:
-            if self.record(stage) and stage != "dataset":
-                yield f"seconds: {stage}", Figure(float(self.record(stage)["seconds"]))
+        if self.limit:
+            yield "segmenter trained on the true masks, on val", self.limit_segmenter()
+        done = [stage for stage in GRAPH.names if self.record(stage) and stage != "dataset"]
+        for stage in done:
+            yield f"seconds: {stage}", Figure(float(self.record(stage)["seconds"]))
+        yield "seconds: all", Figure(sum(float(self.record(stage)["seconds"]) for stage in done))
 
     def classifier(self) -> Iterator[Row]:
         """Losses and average precisions."""
@@ -146,6 +159,50 @@ class Measured:
             self.levels.append(best.threshold)
         return Figure(100 * best.counts.scores().miou, note=f"at {best.threshold:.2f}")
 
+    def local(self) -> Figure:
+        """MIoU of the local maps, where they take part."""
+        if not self.record("local").get("admitted"):
+            return NOTHING
+        side = Figure(float(self.record("local")["side"]), 0)
+        best = best_level(self.run.path / "local.h5", "local", self.catalog, self.pairs)
+        return Figure(100 * best.counts.scores().miou, note=f"at {best.threshold:.2f}, inputs of {side} pixels")
+
+    def worst_class(self, before: str, after: str) -> Figure:
+        """The largest loss of any class's IoU between two groups of maps, each at its best level, in points."""
+        if not self.record("maps"):
+            return NOTHING
+        one, other = (
+            best_level(self.run.path / "maps.h5", group, self.catalog, self.pairs).counts.scores().iou[1:]
+            for group in (before, after)
+        )
+        changes = 100 * np.nan_to_num(other - one)
+        worst = int(changes.argmin())
+        return Figure(float(changes[worst]), note=f"({self.catalog.dataset.classes.names[worst]})")
+
+    def normal(self) -> Figure:
+        """From ``quality.json``."""
+        path = self.run.path / "quality.json"
+        tree = json.loads(path.read_text(encoding="utf-8")) if self.record("segmentation") and path.is_file() else {}
+        normal = tree.get("normal") or {}
+        if not normal.get("images"):
+            return NOTHING
+        return Figure(len(normal["fires"]), 0, f"of {normal['images']}")
+
+    def limit_segmenter(self) -> Figure:
+        """MIoU on ``val`` of the run's segmenter trained on the true masks, in a copy of the run beside it."""
+        if not self.record("segmentation") or "val" not in self.catalog.dataset.splits:
+            return NOTHING
+        copy = self.run.path.with_name(f"{self.run.path.name}-limit")
+        if not (copy / CATALOG_FILE).is_file():
+            shutil.copytree(self.run.path, copy)
+            taught = RunFolder.open(copy)
+            with_true_masks(taught, self.pairs)
+        taught = RunFolder.open(copy)
+        config = config_from_tree(taught.state.config)
+        if taught.stage_state("segmentation") != "finished":
+            fit(self.folder / "labels.csv", copy, config, "segmentation")
+        return Figure(evaluate_run(RunFolder.open(copy), self.masks_dir, "segmenter", "val", self.names_file).miou)
+
     def masks(self) -> Iterator[Row]:
         """Masks at the automatic level, complete and as they are left."""
         names = (
@@ -187,6 +244,21 @@ class Measured:
         return Figure(evaluate_run(self.run, self.masks_dir, "segmenter", "val", self.names_file).miou)
 
 
+def with_true_masks(copy: RunFolder, pairs: Pairs) -> None:
+    """Put the true masks in the place of a copied run's, and forget what was made of those."""
+    with h5py.File(copy.path / "masks.h5", "r+") as file:
+        for image_id, truth in pairs:
+            dtype, attributes = file[image_id].dtype, dict(file[image_id].attrs)
+            del file[image_id]
+            made = file.create_dataset(image_id, data=truth.astype(dtype), compression="gzip", compression_opts=1)
+            made.attrs.update(attributes | {KEPT_IDS: np.zeros(0, dtype=np.int32)})
+    for stage in ("segmenter", "segmentation", "quality"):
+        copy.state.stages.pop(stage, None)
+    for name in ("weights/segmenter.safetensors", "segmenter.h5", "quality.json"):
+        (copy.path / name).unlink(missing_ok=True)
+    copy.save()
+
+
 CLASSIFIER_STEP = ("classifier", "step")
 
 
@@ -207,7 +279,7 @@ def one_run(folder: Path, out: Path, seed: int, arguments: argparse.Namespace) -
             say(problem)
     if not (out / CATALOG_FILE).is_file():
         return {}, problem or f"{out}: no run"
-    return dict(Measured(RunFolder.open(out), folder).rows()), problem
+    return dict(Measured(RunFolder.open(out), folder, limit=arguments.limit).rows()), problem
 
 
 def mean(figures: list[Figure]) -> str:
@@ -257,6 +329,9 @@ def main(argv: list[str] | None = None) -> int:
         "--until", choices=GRAPH.names, metavar="STAGE", help=f"last stage: {', '.join(GRAPH.names[1:])}"
     )
     parser.add_argument("--only-evaluate", action="store_true", help="never fit")
+    parser.add_argument(
+        "--limit", action="store_true", help="train the segmenter on the true masks too, in a copy DIR/<name>-limit"
+    )
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args(argv)
     problems = []

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import h5py
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, TINY_SEGMENTER
 
 from recamlabel.demo.scenes import SceneSettings, make_scenes
 from recamlabel.evaluation.evaluate import evaluate_run
+from recamlabel.storage.hdf5 import leaf_paths
 from recamlabel.storage.png import read_mask
 from recamlabel.storage.run_folder import RunFolder
 
@@ -93,3 +95,20 @@ def test_seeds_beside_each_other_and_a_run_that_is_not_there(
     output = capsys.readouterr().out
     assert "| seed 0 | seed 1 |" in " ".join(output.split())
     assert "stopped: " in output and "data-seed1: no run" in output
+
+
+def test_the_limit_is_taught_by_the_true_masks_in_a_copy(
+    script: ModuleType, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*SETTINGS, *TINY_SEGMENTER[len(TINY) :], "segmenter.predict.smooth=none"]
+    chosen = [part for line in settings for part in ("--set", line)]
+    assert script.main([str(folder), "--runs", str(tmp_path), "--markdown", "--limit", *chosen]) == 0
+    rows = table(capsys.readouterr().out)
+    assert 0 <= float(rows["segmenter trained on the true masks, on val"]) <= 100
+    run, copy = (tmp_path / name for name in ("data-seed0", "data-seed0-limit"))
+    for file in sorted((folder / "masks").rglob("*.png")):
+        with h5py.File(copy / "masks.h5") as taught, h5py.File(run / "masks.h5") as pseudo:
+            found = [name for name in leaf_paths(taught) if name.endswith(file.stem)]
+            assert len(found) == 1
+            assert np.array_equal(taught[found[0]][()], read_mask(file))
+            assert not np.array_equal(pseudo[found[0]][()], read_mask(file))

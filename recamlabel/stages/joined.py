@@ -1,4 +1,4 @@
-"""Stage ``joined``: the class maps and the local maps in one, where the local heads recognise more."""
+"""Stage ``joined``: the class maps and the local maps in one, where the local heads recognise no less."""
 
 from __future__ import annotations
 
