@@ -22,6 +22,7 @@ from recamlabel.core.progress import track
 from recamlabel.data.inspect import (
     inspect_images,
     refusal_reasons,
+    training_images,
     with_problems,
     without_bad_images,
 )
@@ -30,11 +31,13 @@ from recamlabel.data.learnable import (
     no_normal_reasons,
     picture_reasons,
     picture_warnings,
+    size_warnings,
     training_warnings,
     untellable_reasons,
 )
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import Spread, Summary, summarise
+from recamlabel.gate.verdicts import hard_to_tell_apart
 
 _MAX_ROWS = 100
 # Names of label files that say nothing of the data set.
@@ -133,7 +136,19 @@ def examine(source: Path, config: Config) -> Report:
         dataset = without_bad_images(dataset)
     useless = [*picture_reasons(inspection), *untellable_reasons(dataset, data.train_splits)]
     few = few_images(dataset, data.train_splits, config.gate.min_positives, config.gate.weak_positives)
-    warnings = [*picture_warnings(inspection), *training_warnings(dataset, data.train_splits), *few]
+    sizes = size_warnings(
+        inspection.shapes.values(), config.maps.max_side, config.backbone.output_stride, config.local.enabled
+    )
+    apart = hard_to_tell_apart(
+        dataset.labels(training_images(dataset, data.train_splits)), dataset.classes.names, config.gate.together
+    )
+    warnings = [
+        *picture_warnings(inspection),
+        *sizes,
+        *training_warnings(dataset, data.train_splits),
+        *apart,
+        *few,
+    ]
     reasons = refusal_reasons(dataset, data.train_splits)
     if config.maps.variant == "patchmemory":
         reasons += no_normal_reasons(dataset, data.train_splits)

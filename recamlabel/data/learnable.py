@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ _SHOWN = 5
 # A class with so few images, and another of nearly that name with so many times more: probably a slip.
 _RARE, _TIMES = 2, 5
 _LONG_NAME = 5
+# Scaled down so many times, a thing of 50 pixels is gone.
+LARGE = 2.0
 
 
 def untellable_reasons(dataset: Dataset, train_splits: Sequence[str]) -> list[str]:
@@ -153,6 +155,38 @@ def probable_slips(dataset: Dataset) -> Iterator[str]:
                 f"class {name!r} has {images}, and {other!r} has {counts[other]}: "
                 f"a slip of the pen? did you mean {other!r}?"
             )
+
+
+def size_warnings(shapes: Iterable[tuple[int, int]], max_side: int, stride: int, larger: bool) -> list[str]:
+    """One line where most images are scaled down so far that small objects are likely to be lost.
+
+    Args:
+        shapes: Height and width of every image.
+        max_side: Long side that the classifier's maps are made at.
+        stride: Pixels between two positions of its features.
+        larger: Whether larger inputs are tried (``local.enabled``).
+
+    Example:
+        >>> size_warnings([(3000, 4000)] * 3, 640, 16, larger=False)[0][:75]
+        'images of 4000 x 3000 pixels are looked at with a long side of 640: objects'
+        >>> size_warnings([(480, 640)], 640, 16, larger=False)
+        []
+    """
+    sizes = sorted(shapes, key=max)
+    height, width = sizes[len(sizes) // 2] if sizes else (0, 0)
+    reduction = max(height, width) / max_side
+    if reduction < LARGE:
+        return []
+    way_out = (
+        f"larger inputs, up to {max(height, width)} pixels, are tried (stage local) and used where they tell as much"
+        if larger
+        else "larger inputs may help (--set local.enabled=true, or a larger maps.max_side)"
+    )
+    return [
+        f"images of {width} x {height} pixels are looked at with a long side of {max_side}: objects of fewer than "
+        f"{round(reduction * stride)} pixels are likely to be lost, as they are smaller there than one position of the "
+        f"features ({stride} pixels); {way_out}. The segmenter sees them at {max_side} pixels only"
+    ]
 
 
 def picture_warnings(seen: Inspection | Catalog) -> list[str]:

@@ -100,6 +100,31 @@ def co_occurrence(labels: NDArray[np.int8], names: Sequence[str], together: floa
     return tuple(sorted(pairs, key=lambda pair: (pair.relation, -pair.together, pair.first, pair.second)))
 
 
+def hard_to_tell_apart(labels: NDArray[np.int8], names: Sequence[str], together: float) -> list[str]:
+    """One line for each pair of classes that nearly always come together; those that always do are said elsewhere.
+
+    Args:
+        labels: ``(N, K)`` in {1, 0, -1} of the training images.
+        names: K class names.
+        together: As :func:`co_occurrence` takes it.
+
+    Example:
+        >>> labels = np.array([[1, 1]] * 9 + [[1, 0], [0, 0]], dtype=np.int8)
+        >>> hard_to_tell_apart(labels, ["shoes", "hair"], 0.9)[0][:67]
+        'hair and shoes come together in 9 of the 10 training images that ha'
+    """
+    lines = []
+    for pair in co_occurrence(labels, names, together):
+        if pair.relation == "cannot be told apart" and pair.share + pair.share_back < 2:
+            columns = [labels[:, list(names).index(name)] == 1 for name in (pair.first, pair.second)]
+            either = int((columns[0] | columns[1]).sum())
+            lines.append(
+                f"{pair.first} and {pair.second} come together in {pair.together} of the {either} training images that "
+                f"have either: image labels hardly tell them apart, and their masks deserve no trust; {HELP_APART}"
+            )
+    return lines
+
+
 def above_chance(precision: float, labels: NDArray[np.int8]) -> float:
     """Average precision with guessing at 0 and perfection at 1, from the labels ``(N,)`` it was measured on."""
     chance = _chance(labels) or 0.0

@@ -38,7 +38,9 @@ class LocalConfig(Section):
     sides: list[int] = Field(
         [], description="long sides in pixels to try; empty: from 320 to the images' own in steps of 1.6"
     )
-    share: float = Field(0.1, gt=0, le=1, description="share of an image's places that its answer rests on")
+    shares: list[float] = Field(
+        [0.1, 0.01, 0.001], min_length=1, description="shares of an image's places that its answer may rest on, to try"
+    )
     folds: int = Field(3, ge=2, le=20, description="heads; each is fitted to the images of the other folds")
     components: int = Field(192, ge=2, le=2048, description="principal components of the features")
     images: int = Field(300, ge=2, description="at most so many training images are fitted to, rare classes first")
@@ -53,6 +55,8 @@ class LocalConfig(Section):
     def _in_range(self) -> LocalConfig:
         if any(not 32 <= side <= 16384 for side in self.sides):
             raise ValueError(f"sides must lie in 32..16384, got {self.sides}")
+        if any(not 0 < share <= 1 for share in self.shares):
+            raise ValueError(f"shares must lie in (0, 1], got {self.shares}")
         return self
 
 

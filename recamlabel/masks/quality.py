@@ -14,7 +14,7 @@ orders the masks is measured by ``benchmarks/quality.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.storage.hdf5 import leaf_paths, open_store
 
 MISSING_IDS = "missing_ids"
+# Share of its score that a class keeps which the gate does not trust.
+DISTRUST = 0.5
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,24 @@ class MaskQuality:
         scores |= dict.fromkeys(self.missing, 0.0)
         share = _share_there(scores, self.missing, self.kept)
         return replace(self, score=(3 * self.score + share * whole) / 4, classes=scores)
+
+    def with_distrust(self, class_ids: Collection[int]) -> MaskQuality:
+        """Half of the score of classes that the gate does not trust, and of the image's by their share of its labels.
+
+        What image labels cannot teach looks as sure in a mask as what they can.
+
+        Example:
+            >>> doubted = MaskQuality(0.8, {0: 0.9, 2: 0.6, 5: 0.6}, 0.0, {}).with_distrust({5})
+            >>> round(doubted.score, 2), doubted.classes[5], doubted.classes[2]
+            (0.6, 0.3, 0.6)
+        """
+        labelled = [class_id for class_id in self.classes if class_id != BACKGROUND_ID]
+        doubted = [class_id for class_id in labelled if class_id in class_ids]
+        if not doubted:
+            return self
+        scores = {**self.classes, **{class_id: DISTRUST * self.classes[class_id] for class_id in doubted}}
+        factor = 1 - (1 - DISTRUST) * len(doubted) / len(labelled)
+        return replace(self, score=factor * self.score, classes=scores)
 
     def to_json(self, table: ClassTable) -> dict[str, Any]:
         """Plain JSON values with class names."""

@@ -71,9 +71,8 @@ def run_local(view: View) -> Mapping[str, Any]:
     if both.any() and len(images) >= 2 * view.config.local.folds:
         for side in sides(view, images):
             tried += attempt(view, backbone, images, side)
-            best = max(tried, key=lambda one: one.mean[0]).side
-            if len({one.side for one in tried if one.side > best}) >= PATIENCE:
-                break  # larger inputs cost more and recognise less
+            if searched(tried):
+                break
     chosen = choose_setting(tried) if tried else None
     verdict = None if chosen is None else admission(chosen, gate_precisions(view))
     say(f"local: {TOO_FEW if verdict is None else verdict.line}")
@@ -109,6 +108,7 @@ class Tried:
     Attributes:
         side: Long side of the inputs in pixels.
         depth: One of ``DEPTHS``.
+        share: Of an image's places that its answer rests on.
         projection: Of this depth's features.
         heads: Fitted to the projected features.
         precisions: By class, on images that the heads have not seen.
@@ -117,6 +117,7 @@ class Tried:
 
     side: int
     depth: str
+    share: float
     projection: Projection
     heads: CrossFittedHeads
     precisions: list[Precision]
@@ -131,21 +132,33 @@ class Tried:
         )
 
 
+def searched(tried: Sequence[Tried]) -> bool:
+    """Whether the last sizes recognise less than the best one, by more than its standard error: larger cost more."""
+    best = max(tried, key=lambda one: one.mean[0])
+    limit = best.mean[0] - best.mean[1]
+    sizes = sorted({one.side for one in tried})
+    found = [max(one.mean[0] for one in tried if one.side == side) for side in sizes if side > best.side]
+    return len(found) >= PATIENCE and all(value < limit for value in found[-PATIENCE:])
+
+
 def choose_setting(tried: Sequence[Tried]) -> Tried:
     """Among those that recognise as much as the best, within its standard error, the most local one.
 
-    The largest input, as the same grid of features is then a finer one of the image; of that size the less deep
-    features, as they see less of the surroundings.
+    The largest input, as the same grid of features is then a finer one of the image; of that size the largest share of
+    the places, as fewer are needed only where they recognise more; and of that the less deep features, as they see
+    less of the surroundings.
     """
     best = max(tried, key=lambda one: one.mean[0])
     limit = best.mean[0] - best.mean[1]
-    return max((one for one in tried if one.mean[0] >= limit), key=lambda one: (one.side, -DEPTHS.index(one.depth)))
+    return max(
+        (one for one in tried if one.mean[0] >= limit), key=lambda one: (one.side, one.share, -DEPTHS.index(one.depth))
+    )
 
 
 def admission(chosen: Tried, known: Sequence[tuple[float, float]]) -> Verdict:
     """Local maps take part where their heads recognise no less than the gate's linear model of the whole image does.
 
-    What is recognised as well by a tenth of the places is in those. The means over the classes are compared, and
+    What is recognised as well by few of the places is in those. The means over the classes are compared, and
     may differ by the standard error of the local one.
 
     Args:
@@ -167,7 +180,8 @@ def admission(chosen: Tried, known: Sequence[tuple[float, float]]) -> Verdict:
     return Verdict(
         admitted,
         f"{'take part' if admitted else 'left out'}: held-out average precision {found:.2f} ± {error:.2f} by the best "
-        f"places of inputs of {chosen.side} pixels, {whole:.2f} by the mean over the whole image",
+        f"{chosen.share:.3g} of the places of inputs of {chosen.side} pixels, {whole:.2f} by the mean over the whole "
+        "image",
         round(share, 4),
     )
 
@@ -225,13 +239,16 @@ def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], sid
     labels = view.catalog.dataset.labels(images)
     fold_of = np.array([folds[image.id] for image in images])
     tried = []
-    with track("local: fit", len(projections), unit="fits", more=True) as advance:
-        for depth, projection in projections.items():
-            rows = [held[depth].pop(image.id) for image in images]
-            heads = cross_fit(rows, labels, fold_of, config.share, seed)
+    # Less deep features are tried with the largest share alone: they see too little for a few places to tell.
+    pairs = [(depth, share) for depth in projections for share in sorted(config.shares, reverse=True)]
+    pairs = [pair for pair in pairs if pair[0] == DEPTHS[-1] or pair[1] == max(config.shares)]
+    with track("local: fit", len(pairs), unit="fits", more=True) as advance:
+        for depth, share in pairs:
+            rows = [held[depth][image.id] for image in images]
+            heads = cross_fit(rows, labels, fold_of, share, seed)
             logits = np.stack([heads.logits(row, fold) for row, fold in zip(rows, fold_of, strict=True)])
             precisions = held_out_precision(labels, logits, seed)
-            tried.append(Tried(side, depth, projection, heads, precisions, folds))
+            tried.append(Tried(side, depth, share, projections[depth], heads, precisions, folds))
             advance()
     return tried
 
@@ -354,6 +371,7 @@ def report(
         {
             "side": one.side,
             "depth": one.depth,
+            "share": one.share,
             "mean_ap": round(one.mean[0], 4),
             "error": round(one.mean[1], 4),
             "ap": {name: _rounded(part.value) for name, part in zip(names, one.precisions, strict=True)},
@@ -363,6 +381,7 @@ def report(
     return {
         "side": None if chosen is None else chosen.side,
         "depth": None if chosen is None else chosen.depth,
+        "share": None if chosen is None else chosen.share,
         "mean_ap": None if chosen is None else round(chosen.mean[0], 4),
         "admitted": verdict is not None and verdict.admitted,
         "whole_share": 1.0 if verdict is None else verdict.whole_share,
@@ -392,7 +411,7 @@ def _cost(scope: Scope) -> Cost:
     sizes = scope.config.local.sides or ladder(max(side for shape in scope.sizes for side in shape))
     share = min(1.0, scope.config.local.images / max(1, len(scope.catalog.images)))
     looked = sum(megapixels(scope, side) for side in sizes)
-    fits = len(sizes) * len(DEPTHS)
+    fits = len(sizes) * (1 + len(scope.config.local.shares))
     return Cost(forward=share * looked + megapixels(scope, sizes[-1]), read=megapixels(scope) * 2, fixed=FIT * fits)
 
 

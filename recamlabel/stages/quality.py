@@ -32,6 +32,8 @@ def run_quality(view: View) -> Mapping[str, Any]:
             known_empty = filter(view.catalog.dataset.is_normal, view.catalog.images)
             normal = {image.id: _fires(file[image.id], table.ignore_id) for image in known_empty}
             qualities = {name: quality.with_support(*stored_support(file, name)) for name, quality in qualities.items()}
+    doubted = distrusted(view)
+    qualities = {name: quality.with_distrust(doubted) for name, quality in qualities.items()}
     if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
         # Gone on with because of --force: nothing that such a network says is worth a score.
         qualities = {name: replace(quality, score=0.0) for name, quality in qualities.items()}
@@ -47,6 +49,16 @@ def run_quality(view: View) -> Mapping[str, Any]:
     if fires:
         say(f"quality: the segmenter finds something on {len(fires)} of {len(normal)} normal images, where nothing is")
     return {"mean": round(float(np.mean(scores)), 4), **counts, "normal": len(normal), "fires": len(fires)}
+
+
+def distrusted(view: View) -> set[int]:
+    """Ids of the classes that the gate does not trust; none where it judged random features."""
+    path = (view.first or view.run).artifact("gate.json")
+    tree = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    if tree.get("note"):
+        return set()
+    names = [one["name"] for one in tree.get("classes", ()) if one["verdict"] == "do not trust"]
+    return {view.catalog.dataset.classes.id_of(name) for name in names}
 
 
 def _fires(mask: h5py.Dataset, ignore_id: int) -> bool:
@@ -73,10 +85,10 @@ def _tell_objects(counts: Mapping[str, int], images: int, labelled: int) -> None
 
 STAGE = Stage(
     "quality",
-    6,
+    7,
     run_quality,
     "quality scores and the order of review",
-    needs=("masks", "segmentation"),
+    needs=("gate", "masks", "segmentation"),
     peeks=("classifier", "recam"),
     makes=("quality.json",),
     cost=lambda scope: Cost(fixed=2e-3 * len(scope.catalog.images)),

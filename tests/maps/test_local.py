@@ -24,7 +24,7 @@ from recamlabel.maps.local import (
     weighted_precision,
 )
 from recamlabel.stages.joined import joined
-from recamlabel.stages.local import Tried, admission, choose_setting, in_tiles, ladder
+from recamlabel.stages.local import Tried, admission, choose_setting, in_tiles, ladder, searched
 
 
 def drawn(count: int = 24) -> tuple[list[Tensor], NDArray[np.int8], list[int]]:
@@ -136,10 +136,10 @@ def test_sizes_go_from_small_to_the_images_own(longest: int, sizes: list[int]) -
     assert ladder(longest) == sizes
 
 
-def tried(side: int, depth: str, value: float, error: float = 0.02) -> Tried:
+def tried(side: int, depth: str, value: float, error: float = 0.02, share: float = 0.1) -> Tried:
     projection = Projection(torch.zeros(1), torch.ones(1), torch.ones(1, 1))
     heads = CrossFittedHeads(torch.zeros(1, 2, 1), torch.zeros(1, 2), 1.0)
-    return Tried(side, depth, projection, heads, [Precision(value, error), Precision(math.nan, math.nan)], {})
+    return Tried(side, depth, share, projection, heads, [Precision(value, error), Precision(math.nan, math.nan)], {})
 
 
 def test_of_settings_that_recognise_as_much_the_most_local_is_taken() -> None:
@@ -147,12 +147,25 @@ def test_of_settings_that_recognise_as_much_the_most_local_is_taken() -> None:
     assert choose_setting([small, deep, large]) is large
     assert choose_setting([small, deep]) is deep
     assert choose_setting([tried(320, "last", 0.90), large, deep]).side == 320
+    few, fewer = tried(1024, "last", 0.81, share=0.01), tried(1024, "last", 0.90, share=0.001)
+    assert choose_setting([deep, few]) is deep
+    assert choose_setting([deep, few, fewer]) is fewer
+
+
+def test_the_search_ends_where_larger_inputs_recognise_clearly_less() -> None:
+    sizes = [tried(320, "last", 0.50), tried(512, "last", 0.80), tried(819, "last", 0.79), tried(1310, "last", 0.70)]
+    assert not searched(sizes)
+    assert searched([*sizes, tried(2048, "last", 0.75)])
+    # Nothing is told at any size so far: noise is no reason to stop.
+    assert not searched([tried(side, "last", 0.5 - side / 1e5, 0.05) for side in (320, 512, 819, 1310)])
 
 
 def test_local_maps_take_part_only_where_they_recognise_no_less_than_the_whole_image() -> None:
     found, nothing = tried(1024, "last", 0.80), (math.nan, math.nan)
     verdict = admission(found, [(0.77, 0.2), (0.99, 0.5)])  # the second class has no figure of the local heads
-    assert verdict.admitted and "0.80 ± 0.02 by the best places of inputs of 1024 pixels, 0.77" in verdict.line
+    assert (
+        verdict.admitted and "0.80 ± 0.02 by the best 0.1 of the places of inputs of 1024 pixels, 0.77" in verdict.line
+    )
     assert verdict.whole_share == pytest.approx((0.77 - 0.2) / (0.80 - 0.2))
     assert admission(found, [(0.1, 0.2), nothing]).whole_share == 0.0  # worse than guessing tells nothing
     assert admission(found, [(0.81, 0.2), nothing]).admitted  # within the standard error
