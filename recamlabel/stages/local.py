@@ -424,7 +424,7 @@ STAGE = Stage(
     reads=_reads,
     makes=(LOCAL_FILE, SCALE_FILE),
     sections=(METRICS_SECTION,),
-    wanted=lambda scope: scope.config.local.enabled,
+    wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
     facts=lambda scope: {"images": scope.images, "training": scope.training, "weights": scope.weights},
     cost=_cost,
 )

@@ -19,7 +19,9 @@ def names(capsys, *options: str) -> list[str]:
 def test_settings_add_and_leave_out_stages(capsys):
     usual = names(capsys)
     assert {"fine", "probe", "segmenter"} <= set(usual) and not {"cams", "relabel", "edges", "rounds"} & set(usual)
-    assert names(capsys, "--set", "probe.enabled=false") == [one for one in usual if one not in ("fine", "probe")]
+    joining = ("local", "fine", "joined", "probe")
+    assert names(capsys, "--set", "probe.enabled=false") == [one for one in usual if one not in joining]
+    assert set(usual) - set(names(capsys, "--set", "local.enabled=false")) == {"local", "joined"}
     assert {"cams"} == set(names(capsys, "--set", "maps.variant=lpcam", "--set", "probe.fine_sides=[]")) - set(usual)
     assert {"relabel", "rounds"} == set(names(capsys, "--set", "rounds=2")) - set(usual)
     assert {"seeds", "affinity", "edges"} == set(names(capsys, "--set", "refine.method=random_walk")) - set(usual)
@@ -30,7 +32,7 @@ def test_the_table_says_what_is_read(capsys):
     assert command(["stages", *PLAIN]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines()[2:]}
     assert (
-        "backbone.* but weights, recam.* but combine, classifier.rare_weight, augment, seed, maps.variant"
+        "backbone.* but weights, recam.* but min_agreement combine, classifier.rare_weight, augment, seed, maps.variant"
         in lines["recam"]
     )
     assert "segmenter.* but enabled relabel_weight predict, backbone" in lines["segmenter"]
