@@ -36,7 +36,7 @@ class LocalConfig(Section):
 
     enabled: bool = Field(False, description="choose the size of the inputs by recognition, and make local maps")
     sides: list[int] = Field(
-        [], description="long sides in pixels to try; empty: from 320 to the images' own in steps of 1.6"
+        [], description="long sides in pixels to try; empty: from 320 to the images' own, at most 4096, in steps of 1.6"
     )
     shares: list[float] = Field(
         [0.1, 0.01, 0.001], min_length=1, description="shares of an image's places that its answer may rest on, to try"

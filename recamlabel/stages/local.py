@@ -50,6 +50,8 @@ DRAWN, PROJECTED = 100, 16
 HELD_BYTES = 1 << 30
 # Between two sizes; finer steps differ by less than the error of an average precision.
 STEP, SMALLEST, LARGEST_ENLARGEMENT, ENLARGED_TO = 1.6, 320, 2.0, 512
+# Of larger images a smaller copy is looked at: memory is bounded by it.
+LARGEST_SIDE = 4096
 # So many larger sizes in a row that recognise less end the search.
 PATIENCE = 2
 # Pixels of a tile and of its margin: whole multiples of the strides that networks have.
@@ -213,12 +215,13 @@ def typical_side(view: View, images: Sequence[LabelledImage]) -> int:
 
 
 def ladder(longest: int) -> list[int]:
-    """Sizes to try for images of a long side: up to their own, but for small ones up to twice as much or 512.
+    """Sizes to try for images of a long side: up to their own or 4096, but for small ones up to twice as much or 512.
 
     Example:
         >>> ladder(200), ladder(320), ladder(2048)
         ([200, 400], [320, 512], [320, 512, 819, 1310, 2048])
     """
+    longest = min(longest, LARGEST_SIDE)
     top = max(longest, min(round(longest * LARGEST_ENLARGEMENT), ENLARGED_TO))
     found = [min(longest, SMALLEST)]
     # A last step of up to sqrt(STEP) more, rather than two sizes that are nearly one.

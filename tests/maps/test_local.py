@@ -130,6 +130,7 @@ def test_joined_maps_lie_on_the_finer_grid() -> None:
         (640, [320, 640]),
         (1024, [320, 512, 1024]),
         (4000, [320, 512, 819, 1310, 2096, 4000]),
+        (30_000, [320, 512, 819, 1310, 2096, 4096]),
     ],
 )
 def test_sizes_go_from_small_to_the_images_own(longest: int, sizes: list[int]) -> None:
