@@ -2,8 +2,8 @@
 
     python benchmarks/mixed_sizes.py OUT [--largest 10000] [--set section.key=value]…
 
-Draws 16 images of 400 x 300 pixels with a disc or a square, one of 40 x 30 and one of ``--largest`` squared; fits to the
-masks; prints each stage's peak memory, as ``run.toml`` has it, and how many labelled objects have no pixel.
+Draws 16 images of 400 x 300 pixels with a disc or a square, one of 40 x 30 and one of ``--largest`` squared; fits to
+the masks; prints each stage's peak memory, as ``run.toml`` has it, and how many labelled objects have no pixel.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recamlabel.core.devices import cpu_has_bf16
+
 # Of one fit: AdamW on projected features; twice the steps changed no average precision by more than its error.
 EPOCHS, LEAST_STEPS, MOST_STEPS = 25, 200, 500
 BATCH, RATE, DECAY = 16, 8e-3, 1e-2
@@ -144,6 +146,7 @@ def cross_fit(
     optimiser = torch.optim.AdamW([weight, bias], lr=RATE, weight_decay=DECAY)
     generator = torch.Generator().manual_seed(seed)
     steps = min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * math.ceil(len(images) / BATCH)))
+    held = [image.flatten(1).to(torch.bfloat16 if cpu_has_bf16() else torch.float16) for image in images]
     order: list[int] = []
     for step in range(steps):
         if len(order) < min(BATCH, len(images)):
@@ -153,22 +156,26 @@ def cross_fit(
             group["lr"] = RATE * (1 - step / steps)
         # From the mean to the share, halfway: the largest values of a head that knows nothing are anywhere.
         now = share ** min(1.0, 2 * step / steps)
-        total = torch.zeros(())
-        for shape in {images[row].shape for row in rows}:
-            alike = [row for row in rows if images[row].shape == shape]
-            stacked = torch.stack([images[row] for row in alike]).flatten(2).float()  # (B, C, P)
-            values = torch.einsum("fkc,bcp->bfkp", weight, stacked)
-            logits = pool_largest(values, now) + bias  # (B, F, K)
-            target = targets[alike][:, None].expand_as(logits)
-            # A fold's head does not learn from the fold's own images.
-            taught = (target >= 0) & (fold_of[alike][:, None] != torch.arange(count))[..., None]
-            losses = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0), reduction="none")
-            total = total + (losses * taught).sum() / (len(rows) * labels.shape[1])
+        flat = weight.flatten(0, 1)  # (F K, C)
+        # Image by image: copies of large grids into one batch would take ten times as long as the products.
+        pooled = torch.stack([pool_largest(_product(flat, held[row]), now) for row in rows])
+        logits = pooled.reshape(len(rows), count, -1) + bias  # (B, F, K)
+        target = targets[rows][:, None].expand_as(logits)
+        # A fold's head does not learn from the fold's own images.
+        taught = (target >= 0) & (fold_of[rows][:, None] != torch.arange(count))[..., None]
+        losses = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0), reduction="none")
+        total = (losses * taught).sum() / (len(rows) * labels.shape[1])
         optimiser.zero_grad()
-        # PyTorch leaves `backward` without types, as in training/loop.py.
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         optimiser.step()
     return CrossFittedHeads(weight.detach(), bias.detach(), share)
+
+
+def _product(weight: Tensor, features: Tensor) -> Tensor:
+    """``weight (R, C)`` times ``features (C, P)``, in bf16 where those are."""
+    if features.dtype == torch.bfloat16:
+        return (weight.bfloat16() @ features).float()
+    return weight @ features.float()
 
 
 @dataclass(frozen=True)
