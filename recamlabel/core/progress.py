@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 PLAIN_SECONDS = 10.0
+# The first item's time is mostly that of processes that start and files that open: a rate is that of the items after
+# it, and is said from so many items and seconds on.
+RATE_ITEMS, RATE_SECONDS = 3, 3.0
 Clock = Callable[[], float]
 """Seconds since some moment; replaced in tests."""
 
@@ -31,6 +34,14 @@ class Bar:
         finished: Items finished now, those included.
         ran: Seconds since the bar began.
         more: Whether the same stage has more bars to come.
+        first: Items that were finished when something was finished first, ``start`` included, and the seconds after
+            the beginning; None before.
+
+    Example:
+        >>> Bar(total=120, start=0, finished=1, ran=12.0, first=(1, 12.0)).seconds_left is None  # processes started
+        True
+        >>> Bar(total=120, start=0, finished=21, ran=16.0, first=(1, 12.0)).seconds_left
+        19.8
     """
 
     total: int
@@ -38,18 +49,30 @@ class Bar:
     finished: int
     ran: float
     more: bool = False
+    first: tuple[int, float] | None = None
 
     @property
-    def rate(self) -> float:
-        """Items a second, of this run's own."""
-        return (self.finished - self.start) / max(self.ran, 1e-6)
+    def since_first(self) -> float:
+        """Seconds since something was finished first, within which the rate is measured; 0 before."""
+        return 0.0 if self.first is None else self.ran - self.first[1]
+
+    @property
+    def rate(self) -> float | None:
+        """Items a second, of this run's own: after the first one, of all when done; None where that says little yet."""
+        if self.finished >= self.total:
+            return (self.finished - self.start) / max(self.ran, 1e-6)
+        items = 0 if self.first is None else self.finished - self.first[0]
+        if items < RATE_ITEMS or self.since_first < RATE_SECONDS:
+            return None
+        return items / self.since_first
 
     @property
     def seconds_left(self) -> float | None:
-        """By the rate so far; None before the first item."""
-        if self.finished == self.start:
-            return None
-        return max(self.total - self.finished, 0) / max(self.rate, 1e-6)
+        """By the rate so far; None where there is none yet."""
+        left, rate = max(self.total - self.finished, 0), self.rate
+        if not left:
+            return 0.0
+        return None if rate is None else left / rate
 
 
 TimeLeft = Callable[[Bar], float]
@@ -116,11 +139,26 @@ class _Count:
     def __init__(self, total: int, start: int, more: bool, clock: Clock) -> None:
         self.total, self.start, self.more, self.clock = total, start, more, clock
         self.finished, self.began = start, clock()
+        self.first: tuple[int, float] | None = None
         self.time_left = _TIME_LEFT.get()
         self.total_left()
 
+    def advance(self, n: int) -> None:
+        self.finished += n
+        if self.first is None:
+            self.first = self.finished, self.clock() - self.began
+
     def state(self) -> Bar:
-        return Bar(self.total, self.start, self.finished, self.clock() - self.began, self.more)
+        return Bar(self.total, self.start, self.finished, self.clock() - self.began, self.more, self.first)
+
+    def speed(self, unit: str) -> tuple[str, str]:
+        """Rate and time left, in words; empty where too little is known."""
+        state = self.state()
+        rate = "" if state.rate is None else f"{state.rate:.1f}{unit}/s"
+        if state.seconds_left is None:
+            return rate, ""
+        minutes, seconds = divmod(round(state.seconds_left), 60)
+        return rate, f"{minutes}:{seconds:02d} left"
 
     def total_left(self) -> str:
         """The total time left, in words; empty where nobody knows it."""
@@ -138,7 +176,6 @@ def _rich_bar(description: str, count: _Count, unit: str) -> Iterator[Advance]:
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     columns = (
@@ -147,18 +184,17 @@ def _rich_bar(description: str, count: _Count, unit: str) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]} {task.fields[note]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[to_the_end]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(
-            description, total=count.total, completed=count.start, rate="", note="", to_the_end=count.total_left()
-        )
+        fields = {"rate": "", "left": "", "note": "", "to_the_end": count.total_left()}
+        task = progress.add_task(description, total=count.total, completed=count.start, **fields)
 
         def advance(n: int = 1, note: str = "") -> None:
-            count.finished += n
-            rate = f"{count.state().rate:.1f} {unit}/s"
-            progress.update(task, advance=n, note=note, rate=rate, to_the_end=count.total_left())
+            count.advance(n)
+            rate, left = count.speed(f" {unit}")
+            progress.update(task, advance=n, note=note, rate=rate, left=left, to_the_end=count.total_left())
 
         yield advance
 
@@ -171,15 +207,13 @@ class _PlainLines:
         self.last = count.began
 
     def __call__(self, n: int = 1, note: str = "") -> None:
-        self.count.finished += n
+        self.count.advance(n)
         now = self.count.clock()
         if now - self.last < PLAIN_SECONDS and self.count.finished < self.count.total:
             return
         self.last = now
-        state = self.count.state()
-        minutes, seconds = divmod(round(state.seconds_left or 0), 60)
-        done = f"{state.finished}/{state.total} {self.unit}"
-        parts = (done, f"{state.rate:.1f}/s", f"{minutes}:{seconds:02d} left", self.count.total_left(), note)
+        done = f"{self.count.finished}/{self.count.total} {self.unit}"
+        parts = (done, *self.count.speed(""), self.count.total_left(), note)
         say(f"{self.description}: {', '.join(part for part in parts if part)}")
 
 

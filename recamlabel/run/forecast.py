@@ -20,7 +20,7 @@ Step = tuple[int, str]
 BELIEF = 15.0
 # No stage makes the others so many times slower or faster: something else was wrong with it.
 FARTHEST = 4.0
-# A bar's own rate counts in full after so many seconds.
+# A bar's own rate counts in full so many seconds after its first item.
 SETTLED = 10.0
 
 
@@ -155,18 +155,22 @@ def stage_left(bar: Bar, expected: float) -> float:
     Example:
         >>> stage_left(Bar(total=10, start=0, finished=0, ran=0.0), 60.0)
         60.0
-        >>> stage_left(Bar(total=10, start=0, finished=5, ran=20.0), 60.0)
-        20.0
-        >>> stage_left(Bar(total=10, start=0, finished=5, ran=20.0, more=True), 60.0)
-        40.0
+        >>> stage_left(Bar(total=10, start=0, finished=6, ran=22.0, first=(1, 2.0)), 60.0)
+        16.0
+        >>> stage_left(Bar(total=10, start=0, finished=6, ran=22.0, more=True, first=(1, 2.0)), 60.0)
+        38.0
+        >>> stage_left(Bar(total=10, start=0, finished=1, ran=20.0, first=(1, 20.0)), 60.0)
+        54.0
     """
     own = bar.seconds_left
     if bar.more:
         return max(own or 0.0, expected - bar.ran)
     share = (bar.total - bar.finished) / max(1, bar.total)
-    if own is None:
+    if bar.finished == bar.start:
         return max(expected * share - bar.ran, 0.0)
-    trust = min(1.0, bar.ran / SETTLED)
+    if own is None:
+        return expected * share
+    trust = min(1.0, bar.since_first / SETTLED)
     return trust * own + (1 - trust) * expected * share
 
 

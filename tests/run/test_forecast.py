@@ -136,10 +136,22 @@ def test_a_stage_of_several_bars_is_not_over_with_the_first(capsys):
             clock.now += 20.0
             advance(2)
         with track("probe", 10, clock=clock) as advance:
+            clock.now += 1.0
+            advance()
             clock.now += 20.0
             advance(5)
     first, second = capsys.readouterr().err.splitlines()
-    assert first.endswith("0:00 left, 80 s to the end") and second.endswith("0:20 left, 20 s to the end")
+    assert first.endswith("0:00 left, 80 s to the end") and second.endswith("0:16 left, 16 s to the end")
+
+
+def test_a_first_item_late_says_nothing_about_the_others(capsys):
+    """Two processes start for twelve seconds: they are no rate."""
+    clock = Clock()
+    forecast = Forecast(Cost(fixed=1.0), {(1, "refine"): Cost(fixed=60.0)}, clock=clock)
+    with forecast.running((1, "refine")), track("refine", 120, clock=clock) as advance:
+        clock.now += 12.0
+        advance()
+    assert capsys.readouterr().err == "refine: 1/120 images, 60 s to the end\n"
 
 
 def test_an_interrupted_stage_counts_what_it_did_itself(tmp_path, capsys):
