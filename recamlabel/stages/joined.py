@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recamlabel.core.arrays import resize_maps
 from recamlabel.core.progress import track
+from recamlabel.models.cam import PEAK_EPS
 from recamlabel.stages.cost import Cost
 from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Stage
@@ -57,7 +58,10 @@ def share_of_local(weight: float, whole_share: float) -> float:
 
 
 def joined(maps: NDArray[np.float16], local: NDArray[np.float16], weight: float) -> NDArray[np.float16]:
-    """``(1 - w) m + w l`` on the finer of both grids.
+    """``(1 - w) m + w l`` on the finer of both grids, then each class divided by its maximum.
+
+    Both have their peak at 1, but seldom at the same place: without it, how far below 1 the sum stays would differ from
+    image to image, and one background level would not do for all.
 
     Args:
         maps: ``(C, h, w)`` in [0, 1].
@@ -69,17 +73,19 @@ def joined(maps: NDArray[np.float16], local: NDArray[np.float16], weight: float)
 
     Example:
         >>> joined(np.array([[[1.0, 0.5]]], np.float16), np.array([[[0.0, 1.0]]], np.float16), 0.5).tolist()
-        [[[0.5, 0.75]]]
+        [[[0.66650390625, 1.0]]]
     """
     height, width = (max(sides) for sides in zip(maps.shape[1:], local.shape[1:], strict=True))
     both = [resize_maps(part.astype(np.float32), height, width) for part in (maps, local)]
-    mixed: NDArray[np.float16] = ((1 - weight) * both[0] + weight * both[1]).astype(np.float16)
-    return mixed
+    mixed = (1 - weight) * both[0] + weight * both[1]
+    peak = mixed.max(axis=(1, 2), keepdims=True)
+    result: NDArray[np.float16] = (mixed / np.maximum(peak, PEAK_EPS)).astype(np.float16)
+    return result
 
 
 STAGE = Stage(
     "joined",
-    1,
+    2,
     run_joined,
     "class maps and local maps in one",
     needs=("maps", "fine", "local"),

@@ -121,6 +121,12 @@ def test_joined_maps_lie_on_the_finer_grid() -> None:
     assert joined(coarse, fine, 0.25).tolist() == [[[0.75, 1.0], [0.875, 0.75]]]
 
 
+def test_joined_maps_have_their_peak_at_1_wherever_both_peaks_are() -> None:
+    one, other = np.array([[[1.0, 0.0, 0.5]]], np.float16), np.array([[[0.0, 1.0, 0.5]]], np.float16)
+    assert joined(one, other, 0.5).tolist() == [[[1.0, 1.0, 1.0]]]
+    assert joined(0 * one, 0 * other, 0.5).tolist() == [[[0.0, 0.0, 0.0]]]
+
+
 @pytest.mark.parametrize(
     ("longest", "sizes"),
     [
