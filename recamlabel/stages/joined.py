@@ -22,8 +22,8 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 def run_joined(view: View) -> Mapping[str, Any]:
     """Write ``joined.h5``: the refined source's maps, with the local ones where they are let take part."""
     source = view.config.refine.source
-    scale = read_scale(view)
-    weight = share_of_local(view.config.local.weight, scale["whole_share"]) if scale.get("admitted") else 0.0
+    scale, least = read_scale(view), view.config.local.weight
+    weight = share_of_local(least, scale["whole_share"]) if scale.get("admitted") else 0.0
     with (
         open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as file,
         open_store(view.run.path / LOCAL_FILE) as other,

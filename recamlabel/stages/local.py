@@ -423,7 +423,7 @@ STAGE = Stage(
     1,
     run_local,
     "at which size a class is recognised, and maps of single places",
-    needs=("gate",),
+    peeks=("gate",),
     reads=_reads,
     makes=(LOCAL_FILE, SCALE_FILE),
     sections=(METRICS_SECTION,),

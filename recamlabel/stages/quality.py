@@ -88,8 +88,8 @@ STAGE = Stage(
     7,
     run_quality,
     "quality scores and the order of review",
-    needs=("gate", "masks", "segmentation"),
-    peeks=("classifier", "recam"),
+    needs=("masks", "segmentation"),
+    peeks=("gate", "classifier", "recam"),
     makes=("quality.json",),
     cost=lambda scope: Cost(fixed=2e-3 * len(scope.catalog.images)),
 )

@@ -27,7 +27,7 @@ from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
 
 WALK = ["affinity.min_steps=2", "affinity.max_steps=2", "affinity.radius=3", "probe.enabled=false"]
 CONFIGS = {
-    "default": [*TINY, "probe.fine_sides=[96]", "gate.min_positives=2"],
+    "default": [*TINY, "probe.fine_sides=[96]", "gate.min_positives=2", "local.enabled=true", "local.folds=2"],
     "other start": [*TINY, "classifier.head_init=random", "backbone.weights=none", "refine.method=none"],
     "walk and another variant": [*TINY, *WALK, "refine.method=crf+random_walk", "maps.variant=lpcam"],
     "climbing": [*TINY, "probe.enabled=false", "maps.variant=advcam", "maps.advcam_steps=1"],

@@ -110,7 +110,7 @@ def test_a_corrected_label_needs_no_second_pass(run: tuple[Path, Path], monkeypa
     def never(*args: object) -> None:
         raise AssertionError("a pass through the network")
 
-    monkeypatch.setattr(features, "_pretrained", never)
+    monkeypatch.setattr(features, "pretrained", never)
     table = source / "labels.csv"
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(source, out, config(), until="gate")
