@@ -29,8 +29,10 @@ RESAMPLES = 200
 FALLBACK = 0.5
 # Labels whose evidence is at least so large say where it lies, and such a share of all labels speaks for a data set.
 TELLING, ENOUGH = 0.3, 0.5
+# The interval that stands for "nothing is known".
+ANYWHERE = (0.0, 1.0)
 ORIGIN = "chosen without ground truth, by what the classifier goes by"
-NOTHING = "default, because the classifier's answers say nothing about regions"
+NOTHING = "the default, half of the peak, as the classifier's answers say nothing about regions"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Calibration:
 
     Attributes:
         threshold: In (0, 1).
-        interval: 5th and 95th percentile of the best levels when the labels are drawn anew with replacement.
+        interval: 5th and 95th percentile of the best levels when the labels are drawn anew with replacement;
+            :data:`ANYWHERE` where nothing is known.
         curve: ``(level, criterion)``.
         labels: Labels of images that the classifier was asked about.
         origin: How it was chosen, in words.
@@ -157,7 +160,7 @@ def calibrate(evidence: LevelEvidence, seed: int = 0) -> Calibration:
     parts = {name: tuple(np.round(values, 5).tolist()) for name, values in named.items() if evidence.speaks}
     count = len(evidence.whole)
     if not evidence.speaks or np.ptp(criterion) <= 1e-12:
-        return Calibration(FALLBACK, (0.0, 1.0), curve, count, NOTHING, parts)
+        return Calibration(FALLBACK, ANYWHERE, curve, count, NOTHING, parts)
     rng = np.random.default_rng(seed)
     drawings = [evidence.drawn(rng) for _ in range(RESAMPLES)]
     drawn = [best_level(evidence.levels, one.criterion()) for one in drawings if one.telling.any()]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recamlabel.core.arrays import map_histogram
 from recamlabel.core.progress import say, track
 from recamlabel.evaluation.calibration import KnownLevel, candidates, known_level
-from recamlabel.masks.calibrate import Calibration, LevelEvidence, calibrate, otsu_level
+from recamlabel.masks.calibrate import ANYWHERE, Calibration, LevelEvidence, calibrate, otsu_level
 from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
 from recamlabel.masks.reviewed import ReviewedMasks, ReviewFolder
 from recamlabel.stages.calibration import LEVELS_FILE
@@ -61,7 +61,7 @@ def run_masks(view: View) -> Mapping[str, Any]:
     section = {**chosen.to_json(), "used": level.threshold, "used_origin": level.origin}
     known = {"known": level.known.to_json()} if level.known else {}
     run.update_metrics("threshold", {**section, **known}, stage="masks")
-    say(_summary(level, chosen, pixels))
+    say(summary(level, chosen, pixels))
     return {"threshold": level.threshold, "threshold_origin": level.origin, "pixels": pixels}
 
 
@@ -103,11 +103,12 @@ def _known(view: View, scores: h5py.File) -> KnownLevel | None:
     return reviewed_level(view, scores) if view.reviewed else None
 
 
-def _summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> str:
+def summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> str:
     low, high = chosen.interval
-    other = (
-        f", 90 % interval {low:.2f} to {high:.2f}" if level.free else f"; chosen without masks: {chosen.threshold:.2f}"
-    )
+    if not level.free:
+        other = f"; chosen without masks: {chosen.threshold:.2f}"
+    else:
+        other = "" if chosen.interval == ANYWHERE else f", 90 % interval {low:.2f} to {high:.2f}"
     share = pixels["ignored"] / max(1, sum(pixels.values()))
     head = f"masks: background level {level.threshold:.2f} ({level.origin}{other})"
     return f"{head}; {share:.1%} of the pixels withheld (ignore)"

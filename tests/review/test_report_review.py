@@ -117,6 +117,14 @@ def test_the_criterion_of_the_background_level(run: RunFolder) -> None:
     ] in text_of(run.path / "report.html")
 
 
+def test_a_level_that_nothing_is_known_about_has_no_interval(run: RunFolder) -> None:
+    run.update_metrics("threshold", section(interval=[0.0, 1.0]))
+    level = read_level(run)
+    assert level is not None and level.chart is not None
+    assert level.chart.summary == "the criterion says nothing about the level; the default is 0.50"
+    assert ">default 0.50<" in level.chart.svg and "interval" not in level.chart.svg
+
+
 def test_a_level_set_by_hand_is_marked_beside_the_best(run: RunFolder) -> None:
     run.update_metrics("threshold", section(used=0.3, used_origin="set by hand"))
     level = read_level(run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recamlabel.errors import StoreError
+from recamlabel.masks.calibrate import ANYWHERE
 from recamlabel.review.page.charts import COLOURS, Chart, drawing
 from recamlabel.review.page.tables import chosen_with_truth
 from recamlabel.storage.run_folder import RunFolder
@@ -67,19 +68,24 @@ def _chart(
     with drawing(TITLE, "background level") as (axes, text):
         levels, values = zip(*points, strict=True)
         dot = "o" if len(levels) <= FEW else ""
-        axes.axvspan(low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
+        if interval != ANYWHERE:
+            axes.axvspan(low, high, color=COLOURS[0], alpha=0.18, linewidth=0, label="90 % interval")
         axes.plot(
             levels, values, color=COLOURS[0], linewidth=1.8, marker=dot, markersize=4, zorder=3, label="criterion"
         )
         for colour, (name, part) in zip(COLOURS[1:], parts.items(), strict=False):
             axes.plot(levels, part, color=colour, linewidth=1.1, marker=dot, markersize=3, label=name)
-        axes.axvline(chosen, color=COLOURS[0], linewidth=1.2, linestyle=(0, (4, 3)), label=f"best {chosen:.2f}")
+        name = "default" if interval == ANYWHERE else "best"
+        axes.axvline(chosen, color=COLOURS[0], linewidth=1.2, linestyle=(0, (4, 3)), label=f"{name} {chosen:.2f}")
         if used != chosen:
             axes.axvline(used, color=MARK, linewidth=1.6, label=f"used {used:.2f}")
         axes.set_xlim(max(0.0, min(levels) - MARGIN), min(1.0, max(levels) + MARGIN))
         axes.set_ylim(0, None)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    summary = f"criterion highest at {chosen:.2f}, 90 % interval {low:.2f} to {high:.2f}"
+    if interval == ANYWHERE:
+        summary = f"the criterion says nothing about the level; the default is {chosen:.2f}"
+    else:
+        summary = f"criterion highest at {chosen:.2f}, 90 % interval {low:.2f} to {high:.2f}"
     return Chart(TITLE, summary + ("" if used == chosen else f"; the masks were made at {used:.2f}"), text[0])
 
 
