@@ -275,9 +275,7 @@ def test_two_files_that_painted_one_image_differently(run: RunFolder) -> None:
         for number, mask in enumerate([PAINT, 1 - PAINT, PAINT])
     ]
     assert len(import_decisions(a_run(run.path.parent / "same"), [files[0], files[2]]).recorded) == 1
-    with pytest.raises(
-        StoreError, match=r"disagree about 1 image:\n  i/a: accepted, painted, in .*0\.json, acc"
-    ):
+    with pytest.raises(StoreError, match=r"disagree about 1 image:\n  i/a: accepted, painted, in .*0\.json, acc"):
         import_decisions(run, files[:2])
     import_decisions(run, files[:2], take="last")
     np.testing.assert_array_equal(ReviewedMasks(run.path)("i/a"), 1 - PAINT)

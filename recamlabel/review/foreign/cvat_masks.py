@@ -9,6 +9,7 @@ import numpy as np
 
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.errors import StoreError
+from recamlabel.review.decisions.file import count, named
 from recamlabel.review.foreign.files import Files
 from recamlabel.review.foreign.found import UNSAID, Drawn, Found, LeftOutError, Reading
 from recamlabel.review.foreign.match import Labels
@@ -40,8 +41,7 @@ def read_cvat_masks(files: Files, labels: Labels) -> tuple[Reading, Iterator[Fou
     }
     lost = sorted(listed - {PurePosixPath(name[len(folder) :]).with_suffix("").as_posix() for name in masks})
     if lost:
-        shown = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
-        reading.notes.append(f"{len(lost)} images are listed in {LISTS} and have no mask in it: {shown}")
+        reading.notes.append(f"{count(len(lost), 'image')} listed in {LISTS} without a mask in {FOLDER}: {named(lost)}")
     return reading, (Found((name[len(folder) :],), _drawer(files, name, names, labels)) for name in masks)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from recamlabel.core.classes import BACKGROUND_ID, BACKGROUND_NAME, ClassTable, voc_palette
 from recamlabel.errors import StoreError
+from recamlabel.review.decisions.file import count
 from recamlabel.review.foreign.files import Files
 from recamlabel.review.foreign.found import Drawn, Found, LeftOutError, Reading
 from recamlabel.review.foreign.match import Labels
@@ -55,7 +56,7 @@ class IndexPngs:
             yield Found((name,), lambda shape, name=name: self._draw(name, shape))  # type: ignore[misc]
         if self.recoloured:
             self.reading.notes.append(
-                f"{self.recoloured} masks have a sorted palette: their colours, not their numbers, were read"
+                f"{count(self.recoloured, 'mask')} with a sorted palette: colours, not numbers, were read"
             )
 
     def _draw(self, name: str, shape: tuple[int, int]) -> Drawn:

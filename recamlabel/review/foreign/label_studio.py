@@ -12,7 +12,7 @@ import numpy as np
 
 from recamlabel.errors import StoreError
 from recamlabel.export.encode.brush_rle import decode
-from recamlabel.review.decisions.file import utc_time
+from recamlabel.review.decisions.file import count, utc_time
 from recamlabel.review.foreign.found import Drawn, Found, LeftOutError, Reading, check_size, nothing
 from recamlabel.review.foreign.match import Labels
 from recamlabel.review.foreign.shapes import Region, box, ellipse, polygon
@@ -42,7 +42,8 @@ def read_label_studio(path: Path, tasks: list[Any], labels: Labels) -> tuple[Rea
             "not count); submit them in Label Studio, then export as JSON"
         )
     if without:
-        reading.notes.append(f"{without} tasks without a submitted annotation (skipped or deleted) were left out")
+        left_out = count(without, "task")
+        reading.notes.append(f"{left_out} without a submitted annotation (skipped or deleted): not taken")
     found = (
         _found(task, annotation, labels)
         for task, annotations in submitted

@@ -33,8 +33,8 @@ from recamlabel.review.foreign.label_studio import is_tasks, read_label_studio
 from recamlabel.review.foreign.match import ImageNames, Labels
 
 ANNOTATIONS = "annotations.xml"
-TWICE = "that are in it twice, with different masks; delete one of the two in the tool"
-EMPTY = "without any shape although their labels name classes; paint them there, or reject them here"
+TWICE = "found in it twice, with different masks; delete one of the two in the tool"
+EMPTY = "without any shape although the labels name classes; paint there, or reject here"
 
 
 def is_decisions(path: Path) -> bool:
