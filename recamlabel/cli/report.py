@@ -43,8 +43,8 @@ class CountOrAll(click.ParamType[int | None]):
     show_default=True,
     metavar="PIXELS",
     type=click.IntRange(LEAST_SIDE, LARGEST_SIDE),
-    help="Longer side of the photographs in the page. The editor shows the image file itself, at full size, as long as it "
-    "lies where it lay.",
+    help="Longer side of the photographs in the page. The editor shows the image file itself, at full size, where it "
+    "finds it.",
 )
 def report(run: Path, truth: Path | None, truth_classes: Path | None, images: int | None, side: int) -> None:
     """Write RUN/report.html: a page to review and repair the masks on, with scores, curves and settings.

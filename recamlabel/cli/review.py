@@ -63,9 +63,9 @@ def review(
     at once the tag accepted, rejected or fix) and paint in `editable`. Ctrl-C ends the App. What
     was decided wins over the masks made: `recamlabel export RUN --what reviewed`.
 
-    --import reads what the page report.html has saved (decisions.json), and masks painted elsewhere: CVAT's export (CVAT
-    for images 1.1, or Segmentation mask 1.1), Label Studio's (JSON), or index PNGs named as the images are. Every mask
-    in these counts as accepted; what cannot be taken is left out, counted and named.
+    --import reads what the page report.html has saved (decisions.json), and masks painted elsewhere: CVAT's export
+    (CVAT for images 1.1, or Segmentation mask 1.1), Label Studio's (JSON), or index PNGs named as the images are. Every
+    mask in these counts as accepted; what cannot be taken is left out, counted and named.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ LABELS = ["a", "a", "a", "a", "b"]
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     maps = np.zeros((1, 2, 2))
-    images = [TinyImage(str(n), (label,), maps, maps, np.zeros((4, 4))) for n, label in enumerate(LABELS)]
+    images = [TinyImage(str(n), (label,), maps, maps, np.zeros((4, 4), np.uint8)) for n, label in enumerate(LABELS)]
     return make_run(tmp_path, CLASSES, images)
 
 
