@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
-from recamlabel.review.page.report import PAGE_IMAGES, write_report
+from recamlabel.review.page.gallery import SIDE
+from recamlabel.review.page.report import LARGEST_SIDE, LEAST_SIDE, PAGE_IMAGES, write_report
 from recamlabel.storage.run_folder import RunFolder
 
 
@@ -36,10 +37,19 @@ class CountOrAll(click.ParamType[int | None]):
     type=CountOrAll(),
     help=f"Images to show, the most doubtful masks first; report-2.html, … hold those above {PAGE_IMAGES}.",
 )
-def report(run: Path, truth: Path | None, truth_classes: Path | None, images: int | None) -> None:
-    """Write RUN/report.html: pictures, scores, curves and settings, and a page to review the masks on.
+@click.option(
+    "--side",
+    default=SIDE,
+    show_default=True,
+    metavar="PIXELS",
+    type=click.IntRange(LEAST_SIDE, LARGEST_SIDE),
+    help="Longer side of the photographs in the page. The editor shows the image file itself, at full size, where it "
+    "finds it.",
+)
+def report(run: Path, truth: Path | None, truth_classes: Path | None, images: int | None, side: int) -> None:
+    """Write RUN/report.html: a page to review and repair the masks on, with scores, curves and settings.
 
-    The page works from the disk and needs no network. What is accepted, rejected or noted on it stays
+    The page works from the disk and needs no network. What is accepted, rejected, painted or noted on it stays
     in the browser, is downloaded as decisions.json, and comes into the run with `recamlabel review RUN
     --import decisions.json`. Its scores are those that `recamlabel evaluate` has left in RUN/metrics.json.
 
@@ -48,4 +58,4 @@ def report(run: Path, truth: Path | None, truth_classes: Path | None, images: in
       recamlabel report run --truth data/masks
       recamlabel report run --images all
     """
-    click.echo(write_report(RunFolder.open(run), truth, images, truth_classes))
+    click.echo(write_report(RunFolder.open(run), truth, images, truth_classes, side))

@@ -19,9 +19,10 @@ from recamlabel.storage.run_folder import RunFolder
     "--import",
     "imports",
     multiple=True,
-    metavar="DECISIONS.json",
+    metavar="FILE|DIR",
     type=click.Path(path_type=Path),
-    help="Take the decisions that the page report.html has saved; may be repeated.",
+    help="Take the decisions.json of the page report.html, or masks that come back from CVAT, Label Studio or a folder "
+    "of index PNGs; may be repeated.",
 )
 @click.option(
     "--take",
@@ -62,11 +63,16 @@ def review(
     at once the tag accepted, rejected or fix) and paint in `editable`. Ctrl-C ends the App. What
     was decided wins over the masks made: `recamlabel export RUN --what reviewed`.
 
+    --import reads what the page report.html has saved (decisions.json), and masks painted elsewhere: CVAT's export
+    (CVAT for images 1.1, or Segmentation mask 1.1), Label Studio's (JSON), or index PNGs named as the images are. Every
+    mask in these counts as accepted; what cannot be taken is left out, counted and named.
+
     \b
     Examples:
       recamlabel review runs/one                          # look, decide, paint
       recamlabel review runs/one --pull                   # bring it back
       recamlabel review runs/one --import decisions.json  # without FiftyOne: from the page report.html
+      recamlabel review runs/one --import task.zip        # painted in CVAT
     """
     if fetch and imports:
         raise ConfigError("--pull and --import: give one of the two")

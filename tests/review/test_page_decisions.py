@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.masks.reviewed import Decision, ReviewedMasks, ReviewFolder
 from recamlabel.review.decisions.identity import identity_of, mask_digest
+from recamlabel.review.decisions.runs import Runs
 from recamlabel.review.decisions.take_in import import_decisions
 from recamlabel.storage.run_folder import RunFolder
 
@@ -168,7 +171,7 @@ def test_take_a_file_that_is_silent_about_the_clash(run: RunFolder) -> None:
         (b"[" * 100_000, "not JSON"),
         (b"[]", "something else; expected the decisions.json of a review page"),
         (b'{"format": "coco"}', "format 'coco'; expected"),
-        (b'{"format": "recamlabel-decisions", "version": 2}', "version 2, this recamlabel reads 1"),
+        (b'{"format": "recamlabel-decisions", "version": 3}', "version 3, this recamlabel reads 1 to 2"),
         (b'{"format": "recamlabel-decisions", "version": 1}', r"damaged \('run' is missing\)"),
     ],
 )
@@ -210,6 +213,94 @@ def test_other_refusals(run: RunFolder, tmp_path: Path) -> None:
     run.begin("masks")
     with pytest.raises(StoreError, match="stage 'masks' is not finished"):
         import_decisions(run, [])
+
+
+def painted(mask: Any) -> dict[str, Any]:
+    return Runs.of(np.asarray(mask, np.uint8)).to_json()
+
+
+PAINT = np.arange(16).reshape(4, 4) % 2
+
+
+def test_a_painted_mask_arrives_to_the_pixel(run: RunFolder) -> None:
+    path = page_file(run, row("i/a", "accepted", painted=painted(PAINT)), row("i/b", None, painted=painted(PAINT)))
+    lines = import_decisions(run, [path]).lines()
+    assert lines == ["review: 2 decisions recorded (1 accepted, 1 without a status, 2 painted)"]
+    assert ReviewFolder(run.path).kinds() == {"i/a": "painted", "i/b": "painted"}
+    for name in ("i/a", "i/b"):
+        np.testing.assert_array_equal(ReviewedMasks(run.path)(name), PAINT)
+    assert import_decisions(run, [path]).lines() == ["review: 0 decisions recorded, 2 as before"]
+
+
+def test_one_may_go_on_painting_on_the_same_page(run: RunFolder) -> None:
+    import_decisions(run, [page_file(run, row("i/a", "accepted", painted=painted(PAINT)))])
+    more = page_file(run, row("i/a", "accepted", painted=painted(1 - PAINT), time=LATE))
+    assert len(import_decisions(run, [more]).recorded) == 1
+    np.testing.assert_array_equal(ReviewedMasks(run.path)("i/a"), 1 - PAINT)
+    back = page_file(run, row("i/a", "accepted", time="2026-11-22T22:00:00Z"))
+    assert len(import_decisions(run, [back]).recorded) == 1, "the paint taken back, the mask that was made accepted"
+    np.testing.assert_array_equal(ReviewedMasks(run.path)("i/a"), MASKS["i/a"])
+    assert ReviewFolder(run.path).kinds() == {"i/a": "accepted"}
+    ann = page_file(run, row("i/b", None, painted=painted(PAINT)), reviewer="Ann")
+    bob = page_file(run, row("i/b", None, painted=painted(1 - PAINT), time=LATE), name="bob.json", reviewer="Bob")
+    import_decisions(run, [ann])
+    assert import_decisions(run, [bob]).outdated == ("i/b",), "Bob has not seen what Ann painted"
+
+
+def test_painted_masks_that_cannot_be_taken(run: RunFolder) -> None:
+    whole = painted(PAINT)
+    cases: list[tuple[Any, str]] = [
+        (painted(np.zeros((4, 5))), "the painted mask of 'i/a' has 5x4 pixels, the image 4x4; nothing was recorded"),
+        (painted(np.full((4, 4), 2)), "holds the values 2; expected class ids from 0 to 1, or 255"),
+        (
+            {**whole, "runs": whole["runs"][:-2]},
+            "decision 1: the painted mask of 'i/a' is damaged: its runs hold 15",
+        ),
+        ({**whole, "runs": [*whole["runs"], 1]}, "not pairs of whole numbers"),
+        ({**whole, "runs": [0, 1e300]}, "not pairs of whole numbers"),
+        ({**whole, "size": [2**50, 1]}, "not pairs of whole numbers"),
+        ("<script>", "expected {'size'"),
+        ({"size": [0, 0], "runs": []}, "its runs hold 0 pixels"),
+    ]
+    for bad, message in cases:
+        with pytest.raises(StoreError) as refused:
+            import_decisions(run, [page_file(run, row("i/a", "accepted", painted=bad), row("i/b", "fix"))])
+        assert message in str(refused.value)
+    assert ReviewFolder(run.path).history() == []
+
+
+def test_two_files_that_painted_one_image_differently(run: RunFolder) -> None:
+    files = [
+        page_file(run, row("i/a", "accepted", painted=painted(mask)), name=f"{number}.json")
+        for number, mask in enumerate([PAINT, 1 - PAINT, PAINT])
+    ]
+    assert len(import_decisions(a_run(run.path.parent / "same"), [files[0], files[2]]).recorded) == 1
+    with pytest.raises(StoreError, match=r"disagree about 1 image:\n  i/a: accepted, painted, in .*0\.json, acc"):
+        import_decisions(run, files[:2])
+    import_decisions(run, files[:2], take="last")
+    np.testing.assert_array_equal(ReviewedMasks(run.path)("i/a"), 1 - PAINT)
+
+
+def test_a_painted_mask_over_an_older_one_is_not_taken(run: RunFolder) -> None:
+    path = page_file(run, row("i/a", "accepted", painted=painted(PAINT)))
+    new_masks(run, a=0)
+    assert import_decisions(run, [path]).outdated == ("i/a",)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_runs_are_exact(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    mask = np.repeat(generator.integers(0, 301, 400), generator.integers(1, 400, 400))[:60_000].reshape(200, 300)
+    runs = Runs.of(mask)
+    np.testing.assert_array_equal(Runs.from_json(json.loads(json.dumps(runs.to_json()))).array(np.dtype("u2")), mask)
+    numbers, place = [0], 0
+    for byte in zlib.decompress(base64.b64decode(runs.packed())):
+        numbers[-1] |= (byte & 127) << place
+        place = place + 7 if byte & 128 else 0
+        if not place:
+            numbers.append(0)
+    pairs = np.array(numbers[:-1]).reshape(-1, 2)
+    np.testing.assert_array_equal(np.repeat(pairs[:, 0], pairs[:, 1]).reshape(mask.shape), mask)
 
 
 def test_decisions_of_another_run_name_both(run: RunFolder, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_most_doubtful_masks_come_first(run: RunFolder) -> None:
     page = write_report(run)
     assert [card["image"] for card in cards_of(page)] == list(NAMES[::-1])
     text = text_of(page)
-    assert "All 5 images, the most doubtful masks first." in text
+    assert "All 5 images, the most doubtful masks first, each class early." in text
     assert "Quality <b>0.50</b>" in text and "withheld <b>10.0 %</b>" in text and "cat 25.0 %" in text
     assert '<td class="num">0.40</td><td class="num">25.0</td>' in text, "mean of the class over its masks"
     assert [card["image"] for card in cards_of(write_report(run, max_images=2))] == ["i/e", "i/d"]
@@ -195,5 +195,9 @@ def test_what_review_changed(run: RunFolder) -> None:
         "status": "accepted",
         "note": "left leg",
         "time": "",
+        "size": [8, 8],
+        "file": "../run-data/i/c.png",
+        "ids": [],
+        "since": False,
     }
     assert cards["i/d"]["status"] == "fix" and cards["i/e"]["status"] is None

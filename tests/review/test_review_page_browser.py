@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from browser_by_hand import downloaded, opened, state
 from PIL import Image
 from run_by_hand import TinyImage, make_run
 
@@ -25,19 +24,6 @@ from recamlabel.review.page import report as report_module
 from recamlabel.review.page.report import write_report
 from recamlabel.storage.run_folder import RunFolder
 
-CHROMIUM = os.environ.get("RECAMLABEL_CHROMIUM") or shutil.which("chromium")
-FLAGS = [
-    f"--{name}"
-    for name in (
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-    )
-]
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
 CLASSES = ("cat", EVIL)
 COUNT = 8
@@ -69,39 +55,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return run
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs a browser driver: pip install playwright")
-    with api.sync_playwright() as playwright:
-        path = CHROMIUM or playwright.chromium.executable_path
-        if not Path(path).is_file():
-            pytest.skip(f"needs Chromium: none in PATH, none at {path}; RECAMLABEL_CHROMIUM may name one")
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    yield context
-    context.close()
-
-
-def opened(context: Any, run: RunFolder, name: str = "report.html") -> Any:
-    """A page of the report; what it asks of the network and complains of lands in ``page.trouble``."""
-    page = context.new_page()
-    page.trouble = []
-    page.on(
-        "request",
-        lambda request: request.url.startswith(("file:", "data:", "blob:")) or page.trouble.append(request.url),
-    )
-    page.on("console", lambda message: message.type in ("error", "warning") and page.trouble.append(message.text))
-    page.on("pageerror", lambda error: page.trouble.append(str(error)))
-    page.goto((run.path / name).as_uri())
-    return page
-
-
 @pytest.fixture
 def page(context: Any, run: RunFolder) -> Iterator[Any]:
     page = opened(context, run)
@@ -113,20 +66,6 @@ def page(context: Any, run: RunFolder) -> Iterator[Any]:
 def shown(page: Any) -> list[str]:
     names: list[str] = page.eval_on_selector_all("#cards > :not([hidden]) h3", "all => all.map(one => one.textContent)")
     return names
-
-
-def state(page: Any, image: str) -> str:
-    text: str = page.get_by_role("article", name=image, exact=True).locator(".state").text_content() or ""
-    return text
-
-
-def downloaded(page: Any, place: Path) -> dict[str, Any]:
-    with page.expect_download() as event:
-        page.get_by_role("button", name="Download decisions.json").click()
-    assert event.value.suggested_filename == "decisions.json"
-    event.value.save_as(place)
-    tree: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    return tree
 
 
 def pixels(page: Any, selector: str) -> np.ndarray:

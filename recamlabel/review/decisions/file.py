@@ -4,20 +4,24 @@
 
     {
       "format": "recamlabel-decisions",
-      "version": 1,
+      "version": 2,
       "run": {"name": "runs/one", "dataset": "b675a7605b11a319", "masks": "a4a8313f3d6b03ee"},
       "reviewer": "Anna",
       "saved": "2026-11-22T20:15:00.000Z",
       "decisions": [
         {"image": "images/0001", "status": "accepted", "note": "", "time": "2026-11-22T20:14:58.123Z",
-         "mask": "0f3a5c7788a1b2c3"}
+         "mask": "0f3a5c7788a1b2c3",
+         "painted": {"size": [2, 3], "runs": [0, 2, 1, 4]}}
       ]
     }
 
 ``run`` is :class:`~recamlabel.review.decisions.identity.Identity`; ``reviewer`` and ``saved`` may be missing. There
 is one entry for each image that the reviewer touched: ``status`` is ``accepted``, ``rejected``, ``fix`` or
 null (none, or taken back), ``note`` free text, ``time`` when it was last changed (ISO 8601), ``mask`` the
-digest of the mask they saw. ``note``, ``time`` and ``mask`` may be missing.
+digest of the mask they saw. ``painted`` is there where the mask was changed by hand: the whole mask at the image's own
+size, as height and width and as runs, value and length by turns, row by row from the upper left
+(:class:`~recamlabel.review.decisions.runs.Runs`). ``note``, ``time``, ``mask`` and ``painted`` may be missing. Files of
+version 1 have no ``painted``.
 """
 
 from __future__ import annotations
@@ -32,8 +36,9 @@ from typing import Any
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.masks.reviewed import STATUSES, Status
 from recamlabel.review.decisions.identity import Identity
+from recamlabel.review.decisions.runs import Runs, joined
 
-FORMAT, VERSION = "recamlabel-decisions", 1
+FORMAT, VERSION = "recamlabel-decisions", 2
 NAMED, LISTED = 5, 20
 
 
@@ -50,6 +55,7 @@ class Entry:
         masks_key: Key of the stage ``masks`` of the page.
         source: ``page:FILE``, with the reviewer's name where one was given.
         file: Name of the file, for messages.
+        painted: The mask as it was painted, or None where the mask that was looked at stands.
     """
 
     image: str
@@ -60,19 +66,33 @@ class Entry:
     masks_key: str
     source: str
     file: str
+    painted: Runs | None = None
+
+    def agrees_with(self, other: Entry) -> bool:
+        """Whether both say the same of the mask."""
+        same_paint = other.painted is None if self.painted is None else self.painted.same_as(other.painted)
+        return self.status == other.status and same_paint
 
 
 @dataclass(frozen=True)
 class DecisionFile:
-    """A file that was read and is well-formed."""
+    """A file that was read and is well-formed.
+
+    Attributes:
+        path: The file.
+        run: What it was made for; None for masks of another tool, which know of no run.
+        entries: By image id.
+        remarks: What a person must know of it, a sentence each.
+    """
 
     path: Path
-    run: Identity
+    run: Identity | None
     entries: Mapping[str, Entry]
+    remarks: tuple[str, ...] = ()
 
 
 def read_decisions(path: Path) -> DecisionFile:
-    """Read and check a ``decisions.json``.
+    """Read and check a ``decisions.json``; sizes and ids of painted masks are for the caller to check.
 
     Raises:
         StoreError: Missing, not JSON, not such a file, of a later version, or with a bad entry, by number.
@@ -155,8 +175,8 @@ def _tree(path: Path) -> Mapping[str, Any]:
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         found = f"format {tree['format']!r}" if isinstance(tree, dict) and "format" in tree else "something else"
         raise StoreError(f"{path}: {found}; expected the decisions.json of a review page (format {FORMAT!r})")
-    if tree.get("version") != VERSION:
-        raise StoreError(f"{path}: version {tree.get('version')!r}, this recamlabel reads {VERSION}; update it")
+    if tree.get("version") not in range(1, VERSION + 1):
+        raise StoreError(f"{path}: version {tree.get('version')!r}, this recamlabel reads 1 to {VERSION}; update it")
     return tree
 
 
@@ -165,7 +185,18 @@ def _entry(row: Any, masks_key: str, source: str, file: str) -> Entry:
     if status is not None and status not in STATUSES:
         raise ValueError(f"unknown status {status!r} of {row.get('image')!r}; expected {', '.join(STATUSES)} or null")
     texts = [_text(row, name, "") for name in ("note", "time", "mask")]
-    return Entry(_text(row, "image"), status, texts[0].strip(), utc_time(texts[1]), texts[2], masks_key, source, file)
+    note, time, mask = texts[0].strip(), utc_time(texts[1]), texts[2]
+    return Entry(_text(row, "image"), status, note, time, mask, masks_key, source, file, _painted(row))
+
+
+def _painted(row: Any) -> Runs | None:
+    """The painted mask of a row. Raises ValueError for one that is none."""
+    if row.get("painted") is None:
+        return None
+    try:
+        return joined(Runs.from_json(row["painted"]))
+    except ValueError as error:
+        raise ValueError(f"the painted mask of {row.get('image')!r} is damaged: {error}") from None
 
 
 def _text(tree: Any, name: str, default: str | None = None) -> str:
@@ -188,8 +219,8 @@ def _file_named(files: Sequence[DecisionFile], take: str) -> str:
 
 def _winner(entries: Sequence[Entry], take: str | None, chosen: str | None) -> Entry | None:
     """The entry of an image that counts; None where two disagree and nobody says who wins."""
-    voiced = [entry for entry in entries if entry.status is not None] or list(entries)
-    if len({entry.status for entry in voiced}) == 1:
+    voiced = [entry for entry in entries if entry.status is not None or entry.painted] or list(entries)
+    if all(entry.agrees_with(voiced[0]) for entry in voiced):
         return max(voiced, key=lambda entry: entry.time)
     if take in ("first", "last"):
         return voiced[0 if take == "first" else -1]
@@ -197,7 +228,13 @@ def _winner(entries: Sequence[Entry], take: str | None, chosen: str | None) -> E
 
 
 def _sides(entries: Sequence[Entry]) -> str:
-    return ", ".join(f"{entry.status} in {entry.file}" for entry in entries if entry.status is not None)
+    """What each file says; where all say the same of the status, it is the painted masks that differ."""
+    words = [
+        f"{entry.status or 'no status'}{', painted,' if entry.painted else ''} in {entry.file}"
+        for entry in entries
+        if entry.status is not None or entry.painted
+    ]
+    return ", ".join(words)
 
 
 def _with_notes(winner: Entry, entries: Sequence[Entry]) -> Entry:

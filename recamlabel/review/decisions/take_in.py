@@ -1,14 +1,14 @@
-"""Decisions made on the report's review page, taken into ``RUN/review/``.
+"""Decisions made on the report's review page, and masks painted elsewhere, taken into ``RUN/review/``.
 
-The file is described in :mod:`recamlabel.review.decisions.file`. What was decided about a mask counts for
-that mask alone: where the masks were made again since, a decision is taken only if the image's mask is
-still the same, pixel by pixel.
+The page's file is described in :mod:`recamlabel.review.decisions.file`, other tools' files in
+:mod:`recamlabel.review.foreign`. What was decided about a mask counts for that mask alone: where the masks were made
+again since, a decision is taken only if the image's mask is still the same, pixel by pixel.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from recamlabel.data.catalog import CATALOG_FILE, load_catalog
+from recamlabel.core.classes import ClassTable
+from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.changed import changed_images
 from recamlabel.errors import StoreError
 from recamlabel.evaluation.scoring import stored
 from recamlabel.masks.reviewed import Decision, ReviewFolder, Status
 from recamlabel.review.decisions.file import DecisionFile, Entry, count, merge, named, read_decisions, utc_time
 from recamlabel.review.decisions.identity import Identity, identity_of, mask_digest
+from recamlabel.review.decisions.runs import Runs
+from recamlabel.review.foreign.read import is_decisions, read_foreign
 from recamlabel.storage.hdf5 import StoredArrays, leaf_paths, open_store
 from recamlabel.storage.run_folder import RunFolder
 
@@ -45,6 +48,7 @@ class ImportResult:
         superseded: Images about which something newer is recorded; left as they were.
         other_masks: Keys of earlier states of the masks that decisions were made for.
         changed: Decided images whose file is not the one that the masks were made from.
+        remarks: What a person must know of the files, a sentence each.
     """
 
     recorded: tuple[Decision, ...]
@@ -53,16 +57,20 @@ class ImportResult:
     superseded: tuple[str, ...]
     other_masks: tuple[str, ...]
     changed: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What changed, for people, a sentence a line."""
         kinds = Counter(decision.status for decision in self.recorded)
         parts = [f"{kinds[status]} {word}" for status, word in WORDS.items() if kinds[status]]
+        painted = sum(decision.painted for decision in self.recorded)
+        parts += [f"{painted} painted"] if painted else []
         lines = [
             f"review: {count(len(self.recorded), 'decision')} recorded"
             + (f" ({', '.join(parts)})" if parts else "")
             + (f", {self.unchanged} as before" if self.unchanged else "")
         ]
+        lines += self.remarks
         if self.other_masks:
             lines.append(f"made on a page of an earlier state of the masks ({', '.join(self.other_masks)})")
         if self.outdated:
@@ -84,19 +92,21 @@ class ImportResult:
 
 
 def import_decisions(run: RunFolder, files: Sequence[Path], *, take: str | None = None) -> ImportResult:
-    """Take the decisions of one or more ``decisions.json``; all or, with an error, none.
+    """Take the decisions of ``decisions.json`` files and the masks of other tools; all or, with an error, none.
 
-    An accepted mask is frozen as it is now. The last word counts: a decision that is older than the one
-    recorded for its image is left out. Tags and paint from elsewhere stay. The caller holds the run's lock.
+    An accepted mask is frozen as it is now, a painted one as it was painted. The last word counts: a decision that is
+    older than the one recorded for its image is left out. Tags and paint from elsewhere stay. The caller holds the
+    run's lock.
 
     Args:
         run: The run; its masks are finished.
-        files: One file a reviewer.
+        files: One file or folder a reviewer: ``decisions.json``, or what
+            :func:`~recamlabel.review.foreign.read.read_foreign` reads.
         take: Whose word counts where two files disagree: ``first``, ``last``, or a file's name.
 
     Raises:
-        StoreError: A file is damaged, belongs to another run, names an unknown image or status; two files
-            disagree and ``take`` is None; the masks are not finished.
+        StoreError: A file is damaged, belongs to another run, names an unknown image or status, has a painted mask of
+            another size or with other classes; two files disagree and ``take`` is None; the masks are not finished.
         ConfigError: ``take`` names no file.
 
     Example:
@@ -106,30 +116,54 @@ def import_decisions(run: RunFolder, files: Sequence[Path], *, take: str | None 
     run.key_of("masks")
     catalog = load_catalog(run.path / CATALOG_FILE)
     identity = identity_of(run, catalog)
-    read = [read_decisions(path) for path in files]
-    for file in read:
-        _check(file, identity, catalog.shapes.keys(), run.path)
-    entries = merge(read, take)
     with open_store(run.path / "masks.h5") as masks:
         review = ReviewFolder(run.path)
         present = _Present(masks, review)
+        read = [
+            read_decisions(path) if is_decisions(path) else read_foreign(path, catalog, present, identity.masks)
+            for path in files
+        ]
+        for file in read:
+            _check(file, identity, catalog, run.path)
+        entries = merge(read, take)
         result = _sort(entries, review.decisions(), present, identity.masks)
-        review.add(result.recorded, present, catalog.dataset.classes.ignore_id)
+        table = catalog.dataset.classes
+        review.add(result.recorded, _Settled(present, entries, table), table.ignore_id)
     decided = {decision.image for decision in result.recorded}
     changes = changed_images(catalog, [image for image in catalog.images if image.id in decided])
-    return replace(result, changed=tuple(change.id for change in changes))
+    remarks = tuple(remark for file in read for remark in file.remarks)
+    return replace(result, changed=tuple(change.id for change in changes), remarks=remarks)
 
 
-def _check(file: DecisionFile, identity: Identity, images: Collection[str], folder: Path) -> None:
-    """Refuse a file of another data set, or with an image that the run has not."""
-    if file.run.dataset != identity.dataset:
+def _check(file: DecisionFile, identity: Identity, catalog: Catalog, folder: Path) -> None:
+    """Refuse a file of another data set, with an image that the run has not, or a painted mask that cannot be one."""
+    if file.run is not None and file.run.dataset != identity.dataset:
         raise StoreError(
             f"{file.path}: decisions of another run, {file.run.name} (data set {file.run.dataset}); "
             f"{folder} is {identity.name} (data set {identity.dataset}); give the run they were made for"
         )
-    unknown = [image for image in file.entries if image not in images]
+    unknown = [image for image in file.entries if image not in catalog.shapes]
     if unknown:
         raise StoreError(f"{file.path}: {count(len(unknown), 'image')} that {folder} has not: {named(unknown)}")
+    for image, entry in file.entries.items():
+        if entry.painted is not None:
+            _check_painted(f"{file.path}: the painted mask of {image!r}", entry.painted, catalog, image)
+
+
+def _check_painted(what: str, painted: Runs, catalog: Catalog, image: str) -> None:
+    table, (height, width) = catalog.dataset.classes, catalog.shapes[image]
+    if painted.shape != (height, width):
+        raise StoreError(
+            f"{what} has {painted.shape[1]}x{painted.shape[0]} pixels, the image {width}x{height}; nothing was "
+            "recorded. Paint it again on a page that `recamlabel report` writes now"
+        )
+    known = {*range(0 if table.background else 1, len(table) + 1), table.ignore_id}
+    strange = sorted(set(painted.values.tolist()) - known)
+    if strange:
+        raise StoreError(
+            f"{what} holds the values {named(list(map(str, strange)))}; expected class ids from "
+            f"{min(known)} to {len(table)}, or {table.ignore_id} (withheld); nothing was recorded"
+        )
 
 
 class _Present(Mapping[str, np.ndarray]):
@@ -152,9 +186,45 @@ class _Present(Mapping[str, np.ndarray]):
         """The mask that review has kept."""
         return StoredArrays(self.review.masks_path)(image)
 
+    def pseudo_mask(self, image: str) -> np.ndarray:
+        """The mask that was made, whatever was painted since."""
+        mask: np.ndarray = stored(self.pseudo, image)[()]
+        return mask
+
+    def is_of_pseudo(self, entry: Entry) -> bool:
+        """Whether the mask that was looked at is the one that was made, while another one is painted now."""
+        painted = self.kinds.get(entry.image) == "painted"
+        return painted and bool(entry.mask) and entry.mask == mask_digest(self.pseudo_mask(entry.image))
+
+    def has_paint_of(self, entry: Entry) -> bool:
+        """Whether an entry has no paint, or just what review has kept; a rejected mask is kept as nothing."""
+        if entry.painted is None or entry.status == "rejected":
+            return True
+        kept = self.settled(entry.image) if self.kinds.get(entry.image) == "painted" else None
+        return kept is not None and entry.painted.same_as(Runs.of(kept))
+
     def kept_another(self, image: str) -> bool:
         """Whether a mask was accepted that is not the present one."""
         return self.kinds.get(image) == "accepted" and mask_digest(self.settled(image)) != mask_digest(self[image])
+
+
+class _Settled(Mapping[str, np.ndarray]):
+    """The mask that a decision settles: the one painted with it, else the present one."""
+
+    def __init__(self, present: _Present, entries: Mapping[str, Entry], table: ClassTable) -> None:
+        self.present, self.entries, self.table = present, entries, table
+
+    def __getitem__(self, image: str) -> np.ndarray:
+        entry = self.entries[image]
+        if entry.painted is not None:
+            return entry.painted.array(self.table.mask_dtype)
+        return self.present.pseudo_mask(image) if self.present.is_of_pseudo(entry) else self.present[image]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
 
 def _sort(entries: Mapping[str, Entry], known: Mapping[str, Decision], present: _Present, key: str) -> ImportResult:
@@ -162,11 +232,13 @@ def _sort(entries: Mapping[str, Entry], known: Mapping[str, Decision], present: 
     recorded, outdated, superseded, unchanged = [], [], [], 0
     for image, entry in entries.items():
         before = known.get(image)
-        decision = _decision(entry, before, present.kinds.get(image) == "painted", key)
-        same_mask = entry.mask == mask_digest(present[image]) if entry.mask else entry.masks_key == key
-        # The present mask may be accepted where review has kept an earlier one.
+        over = present.is_of_pseudo(entry) and _same_page(before, entry)
+        painted = entry.painted is not None or (present.kinds.get(image) == "painted" and not over)
+        decision = _decision(entry, before, painted, key)
+        same_mask = over or (entry.mask == mask_digest(present[image]) if entry.mask else entry.masks_key == key)
+        # The present mask may be accepted where review has kept an earlier one, and paint may be other paint.
         renewed = entry.status == "accepted" and same_mask and present.kept_another(image)
-        if decision.same_as(before) and not renewed:
+        if decision.same_as(before) and not renewed and present.has_paint_of(entry):
             unchanged += 1
         elif not same_mask:
             outdated.append(image)
@@ -176,6 +248,17 @@ def _sort(entries: Mapping[str, Entry], known: Mapping[str, Decision], present: 
             recorded.append(decision)
     others = sorted({entry.masks_key for entry in entries.values()} - {key})
     return ImportResult(tuple(recorded), unchanged, tuple(outdated), tuple(superseded), tuple(others))
+
+
+def _same_page(before: Decision | None, entry: Entry) -> bool:
+    """Whether a reviewer goes on where they were: the page still shows the mask that their own paint is on."""
+    return (
+        before is not None and before.source.startswith("page:") and _reviewer(before.source) == _reviewer(entry.source)
+    )
+
+
+def _reviewer(source: str) -> str:
+    return source.rpartition(" (")[2] if source.endswith(")") else ""
 
 
 def _decision(entry: Entry, before: Decision | None, painted: bool, key: str) -> Decision:

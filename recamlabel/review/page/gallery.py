@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import h5py
 import numpy as np
@@ -21,12 +24,15 @@ from recamlabel.masks.reviewed import MASKS_FILE, Decision, ReviewFolder
 from recamlabel.review.decisions.identity import mask_digest
 from recamlabel.review.page.layers import map_layer, mask_layer
 from recamlabel.review.page.photographs import Photographs
+from recamlabel.review.page.planes import level_codes, packed, stored_levels
+from recamlabel.review.page.queue import review_queue
 from recamlabel.review.page.tables import QualityScores
 from recamlabel.review.page.thumbnails import Picture, data_uri
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.storage.run_folder import FINISHED, OUTDATED, RunFolder
 
 SIDE, DECODERS = 320, 2
+STORES = ("maps.h5", "masks.h5", "segmenter.h5", "scores.h5")
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,17 @@ class Layer:
     caption: str
     alt: str
     uri: str
+    class_id: int = 0
 
 
 @dataclass(frozen=True)
 class Column:
-    """The layers of a card under one heading; several, where there is a map per class."""
+    """The layers of a card under one heading, one a class or one in all; ``subject``: what a decision is about."""
 
     heading: str
     layers: tuple[Layer, ...]
     nothing: str = "not made yet"
+    subject: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,12 @@ class Card:
         decision: What is recorded in ``RUN/review/``, or None.
         digest: Of the mask that a decision is about.
         changed: Why the photograph is not the one that the masks were made from, or "".
+        since: Whether the mask is another one than when it was accepted.
+        file: Address of the image file, relative to the page; "" where it is not the one of the masks.
+        shape: Height and width of the image in pixels.
+        planes: By name what the editor works on, packed (:mod:`recamlabel.review.page.planes`): ``mask``, and where
+            there is one ``segmenter`` and ``levels``.
+        score_ids: Class ids of the planes of ``levels``.
     """
 
     id: str
@@ -85,6 +99,11 @@ class Card:
     decision: Decision | None
     digest: str
     changed: str = ""
+    since: bool = False
+    file: str = ""
+    shape: tuple[int, int] = (0, 0)
+    planes: Mapping[str, str] = field(default_factory=dict)
+    score_ids: tuple[int, ...] = ()
 
 
 def choose_images(images: Sequence[LabelledImage], table: ClassTable, count: int) -> list[LabelledImage]:
@@ -122,13 +141,20 @@ class Gallery:
         catalog: Its images.
         truth: True masks, or None.
         quality: The scores of the masks, or None where there are none yet.
+        side: Longer side of the embedded photographs, in pixels.
     """
 
     def __init__(
-        self, run: RunFolder, catalog: Catalog, truth: TruthFolder | None, quality: QualityScores | None
+        self,
+        run: RunFolder,
+        catalog: Catalog,
+        truth: TruthFolder | None,
+        quality: QualityScores | None,
+        side: int = SIDE,
     ) -> None:
         self.run, self.catalog, self.truth, self.quality = run, catalog, truth, quality
-        self.table = catalog.dataset.classes
+        self.table, self.side = catalog.dataset.classes, side
+        self.levels, self.level = stored_levels(run)
         self.photographs = Photographs(catalog)
         self.matched = {} if truth is None else truth.match(image.id for image in catalog.images)
         self.review = ReviewFolder(run.path)
@@ -144,8 +170,7 @@ class Gallery:
         """
         images = list(self.catalog.images)
         if self.quality is not None:
-            rank = {name: position for position, name in enumerate(self.quality.order)}
-            images.sort(key=lambda image: rank.get(image.id, len(rank)))
+            images = review_queue(self.run, images, self.quality)
         if count is None or count >= len(images):
             return images
         if self.truth is not None:
@@ -160,7 +185,7 @@ class Gallery:
             DatasetError: An image cannot be read.
         """
         with ExitStack() as stack:
-            files = {name: self._open(stack, name) for name in ("maps.h5", "masks.h5", "segmenter.h5", MASKS_FILE)}
+            files = {name: self._open(stack, name) for name in (*STORES, MASKS_FILE)}
             cards = []
             # Decoding large photographs is most of the work, and Pillow does it outside the interpreter's lock.
             with ThreadPoolExecutor(DECODERS) as pool:
@@ -179,11 +204,12 @@ class Gallery:
         names = ", ".join(name for _, name in labels) or "no label"
         empty = "no label, no map" if files["maps.h5"] is not None and not labels else "not made yet"
         pseudo, kept = (_read(files[name], image.id) for name in ("masks.h5", MASKS_FILE))
+        subject = kept if self.kinds.get(image.id) == "painted" else pseudo
         columns = [
             Column(kind, tuple(self._maps(files["maps.h5"], kind, image)), empty) for kind in ("CAM", "ReCAM")
-        ] + [Column("Mask", self._mask("Mask", image, pseudo, small))]
+        ] + [Column("Mask", self._mask("Mask", image, pseudo, small), subject=subject is pseudo)]
         if kept is not None and self.kinds.get(image.id) != "rejected" and not _equal(kept, pseudo):
-            columns.append(Column("Reviewed", self._mask("Reviewed mask", image, kept, small)))
+            columns.append(Column("Reviewed", self._mask("Reviewed mask", image, kept, small), subject=subject is kept))
         if files["segmenter.h5"] is not None and self.segmenter in (FINISHED, OUTDATED):
             predicted = _read(files["segmenter.h5"], image.id)
             heading = "Segmenter" if self.segmenter == FINISHED else "Segmenter (outdated)"
@@ -191,7 +217,8 @@ class Gallery:
         if self.truth is not None:
             true = self._true_mask(image)
             columns.append(Column("Truth", self._mask("True mask", image, true, small), "no true mask"))
-        subject = kept if self.kinds.get(image.id) == "painted" else pseudo
+        change = self.photographs.changed.get(image.id)
+        planes, score_ids = self._planes(image, files, subject)
         return Card(
             image.id,
             self.numbers[image.id],
@@ -202,11 +229,39 @@ class Gallery:
             None if self.quality is None else self.quality.images.get(image.id),
             self.decisions.get(image.id),
             "" if subject is None else mask_digest(subject),
-            self.photographs.changed[image.id].what if image.id in self.photographs.changed else "",
+            "" if change is None else change.what,
+            kept is not None and self.kinds.get(image.id) == "accepted" and not _equal(kept, pseudo),
+            "" if change is not None else self._address(image),
+            self.catalog.shapes[image.id],
+            planes,
+            score_ids,
         )
 
+    def _planes(
+        self, image: LabelledImage, files: Mapping[str, h5py.File | None], subject: NDArray[np.integer] | None
+    ) -> tuple[dict[str, str], tuple[int, ...]]:
+        """What the editor works on, and the class ids of the levels' planes."""
+        if subject is None:
+            return {}, ()
+        planes = {"mask": packed(subject)}
+        if self.segmenter in (FINISHED, OUTDATED):
+            planes["segmenter"] = packed(_read(files["segmenter.h5"], image.id))
+        scores = None if files["scores.h5"] is None else files["scores.h5"].get(f"scores/{image.id}")
+        ids = () if scores is None else tuple(class_ids(scores))
+        if scores is not None and ids and self.table.background:
+            planes["levels"] = packed(level_codes(scores[()], self.catalog.shapes[image.id], self.levels))
+        return {name: text for name, text in planes.items() if text}, ids
+
+    def _address(self, image: LabelledImage) -> str:
+        """Where the page finds the image file: relative to it, else (on another drive) absolute."""
+        path, folder = image.path.absolute(), self.run.path.absolute()
+        try:
+            return quote(Path(os.path.relpath(path, folder)).as_posix())
+        except ValueError:
+            return path.as_uri()
+
     def _small(self, image: LabelledImage) -> Picture:
-        return self.photographs.small(image.id, SIDE)
+        return self.photographs.small(image.id, self.side)
 
     def _true_mask(self, image: LabelledImage) -> NDArray[np.integer] | None:
         path = self.matched.get(image.id)
@@ -220,7 +275,7 @@ class Gallery:
             return
         for class_id, one_map in zip(class_ids(stored), np.asarray(stored[()], dtype=np.float32), strict=True):
             name = self.table.name_of(class_id)
-            yield Layer(name, f"{kind} map of {name} in {image.id}", map_layer(one_map))
+            yield Layer(name, f"{kind} map of {name} in {image.id}", map_layer(one_map), class_id)
 
     def _mask(
         self, kind: str, image: LabelledImage, mask: NDArray[np.integer] | None, small: Picture

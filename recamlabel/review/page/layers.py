@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import io
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from recamlabel.core.arrays import nearest, resize_maps
 from recamlabel.core.classes import BACKGROUND_ID, ClassTable
-from recamlabel.review.page.thumbnails import OUTLINE, class_colours, outline
+from recamlabel.review.page.thumbnails import HATCH_COLOUR, OUTLINE, class_colours, hatched, outline
 
 MAP_SIDE, LEVELS = 96, 64
 # Where a map is low the photograph shows through, without leaving the colour scale.
@@ -42,30 +44,38 @@ def map_layer(one_map: NDArray[np.floating]) -> str:
 def mask_layer(mask: NDArray[np.integer], height: int, width: int, table: ClassTable) -> str:
     """A mask of any size as a data URI of ``height`` x ``width`` pixels: class colours outlined in white.
 
-    Background is clear; "ignore" has its own colour.
+    Background is clear, withheld pixels are hatched. The PNG's text chunk ``ids`` has the class id of every colour of
+    its palette, by which the page hides a class.
     """
     small = nearest(mask, height, width)
     colours = class_colours(table)
     ids, places = np.unique(small, return_inverse=True)
     chosen = colours[np.where(ids == table.ignore_id, len(colours) - 1, ids)]
-    palette = np.concatenate([chosen, np.full((len(ids), 1), 255)], axis=1)
-    palette[ids == BACKGROUND_ID] = CLEAR
-    palette = np.concatenate([palette, [(*OUTLINE, 255)]]).astype(np.uint8)
+    fill = np.concatenate([chosen, np.full((len(ids), 1), 255)], axis=1)
+    fill[ids == BACKGROUND_ID] = CLEAR
+    edge = np.tile([*OUTLINE, 255], (len(ids), 1))
+    # Every id has a colour for its inside, one for its outline and one for its hatching.
+    palette = np.concatenate([fill, edge, np.tile([*HATCH_COLOUR, 255], (len(ids), 1))]).astype(np.uint8)
     indices = places.reshape(small.shape)
-    indices[outline(small)] = len(palette) - 1
+    indices[hatched(small, table.ignore_id)] += 2 * len(ids)
+    edges = outline(small)
+    indices[edges] = indices[edges] % len(ids) + len(ids)
     if len(palette) <= MAX_ENTRIES:
-        return palette_uri(indices.astype(np.uint8), palette)
+        return palette_uri(indices.astype(np.uint8), palette, ids=" ".join(map(str, [*ids.tolist()] * 3)))
     return _png_uri(Image.fromarray(palette[indices], "RGBA"))
 
 
-def palette_uri(indices: NDArray[np.uint8], palette: Palette) -> str:
-    """Palette numbers ``(H, W)`` with a palette ``(n, 4)`` of RGBA as a PNG data URI."""
+def palette_uri(indices: NDArray[np.uint8], palette: Palette, **texts: str) -> str:
+    """Palette numbers ``(H, W)`` with a palette ``(n, 4)`` of RGBA as a PNG data URI; ``texts`` become text chunks."""
     picture = Image.fromarray(indices, "P")
     picture.putpalette(palette[:, :3].tobytes())
-    return _png_uri(picture, transparency=palette[:, 3].tobytes())
+    info = PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    return _png_uri(picture, transparency=palette[:, 3].tobytes(), pnginfo=info)
 
 
-def _png_uri(picture: Image.Image, **options: bytes) -> str:
+def _png_uri(picture: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -19,7 +19,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.review.decisions.changes import read_changes
 from recamlabel.review.decisions.identity import Identity, identity_of, run_name
 from recamlabel.review.page.charts import charts
-from recamlabel.review.page.gallery import Card, Gallery
+from recamlabel.review.page.gallery import SIDE, Card, Gallery
 from recamlabel.review.page.gate_findings import read_findings
 from recamlabel.review.page.html import flat, number, short, static_file, template
 from recamlabel.review.page.level_chart import read_level, truth_warnings
@@ -41,7 +41,19 @@ from recamlabel.storage.run_folder import RunFolder
 
 REPORT_FILE = "report.html"
 PAGE_IMAGES = 200
-SCRIPT = "review.js"
+# In this order: each uses what stands before it alone.
+SCRIPTS = (
+    "planes.js",
+    "paint.js",
+    "history.js",
+    "layers.js",
+    "store.js",
+    "stage.js",
+    "editor.js",
+    "tabs.js",
+    "review.js",
+)
+LEAST_SIDE, LARGEST_SIDE = 64, 4096
 
 
 def write_report(
@@ -49,6 +61,7 @@ def write_report(
     truth_dir: Path | None = None,
     max_images: int | None = PAGE_IMAGES,
     truth_classes: Path | None = None,
+    side: int = SIDE,
 ) -> Path:
     """Write ``RUN/report.html``: a page that needs no other file and no network, to look at and to review on.
 
@@ -61,12 +74,14 @@ def write_report(
             are those of ``metrics.json``: this function measures nothing.
         max_images: Images to show, the ones to review first in front; None for all.
         truth_classes: Names file of true masks with ids of their own.
+        side: Longer side of the embedded photographs in pixels, 64 to 4096. Where the browser may read the image's own
+            file, the editor shows that instead.
 
     Returns:
         The path of the first page.
 
     Raises:
-        ConfigError: ``max_images`` below 1.
+        ConfigError: ``max_images`` below 1, or ``side`` out of its range.
         StoreError: The run has no data set yet, a file of it is damaged, or no true mask fits.
 
     Example:
@@ -75,9 +90,11 @@ def write_report(
     """
     if max_images is not None and max_images < 1:
         raise ConfigError(f"images in the report: expected at least 1, or all, got {max_images}")
+    if not LEAST_SIDE <= side <= LARGEST_SIDE:
+        raise ConfigError(f"side of the pictures: expected {LEAST_SIDE} to {LARGEST_SIDE} pixels, got {side}")
     catalog = load_catalog(run.path / CATALOG_FILE)
     truth = None if truth_dir is None else TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
-    gallery = Gallery(run, catalog, truth, read_quality_scores(run))
+    gallery = Gallery(run, catalog, truth, read_quality_scores(run), side)
     if warning := gallery.photographs.warning():
         say(f"warning: {warning}")
     _write_pages(run, catalog, gallery, gallery.choose(max_images))
@@ -123,13 +140,13 @@ class _Pages:
     def render(self, place: int, cards: list[Card]) -> str:
         table = self.catalog.dataset.classes
         colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(table)]
-        script = static_file(SCRIPT)
+        script = "\n".join(map(static_file, SCRIPTS))
         page: str = template("report.html.j2" if place == 0 else "report_more.html.j2").render(
             **(self._facts() if place == 0 else {}),
             title=run_name(self.run),
             version=__version__,
             colours=colours,
-            ignore_colour=colours[-1],
+            ignore_id=table.ignore_id,
             legend=[(class_id, table.name_of(class_id)) for class_id in range(1, len(table) + 1)],
             cards=cards,
             forced=_forced(self.run),
@@ -141,6 +158,7 @@ class _Pages:
             page_images=PAGE_IMAGES,
             pages=[page_file(class_id) for class_id in range(len(self.parts))],
             data=self._data(cards),
+            planes=_planes(cards),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             review_css=static_file("review.css"),
@@ -149,9 +167,16 @@ class _Pages:
 
     def _data(self, cards: list[Card]) -> dict[str, Any]:
         """What the script knows: the run, and of each card what was decided about which mask."""
+        table, gallery = self.catalog.dataset.classes, self.gallery
         return {
             "run": self.identity.to_json(),
             "total": len(self.catalog.images),
+            "names": [table.name_of(class_id) for class_id in range(len(table) + 1)],
+            "colours": [[int(value) for value in colour] for colour in class_colours(table)],
+            "ignore": table.ignore_id,
+            "background": table.background,
+            "levels": gallery.levels,
+            "level": gallery.level,
             "cards": [
                 {
                     "image": card.id,
@@ -159,6 +184,10 @@ class _Pages:
                     "status": card.decision.status if card.decision else None,
                     "note": card.decision.note if card.decision else "",
                     "time": card.decision.time if card.decision else "",
+                    "size": list(card.shape),
+                    "file": card.file,
+                    "ids": list(card.score_ids),
+                    "since": card.since or bool(card.changed),
                 }
                 for card in cards
             ],
@@ -188,6 +217,11 @@ class _Pages:
             "settings": [(key, short(value)) for key, value in flat(run.state.config)],
             "versions": run.state.versions,
         }
+
+
+def _planes(cards: Sequence[Card]) -> str:
+    """What the editor works on, a line each: place of the card, name, packed numbers. Read when it is asked for."""
+    return "\n".join(f"{place} {name} {text}" for place, card in enumerate(cards) for name, text in card.planes.items())
 
 
 def _forced(run: RunFolder) -> str:

@@ -26,6 +26,8 @@ DIFFERENCE = {
 }
 DIFFERENCE_FILL = 0.8
 IGNORE_COLOUR = (0.93, 0.92, 0.88)
+# Withheld pixels are hatched, so that no class looks like them.
+HATCH_COLOUR, HATCH_PERIOD, HATCH_WIDTH = (60, 60, 60), 6, 2
 GOLDEN_ANGLE = 0.381966
 
 
@@ -38,7 +40,7 @@ def thumbnail(image: Picture, side: int) -> Picture:
 
 
 def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -> Picture:
-    """A mask of any size over an image in grey: class colours with outlines, "ignore" in its own colour.
+    """A mask of any size over an image in grey: class colours with outlines, withheld pixels hatched.
 
     The image is grey, so that every colour in the picture means a class.
     """
@@ -47,6 +49,7 @@ def mask_overlay(image: Picture, mask: NDArray[np.integer], table: ClassTable) -
     fill = (small != BACKGROUND_ID)[..., None] * FILL
     colours = class_colours(table)
     colours = colours[np.where(small == table.ignore_id, len(colours) - 1, small)]
+    colours[hatched(small, table.ignore_id)] = HATCH_COLOUR
     picture = _grey(image) * (1 - fill) + colours * fill
     picture[outline(small)] = OUTLINE
     result: Picture = picture.astype(np.uint8)
@@ -94,6 +97,17 @@ def data_uri(picture: Picture) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=WEBP_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def hatched(mask: NDArray[np.integer], ignore_id: int) -> NDArray[np.bool_]:
+    """The withheld pixels of a mask ``(H, W)`` that a hatching drawn over it covers: oblique lines.
+
+    Example:
+        >>> hatched(np.array([[255, 255, 255, 1]]), 255).tolist()
+        [[True, True, False, False]]
+    """
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    return np.asarray(((rows + columns) % HATCH_PERIOD < HATCH_WIDTH) & (mask == ignore_id))
 
 
 def outline(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
