@@ -188,8 +188,15 @@ def _rich_bar(description: str, count: _Count, unit: str) -> Iterator[Advance]:
         TextColumn("{task.fields[to_the_end]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        fields = {"rate": "", "left": "", "note": "", "to_the_end": count.total_left()}
-        task = progress.add_task(description, total=count.total, completed=count.start, **fields)
+        task = progress.add_task(
+            description,
+            total=count.total,
+            completed=count.start,
+            rate="",
+            left="",
+            note="",
+            to_the_end=count.total_left(),
+        )
 
         def advance(n: int = 1, note: str = "") -> None:
             count.advance(n)

@@ -85,7 +85,8 @@ class IndexPngs:
         return by_colour
 
     def _known_values(self) -> NDArray[np.bool_]:
-        return self._lookup()[:256] != UNKNOWN
+        known: NDArray[np.bool_] = self._lookup()[:256] != UNKNOWN
+        return known
 
     def _lookup(self) -> NDArray[np.int32]:
         """Value -> id of the run; -2 for values that mean nothing."""
