@@ -27,7 +27,8 @@ def run_maps(view: View) -> Mapping[str, Any]:
         second = {"recam": settle(view, (backbone, first), (backbone if shared else learnt, second))}
     if config.maps.variant != "cam":
         stored = PrecomputedMaps(view.run.path / "cams.h5", view.catalog.dataset.classes, config.maps)
-        # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight.
+        # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight. Other variants
+        # make theirs with it: of `patchmemory` it shares the distance among the classes.
         sources = [stored, map_source(view, learnt, second, fallback="cam")]
     else:
         sources = (
