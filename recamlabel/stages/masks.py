@@ -110,7 +110,7 @@ def _summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> st
     )
     share = pixels["ignored"] / max(1, sum(pixels.values()))
     head = f"masks: background level {level.threshold:.2f} ({level.origin}{other})"
-    return f"{head}; {share:.1%} of the pixels withheld (ignore)"
+    return f"{head}; {share:.1%} of the pixels withheld"
 
 
 # Fewer say less than the criterion that needs none.

@@ -108,4 +108,5 @@ def _leb128(numbers: NDArray[np.int64]) -> bytes:
     groups = (numbers[:, None] >> shifts) & 0x7F
     more = (numbers[:, None] >> (shifts + 7)) > 0
     written = np.concatenate([np.ones((len(numbers), 1), dtype=bool), more[:, :-1]], axis=1)
-    return (groups | (more * 0x80))[written].astype(np.uint8).tobytes()
+    packed: bytes = (groups | (more * 0x80))[written].astype(np.uint8).tobytes()
+    return packed

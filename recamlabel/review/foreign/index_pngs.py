@@ -85,7 +85,7 @@ class IndexPngs:
         return by_colour
 
     def _known_values(self) -> NDArray[np.bool_]:
-        return self._lookup()[:256] != UNKNOWN
+        return np.asarray(self._lookup()[:256] != UNKNOWN)
 
     def _lookup(self) -> NDArray[np.int32]:
         """Value -> id of the run; -2 for values that mean nothing."""

@@ -364,6 +364,7 @@
   byId("load").parentElement.hidden = !data.run.masks;
   byId("tools").hidden = false;
   byId("filters").open = innerWidth > 820;
+  if (innerWidth > 820) byId("bar").append(document.querySelector(".legend")); // in sight all the time
   setOpacity(strength.value);
   arrange();
 })();
