@@ -111,7 +111,7 @@ def summary(level: Level, chosen: Calibration, pixels: Mapping[str, int]) -> str
         other = "" if chosen.interval == ANYWHERE else f", 90 % interval {low:.2f} to {high:.2f}"
     share = pixels["ignored"] / max(1, sum(pixels.values()))
     head = f"masks: background level {level.threshold:.2f} ({level.origin}{other})"
-    return f"{head}; {share:.1%} of the pixels withheld (ignore)"
+    return f"{head}; {share:.1%} of the pixels withheld"
 
 
 # Fewer say less than the criterion that needs none.

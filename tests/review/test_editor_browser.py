@@ -299,7 +299,7 @@ def test_a_file_with_paint_is_loaded_back(page: Any, run: RunFolder, browser: An
     elsewhere = browser.new_context(accept_downloads=True)
     other = opened(elsewhere, run)
     other.get_by_label("Load").set_input_files(tmp_path / "more.json")
-    other.get_by_text("more.json: 1 decision loaded").wait_for(state="attached")
+    other.get_by_text("more.json: 1 decision loaded, 1 left out: damaged").last.wait_for(state="attached")
     assert state(other, "i/0") == "painted"
     again = downloaded(other, tmp_path / "again.json")
     assert [one["painted"] for one in again["decisions"]] == [tree["decisions"][0]["painted"]]
@@ -462,3 +462,29 @@ def test_every_part_of_the_editor_has_a_name(page: Any) -> None:
     assert unnamed == []
     page.keyboard.press("Escape")
     assert page.locator("#editor").is_hidden()
+
+
+def test_the_way_to_cvat_and_back_is_offered_where_something_is_to_be_fixed(page: Any, tmp_path: Path) -> None:
+    card = page.get_by_role("article", name="i/2", exact=True)
+    assert card.locator(".mend").is_hidden()
+    card.get_by_role("button", name="Fix").click()
+    assert "recamlabel export RUN --format cvat --ids to-fix.txt" in card.locator(".mend").inner_text()
+    with page.expect_download() as event:
+        card.get_by_role("button", name="the list of those to fix").click()
+    assert event.value.suggested_filename == "to-fix.txt"
+    event.value.save_as(tmp_path / "to-fix.txt")
+    assert (tmp_path / "to-fix.txt").read_text() == "i/2\n"
+
+
+def test_paint_that_the_browser_had_no_room_for_is_told_and_not_taken_for_the_mask_made(page: Any) -> None:
+    page.evaluate("""() => { const set = Storage.prototype.setItem;
+      Storage.prototype.setItem = function (key, value) {
+        if (key.includes(":painted:")) throw new DOMException("full", "QuotaExceededError");
+        return set.call(this, key, value); }; }""")
+    edit(page)
+    page.locator("#editor-classes").get_by_label(EVIL).check()
+    stroke(page, (30.0, 20.0), (40.0, 25.0))
+    page.locator("#editor-accept").click()
+    page.locator("#editor-close").click()
+    assert "This browser keeps nothing more here" in page.locator("#warning").inner_text()
+    assert state(page, "i/0") == "accepted, painted", "still there until the page is left"

@@ -23,7 +23,7 @@ _DESCRIPTIONS = {
     fields.QUALITY: "quality score of the mask, 0 to 1",
     fields.DISAGREEMENT: "1 less the IoU of mask and segmenter, 0 to 1",
     fields.PRIORITY: "place in the queue, 1 first",
-    fields.WITHHELD: "share of the pixels without a label",
+    fields.WITHHELD: "share of the pixels that is withheld",
     fields.SPLIT: "split of the image",
     fields.MASKS_KEY: "key of the stage that made the mask",
     fields.THRESHOLD: "background level of the mask",

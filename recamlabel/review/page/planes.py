@@ -1,6 +1,6 @@
 """What the page's editor works on: masks at the images' own size, and the mask at every stored background level.
 
-``mask_l(p) = argmax([l, scores(p)])`` (docs/method.md, 3): which class is strongest does not depend on the level l. So
+``mask_l(p) = argmax([l, scores(p)])`` (docs/method.md, 7): which class is strongest does not depend on the level l. So
 the strongest class of a pixel, and the number of levels below its score, give the masks of all levels at once.
 """
 

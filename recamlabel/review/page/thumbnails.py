@@ -61,7 +61,7 @@ def difference_overlay(
 ) -> Picture:
     """Where two masks of one size differ, over an image in grey, in the colours of :data:`DIFFERENCE`.
 
-    A pixel without a label ("ignore") counts as no object here, like background.
+    A withheld pixel counts as no object here, like background.
     """
     one, two = (nearest(mask, *image.shape[:2]) for mask in (first, second))
     there = [(small != BACKGROUND_ID) & (small != ignore_id) for small in (one, two)]

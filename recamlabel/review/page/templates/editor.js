@@ -212,12 +212,18 @@ const makeEditor = (data, page) => {
   }
   async function open(next, wanted) {
     const turn = opening += 1;
-    [height, width] = next.size;
+    const [rows, columns] = next.size, size = rows * columns;
     if (!Planes.has(next.place, "mask")) return;
-    if (height * width > MOST_PIXELS) return page.say(`${next.image}: too large for a browser; paint it in CVAT or FiftyOne`);
-    const [mask, codes] = await Promise.all(["mask", "levels"].map((name) => Planes.read(next.place, name, height * width)));
+    if (size > MOST_PIXELS) return page.warn(`${next.image} is too large to edit here; paint it in CVAT or FiftyOne`);
+    let mask, codes;
+    try {
+      [mask, codes] = await Promise.all(["mask", "levels"].map((name) => Planes.read(next.place, name, size)));
+    } catch (error) {
+      return page.warn(`${next.image} cannot be opened here (${error.message}): a newer browser is needed, or another tool`);
+    }
     if (turn !== opening) return;
-    [card, made, levels] = [next, mask, codes];
+    if (card) keep(); // a stroke made while the next one was read
+    [card, made, levels, height, width] = [next, mask, codes, rows, columns];
     const painted = page.paintedOf(card);
     cells = Uint32Array.from(painted ? Planes.fromJson(painted) : made, (id, index) => id === made[index] ? id : id | BY_HAND);
     canvas.width = width;

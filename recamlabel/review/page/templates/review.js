@@ -291,15 +291,17 @@
   }
   async function load(file) {
     try {
-      const entries = usable(JSON.parse(await file.text()));
+      const tree = JSON.parse(await file.text()), entries = usable(tree), damaged = tree.decisions.length - entries.length;
       const usableHere = entries.filter(({ image, mask }) => !known.has(image) || known.get(image).mask === mask);
       const changed = entries.length - usableHere.length;
       const taken = store.merge(usableHere.map(({ image, status, note, time, mask, painted }) =>
         [image, { status, note: String(note ?? "").replace(LINE, " "), time, mask, ...(painted ? { painted } : {}) }]));
       cards.forEach(show);
       progress();
-      const text = `${file.name}: ${taken} decision${taken === 1 ? "" : "s"} loaded` + (changed ? `, ${changed} left out: their masks have changed` : "");
-      byId("warning").textContent = changed ? text : "";
+      const left = [[changed, "their masks have changed"], [damaged, "damaged"]].filter(([number]) => number);
+      const text = `${file.name}: ${taken} decision${taken === 1 ? "" : "s"} loaded`
+        + left.map(([number, why]) => `, ${number} left out: ${why}`).join("");
+      byId("warning").textContent = left.length ? text : "";
       say(text);
     } catch (error) {
       byId("warning").textContent = `${file.name} was not loaded: ${error.message}`;
@@ -320,7 +322,8 @@
   try { lost = store.inherit(); } catch { /* no storage: there is nothing to inherit */ }
   for (const card of cards) card.since ||= lost.has(card.image);
   const editor = makeEditor(data, {
-    hidden, say, neighbour,
+    hidden, neighbour,
+    warn: (text) => { byId("warning").textContent = text; },
     paintedOf: (card) => stateOf(card).painted,
     wordOf: (card) => WORD[stateOf(card).status] ?? "undecided",
     keepPainted: (card, painted) => { if (painted || stateOf(card).painted) change(card, { painted }); },
@@ -364,6 +367,7 @@
   byId("load").parentElement.hidden = !data.run.masks;
   byId("tools").hidden = false;
   byId("filters").open = innerWidth > 820;
+  if (innerWidth > 820) byId("bar").append(document.querySelector(".legend")); // in sight all the time
   setOpacity(strength.value);
   arrange();
 })();

@@ -29,7 +29,8 @@ const makeStore = (run, known, failed) => {
     const before = kept.get(image);
     if (before?.painted && before.time === entry.time && before.mask === entry.mask) return [image, before];
     const { painted, ...rest } = entry, tree = read(paintKey(image, entry), null);
-    return [image, tree ? { ...rest, painted: tree } : rest];
+    // Where the store had no room for it: what was said was said of a mask that is lost.
+    return [image, tree ? { ...rest, painted: tree } : { ...rest, status: null }];
   }
   const save = () => write(KEY, [...kept].map(light));
   function reload() {
