@@ -195,13 +195,11 @@ class Measured:
         copy = self.run.path.with_name(f"{self.run.path.name}-limit")
         if not (copy / CATALOG_FILE).is_file():
             shutil.copytree(self.run.path, copy)
-            taught = RunFolder.open(copy)
-            with_true_masks(taught, self.pairs)
+            with_true_masks(RunFolder.open(copy), self.pairs)
         taught = RunFolder.open(copy)
-        config = config_from_tree(taught.state.config)
         if taught.stage_state("segmentation") != "finished":
-            fit(self.folder / "labels.csv", copy, config, "segmentation")
-        return Figure(evaluate_run(RunFolder.open(copy), self.masks_dir, "segmenter", "val", self.names_file).miou)
+            taught = fit(self.folder / "labels.csv", copy, config_from_tree(taught.state.config), "segmentation")
+        return Figure(evaluate_run(taught, self.masks_dir, "segmenter", "val", self.names_file).miou)
 
     def masks(self) -> Iterator[Row]:
         """Masks at the automatic level, complete and as they are left."""

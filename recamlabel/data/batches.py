@@ -335,6 +335,7 @@ def iterate(batches: TrainingBatches, start: int, device: torch.device, workers:
 
 def _copied_ahead(loader: Iterable[LoadedBatch], device: torch.device) -> Iterator[Batch]:
     """Batches on a GPU, each copied and normalised on a stream of its own while the one before is worked on."""
+    # PyTorch leaves its constructor without types.
     stream, ahead = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
     for loaded in loader:
         with torch.cuda.stream(stream):

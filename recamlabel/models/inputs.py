@@ -17,6 +17,8 @@ LARGEST_REDUCTION = 8
 MOST_ENLARGED = 3.0
 # Pixels; twice the usual output stride.
 STEP = 32
+# Pixels of a tile and of its margin: whole multiples of the strides that networks have.
+TILE, OVERLAP = 1024, 128
 
 
 def input_size(shape: tuple[int, ...], max_side: int, device: torch.device) -> tuple[int, int]:
@@ -139,3 +141,61 @@ def run_network(
     inputs = Pixels(images, normalisation, device).at(*size)  # (B, 3, height, width)
     with looking(device, amp):
         return net(inputs.contiguous(memory_format=torch.channels_last))
+
+
+@torch.no_grad()
+def run_in_tiles(
+    net: Callable[[Tensor], Tensor],
+    images: Sequence[np.ndarray],
+    size: tuple[int, int],
+    stride: int,
+    normalisation: Normalisation,
+    device: torch.device,
+    amp: bool,
+) -> Tensor:
+    """As :func:`run_network`, on the CPU; a large input is looked at in overlapping tiles, in bounded memory.
+
+    Tiles are whole multiples of the network's stride apart, so that their grids of features are one grid, and each
+    gives what lies ``OVERLAP`` pixels within it: positions whose surroundings it has not cut off.
+
+    Args:
+        net: In eval mode, on ``device``; gives ``(B, D, ceil(height / stride), ceil(width / stride))``.
+        images: All of one size.
+        size: Height and width of the input, pixels.
+        stride: Pixels between two positions of the output.
+        normalisation: Of the input.
+        device: Where the network is.
+        amp: bf16 where the device is quick at it.
+    """
+    if size[0] * size[1] <= TILE**2:
+        return run_network(net, images, size, normalisation, device, amp).cpu()
+    inputs = Pixels(images, normalisation, device).at(*size)
+    rows = []
+    for top, bottom, first, last in tiles(size[0], stride):
+        row = []
+        for left, right, start, stop in tiles(size[1], stride):
+            part = inputs[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
+            with looking(device, amp):
+                row.append(net(part)[..., first:last, start:stop].half().cpu())
+        rows.append(torch.cat(row, dim=3))
+    return torch.cat(rows, dim=2).float()
+
+
+def tiles(length: int, stride: int) -> list[tuple[int, int, int | None, int | None]]:
+    """Start and stop of each tile along a side, in pixels, and of what it gives, in positions of its features.
+
+    Example:
+        >>> tiles(1000, 16)
+        [(0, 1000, None, None)]
+        >>> tiles(1800, 16)
+        [(0, 1024, None, 56), (768, 1792, 8, 56), (1536, 1800, 8, None)]
+    """
+    step, inner = TILE - 2 * OVERLAP, OVERLAP // stride
+    if length <= TILE:
+        return [(0, length, None, None)]
+    starts = list(range(0, length - 2 * OVERLAP, step))
+    ends = [start == starts[-1] for start in starts]
+    return [
+        (start, length if end else start + TILE, inner if start else None, None if end else TILE // stride - inner)
+        for start, end in zip(starts, ends, strict=True)
+    ]

@@ -93,6 +93,24 @@ def softmax_reactivation_loss(
     return loss, hits.sum() / real.sum().clamp(min=1)
 
 
+def softmax_labels(labels: NDArray[np.integer], background: bool) -> NDArray[np.bool_]:
+    """Which classes the softmax meets in each image: its labels, and the background where all of them are known.
+
+    Args:
+        labels: ``(N, K)`` in {1, 0, -1}.
+        background: Whether the softmax has a background class.
+
+    Returns:
+        ``(N, K)`` or ``(N, K + 1)``.
+
+    Example:
+        >>> softmax_labels(np.array([[1, 0], [1, -1]]), True).tolist()
+        [[True, False, True], [True, False, False]]
+    """
+    present = labels > 0
+    return np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1) if background else present
+
+
 def balanced_weights(labels: NDArray[np.integer], background: bool, balance: float) -> NDArray[np.float32]:
     """``w_k = (mean_j m_j / m_k)^a``, at most ``MOST_WEIGHT``: a rare class counts as much as one that all images have.
 
@@ -113,13 +131,12 @@ def balanced_weights(labels: NDArray[np.integer], background: bool, balance: flo
         >>> balanced_weights(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False, 2.0).round(1).tolist()[1]
         4.0
     """
-    present = labels > 0  # (N, K)
-    if background:
-        present = np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1)
+    present = softmax_labels(labels, background)
     met = (present / np.maximum(1, present.sum(axis=1, keepdims=True))).sum(axis=0)
     weights = np.ones(len(met), dtype=np.float32)
     there = met > 0
-    weights[there] = np.minimum(MOST_WEIGHT, (met[there].mean() / met[there]) ** balance)
+    if there.any():
+        weights[there] = np.minimum(MOST_WEIGHT, (met[there].mean() / met[there]) ** balance)
     return weights
 
 

@@ -40,11 +40,7 @@ class Window:
             >>> Window(0.25, 0.0, 0.5, 1.0).cut(8, 4)
             (slice(2, 4, None), slice(0, 4, None))
         """
-        top, left = (
-            min(length - 1, math.floor(part * length)) for part, length in ((self.top, height), (self.left, width))
-        )
-        bottom, right = (math.ceil(part * length) for part, length in ((self.bottom, height), (self.right, width)))
-        return slice(top, max(top + 1, bottom)), slice(left, max(left + 1, right))
+        return _pixels(self.top, self.bottom, height), _pixels(self.left, self.right, width)
 
 
 def _pixels(start: float, stop: float, length: int) -> slice:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.core.devices import looking
 from recamlabel.core.progress import say
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import image_pass
 from recamlabel.gate.crossval import canonical_order
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import class_activation
-from recamlabel.models.inputs import Pixels, input_size
+from recamlabel.models.inputs import input_size, run_network
+from recamlabel.stages.map_files import some_of_each
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 
@@ -48,34 +49,28 @@ def settle(view: View, plain: tuple[Backbone, Heads], learnt: tuple[Backbone, He
         ``(K, D)``.
     """
     names, least = view.catalog.dataset.classes.names, view.config.recam.min_agreement
-    weight = learnt[1]["recam"].clone()
     values = agreements(view, plain, learnt) if least > 0 else [math.nan] * len(names)
-    left_out = [number for number, value in enumerate(values) if value < least]
-    for number in left_out:
-        weight[number] = plain[1]["cam"][number]
+    by_name = dict(zip(names, values, strict=True))
+    left_out = [name for name, value in by_name.items() if value < least]
+    for name in left_out:
         say(
-            f"recam: left out for {names[number]!r}: its maps agree with the classifier's by {values[number]:.2f} "
+            f"recam: left out for {name!r}: its maps agree with the classifier's by {by_name[name]:.2f} "
             f"(correlation; {least:.2f} is asked for), so those stay"
         )
-    tree = {
-        "stage_key": view.key,
-        "agreement": {
-            name: None if math.isnan(one) else round(one, 4) for name, one in zip(names, values, strict=True)
-        },
-        "left_out": [names[number] for number in left_out],
-    }
+    agreement = {name: None if math.isnan(value) else round(value, 4) for name, value in by_name.items()}
+    tree = {"stage_key": view.key, "agreement": agreement, "left_out": left_out}
     write_text(view.run.path / RECAM_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
     view.run.update_metrics(METRICS_SECTION, tree, stage="maps")
-    return weight
+    return settled(view, learnt[1]["recam"], plain[1]["cam"])
 
 
-def settled(view: View, learnt: Tensor, plain: Tensor) -> dict[str, Tensor]:
-    """The head ``recam`` as stage ``maps`` settled it, for stages after it."""
+def settled(view: View, learnt: Tensor, plain: Tensor) -> Tensor:
+    """The weight ``(K, D)`` as ``recam.json`` has it: the classifier's rows for the classes that are left out."""
     tree = json.loads((view.run.path / RECAM_FILE).read_text(encoding="utf-8"))
-    weight, names = learnt.clone(), list(view.catalog.dataset.classes.names)
-    for name in tree["left_out"]:
-        weight[names.index(name)] = plain[names.index(name)]
-    return {"recam": weight}
+    kept = [view.catalog.dataset.classes.id_of(name) - 1 for name in tree["left_out"]]
+    weight = learnt.clone()
+    weight[kept] = plain[kept]
+    return weight
 
 
 def agreements(view: View, plain: tuple[Backbone, Heads], learnt: tuple[Backbone, Heads]) -> list[float]:
@@ -83,18 +78,20 @@ def agreements(view: View, plain: tuple[Backbone, Heads], learnt: tuple[Backbone
     names = view.catalog.dataset.classes.names
     sums = {name: [0.0, 0] for name in names}
     normalisation = Normalisation(plain[0].mean, plain[0].std)
-    for group, pixels in image_pass(
-        view.catalog, sample(view), "recam: check", view.batch_pixels, alike=view.alike(view.config.maps.max_side)
-    ):
-        size = input_size(pixels[0].shape, view.config.maps.max_side, view.device)
-        inputs = Pixels(pixels, normalisation, view.device).at(*size).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), looking(view.device, view.config.runtime.amp):
-            features = [plain[0](inputs).float()]
-            features.append(features[0] if learnt[0] is plain[0] else learnt[0](inputs).float())
-        maps = [
-            class_activation(part, head)
-            for part, head in zip(features, (plain[1]["cam"], learnt[1]["recam"]), strict=True)
-        ]
+    side, shared = view.config.maps.max_side, learnt[0] is plain[0]
+    images = some_of_each(_shuffled(view), PER_CLASS)
+    for group, pixels in image_pass(view.catalog, images, "recam: check", view.batch_pixels, alike=view.alike(side)):
+        ask = partial(
+            run_network,
+            images=pixels,
+            size=input_size(pixels[0].shape, side, view.device),
+            normalisation=normalisation,
+            device=view.device,
+            amp=view.config.runtime.amp,
+        )
+        features = ask(plain[0]).float()
+        again = features if shared else ask(learnt[0]).float()
+        maps = class_activation(features, plain[1]["cam"]), class_activation(again, learnt[1]["recam"])
         for row, image in enumerate(group):
             for name in image.present:
                 number = names.index(name)
@@ -116,14 +113,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return round(float(torch.corrcoef(pair)[0, 1]), 6)
 
 
-def sample(view: View) -> Sequence[LabelledImage]:
-    """Training images, until every class has enough of them, in an order that their ids alone decide."""
+def _shuffled(view: View) -> list[LabelledImage]:
+    """The training images in an order that their ids alone decide."""
     images = view.catalog.training_images(view.config.data.train_splits)
-    count: dict[str, int] = {}
-    chosen = []
-    for position in canonical_order([image.id for image in images]):
-        image = images[position]
-        if any(count.get(name, 0) < PER_CLASS for name in image.present):
-            chosen.append(image)
-            count |= {name: count.get(name, 0) + 1 for name in image.present}
-    return chosen
+    return [images[position] for position in canonical_order([image.id for image in images])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from recamlabel.models.networks import ClassifierNet
 from recamlabel.models.weights import load_backbone_weights
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read, one_pass
 from recamlabel.stages.features import pooled, read_features
+from recamlabel.stages.gate import read_gate
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.local import read_scale
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS, new_classifier
@@ -73,15 +73,6 @@ def run_classifier(view: View) -> Mapping[str, Any]:
     return {**facts, "useless": True} if useless else facts
 
 
-def read_gate(view: View) -> dict[str, Any]:
-    """``gate.json``; empty where there is none, or where random features made it worthless."""
-    path = view.run.artifact("gate.json")
-    if path is None:
-        return {}
-    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {} if tree.get("note") else tree
-
-
 def nothing_to_tell(view: View) -> bool:
     """Whether nothing can be learnt from the labels or the pictures as they are: only ``--force`` comes so far."""
     splits = view.config.data.train_splits
@@ -97,7 +88,7 @@ def refuse_noise(view: View) -> bool:
     Raises:
         TrainingFailedError: The gate's average precision of all classes is that of guessing.
     """
-    judged = [one for one in read_gate(view).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
+    judged = [one for one in read_gate(view.run).get("classes", ()) if one["ap"] is not None and one["chance"] < 1]
     if not judged or not _noise(judged):
         return False
     if (scale := read_scale(view)).get("admitted"):
@@ -140,7 +131,7 @@ def compare_with_gate(view: View, net: ClassifierNet) -> Verdict:
     On images that neither has seen, where there are enough; else on the training images, which the gate's
     model is asked about out of fold.
     """
-    gate = {one["name"]: one for one in read_gate(view).get("classes", ())}
+    gate = {one["name"]: one for one in read_gate(view.run).get("classes", ())}
     catalog = view.catalog
     training = list(catalog.training_images(view.config.data.train_splits))
     training_ids = {image.id for image in training}

@@ -30,9 +30,11 @@ def run_fine(view: View) -> Mapping[str, Any]:
     """Write ``fine.h5``: as the refined source's group of ``maps.h5``, sharpened."""
     config = view.config
     model = "classifier" if config.refine.source == "cam" else "recam"
-    backbone, head = classifier_head(view) if model == "classifier" else recam_head(view)
+    backbone, head = classifier_head(view)
     if model == "recam":
-        head = settled(view, head["recam"], classifier_head(view)[1]["cam"])
+        plain = head["cam"]
+        backbone, head = recam_head(view)
+        head = {"recam": settled(view, head["recam"], plain)}
     net = MapNet(backbone, head, Cam())
     with open_store(view.run.path / MAPS_FILE) as usual:
         source = FineMaps(net, config.maps, config.probe.fine_sides, usual, config.runtime.amp)

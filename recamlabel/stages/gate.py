@@ -15,6 +15,7 @@ from recamlabel.stages.features import read_features
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
+from recamlabel.storage.run_folder import RunFolder
 
 GATE_FILE = "gate.json"
 METRICS_SECTION = "gate"
@@ -55,6 +56,20 @@ def run_gate(view: View) -> Mapping[str, Any]:
         "doubtful_labels": len(gate.doubtful),
         "missing_labels": len(gate.missing),
     }
+
+
+def read_gate(run: RunFolder, *, random_too: bool = False) -> dict[str, Any]:
+    """``gate.json``; empty where there is none, or where random features made it worthless.
+
+    Args:
+        run: The run whose gate it is.
+        random_too: Give what random features said all the same.
+    """
+    path = run.artifact(GATE_FILE)
+    if path is None:
+        return {}
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {} if tree.get("note") and not random_too else tree
 
 
 def _cost(scope: Scope) -> Cost:

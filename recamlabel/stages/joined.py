@@ -48,7 +48,7 @@ def share_of_local(weight: float, whole_share: float) -> float:
 
     Args:
         weight: w, ``local.weight``.
-        whole_share: r in [0, 1], :class:`recamlabel.stages.local.Verdict`.
+        whole_share: r in [0, 1], :class:`recamlabel.stages.local_choice.Admission`.
 
     Example:
         >>> share_of_local(0.25, 1.0), share_of_local(0.25, 0.5), share_of_local(0.25, 0.0)

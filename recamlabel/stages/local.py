@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,26 +13,28 @@ import torch
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.core.devices import looking
 from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import image_pass
 from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps.config import LocalConfig
-from recamlabel.maps.local import (
-    CrossFittedHeads,
-    Precision,
-    Projection,
-    cross_fit,
-    fit_projection,
-    held_out_precision,
-    local_maps,
-)
+from recamlabel.maps.local import Projection, cross_fit, fit_projection, held_out_precision, local_maps
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.inputs import Pixels, run_network, scaled_size
+from recamlabel.models.inputs import run_in_tiles, scaled_size
 from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.features import pretrained
+from recamlabel.stages.gate import read_gate
 from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.local_choice import (
+    DEPTHS,
+    TOO_FEW,
+    Admission,
+    Tried,
+    admission,
+    choose_setting,
+    ladder,
+    searched,
+)
 from recamlabel.stages.probe import choose, deal
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
@@ -41,26 +42,12 @@ from recamlabel.storage.hdf5 import ShardedWriter
 
 LOCAL_FILE, SCALE_FILE = "local.h5", "scale.json"
 METRICS_SECTION = "scale"
-# Depths, most local first: the last features that have the stride of the output and are not yet mixed for ImageNet's
-# classes, and the last ones.
-DEPTHS = ("middle", "last")
 # Positions of each image, and images, that the principal components are computed from.
 DRAWN, PROJECTED = 100, 16
-# Bytes of the projected features that are held at a time, of one size.
-HELD_BYTES = 1 << 30
-# Between two sizes; finer steps differ by less than the error of an average precision.
-STEP, SMALLEST, LARGEST_ENLARGEMENT, ENLARGED_TO = 1.6, 320, 2.0, 512
-# Of larger images a smaller copy is looked at: memory is bounded by it.
-LARGEST_SIDE = 4096
-# So many larger sizes in a row that recognise less end the search.
-PATIENCE = 2
-# Pixels of a tile and of its margin: whole multiples of the strides that networks have.
-TILE, OVERLAP = 1024, 128
 # Seconds of one fit.
 FIT = 8.0
 # Of the file.
 LOCAL_GROUP = "local"
-TOO_FEW = "too few images with and without a class to choose a size by"
 
 
 def run_local(view: View) -> Mapping[str, Any]:
@@ -88,110 +75,9 @@ def run_local(view: View) -> Mapping[str, Any]:
     return {} if chosen is None or verdict is None else {"side": chosen.side, "admitted": verdict.admitted}
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the local maps take part, and why.
-
-    Attributes:
-        admitted: Whether.
-        line: Why, with its figures.
-        whole_share: How much of what the local heads recognise above guessing the whole image tells, in [0, 1].
-    """
-
-    admitted: bool
-    line: str
-    whole_share: float = 1.0
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Heads of one size and depth.
-
-    Attributes:
-        side: Long side of the inputs in pixels.
-        depth: One of ``DEPTHS``.
-        share: Of an image's places that its answer rests on.
-        projection: Of this depth's features.
-        heads: Fitted to the projected features.
-        precisions: By class, on images that the heads have not seen.
-        folds: By image id.
-    """
-
-    side: int
-    depth: str
-    share: float
-    projection: Projection
-    heads: CrossFittedHeads
-    precisions: list[Precision]
-    folds: Mapping[str, int] = field(repr=False)
-
-    @property
-    def mean(self) -> tuple[float, float]:
-        """Mean over the classes that have an average precision, and its standard error."""
-        rows = [one for one in self.precisions if not math.isnan(one.value)]
-        return float(np.mean([one.value for one in rows])), float(
-            np.sqrt(sum(one.error**2 for one in rows)) / len(rows)
-        )
-
-
-def searched(tried: Sequence[Tried]) -> bool:
-    """Whether the last sizes recognise less than the best one, by more than its standard error: larger cost more."""
-    best = max(tried, key=lambda one: one.mean[0])
-    limit = best.mean[0] - best.mean[1]
-    sizes = sorted({one.side for one in tried})
-    found = [max(one.mean[0] for one in tried if one.side == side) for side in sizes if side > best.side]
-    return len(found) >= PATIENCE and all(value < limit for value in found[-PATIENCE:])
-
-
-def choose_setting(tried: Sequence[Tried]) -> Tried:
-    """Among those that recognise as much as the best, within its standard error, the most local one.
-
-    The largest input, as the same grid of features is then a finer one of the image; of that size the largest share of
-    the places, as fewer are needed only where they recognise more; and of that the less deep features, as they see
-    less of the surroundings.
-    """
-    best = max(tried, key=lambda one: one.mean[0])
-    limit = best.mean[0] - best.mean[1]
-    return max(
-        (one for one in tried if one.mean[0] >= limit), key=lambda one: (one.side, one.share, -DEPTHS.index(one.depth))
-    )
-
-
-def admission(chosen: Tried, known: Sequence[tuple[float, float]]) -> Verdict:
-    """Local maps take part where their heads recognise no less than the gate's linear model of the whole image does.
-
-    What is recognised as well by few of the places is in those. The means over the classes are compared, and
-    may differ by the standard error of the local one.
-
-    Args:
-        chosen: Of the local heads.
-        known: By class the gate's average precision, out of fold on the training images, and that of guessing; NaN
-            where there is none.
-    """
-    rows = [
-        (one.value, one.error, *other)
-        for one, other in zip(chosen.precisions, known, strict=True)
-        if not math.isnan(one.value) and not math.isnan(other[0])
-    ]
-    if not rows:
-        return Verdict(False, f"left out: {TOO_FEW}")
-    found, whole, chance = (float(np.mean([row[part] for row in rows])) for part in (0, 2, 3))
-    error = float(np.sqrt(sum(row[1] ** 2 for row in rows)) / len(rows))
-    admitted = found >= whole - error
-    share = min(1.0, max(0.0, whole - chance) / max(found - chance, 1e-6))
-    return Verdict(
-        admitted,
-        f"{'take part' if admitted else 'left out'}: held-out average precision {found:.2f} ± {error:.2f} by the best "
-        f"{chosen.share:.3g} of the places of inputs of {chosen.side} pixels, {whole:.2f} by the mean over the whole "
-        "image",
-        round(share, 4),
-    )
-
-
 def gate_precisions(view: View) -> list[tuple[float, float]]:
     """By class the gate's average precision on the training images and that of guessing; NaN where there is none."""
-    path = view.run.artifact("gate.json")
-    tree = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    tree = read_gate(view.run, random_too=True)
     known = {one["name"]: (one["ap"], one["chance"]) for one in tree.get("classes", ()) if one["ap"] is not None}
     return [known.get(name, (math.nan, math.nan)) for name in view.catalog.dataset.classes.names]
 
@@ -212,22 +98,6 @@ def sides(view: View, images: Sequence[LabelledImage]) -> list[int]:
 def typical_side(view: View, images: Sequence[LabelledImage]) -> int:
     """Median long side in pixels."""
     return int(np.median([max(view.catalog.shapes[image.id]) for image in images]))
-
-
-def ladder(longest: int) -> list[int]:
-    """Sizes to try for images of a long side: up to their own or 4096, but for small ones up to twice as much or 512.
-
-    Example:
-        >>> ladder(200), ladder(320), ladder(2048)
-        ([200, 400], [320, 512], [320, 512, 819, 1310, 2048])
-    """
-    longest = min(longest, LARGEST_SIDE)
-    top = max(longest, min(round(longest * LARGEST_ENLARGEMENT), ENLARGED_TO))
-    found = [min(longest, SMALLEST)]
-    # A last step of up to sqrt(STEP) more, rather than two sizes that are nearly one.
-    while found[-1] * STEP * math.sqrt(STEP) < top:
-        found.append(round(found[-1] * STEP))
-    return [*found, top] if top > found[-1] else found
 
 
 def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> list[Tried]:
@@ -257,7 +127,7 @@ def attempt(view: View, backbone: Backbone, images: Sequence[LabelledImage], sid
 
 
 def _projections(view: View, backbone: Backbone, images: Sequence[LabelledImage], side: int) -> dict[str, Projection]:
-    """By depth, from a few positions of up to a hundred images."""
+    """By depth, from a few positions of the first images."""
     random = np.random.default_rng(view.config.seed)
     rows: dict[str, list[Tensor]] = {}
     for _, features in _features(view, backbone, images[:PROJECTED], side, "local: components"):
@@ -284,74 +154,18 @@ def _features(
 
     for group, pixels in image_pass(view.catalog, images, what, view.batch_pixels, enlarged=enlarged, alike=alike):
         size = scaled_size(pixels[0].shape, side, device)
-        ask = partial(both_depths, backbone)
-        stride = view.config.backbone.output_stride
-        made, channels = in_tiles(ask, pixels, size, stride, normalisation, device, view.config.runtime.amp)
+        ask, stride = partial(both_depths, backbone), view.config.backbone.output_stride
+        made = run_in_tiles(ask, pixels, size, stride, normalisation, device, view.config.runtime.amp)
         for image, features in zip(group, made, strict=True):
-            middle = features[channels:]
-            yield image, ({DEPTHS[0]: middle} if len(middle) else {}) | {DEPTHS[-1]: features[:channels]}
+            last, middle = features[: backbone.channels], features[backbone.channels :]
+            yield image, ({DEPTHS[0]: middle} if len(middle) else {}) | {DEPTHS[-1]: last}
 
 
-def both_depths(backbone: Backbone, pixels: Tensor) -> tuple[Tensor, int]:
-    """The last features and behind them the deepest others of the same grid, ``(B, D + D', h, w)``; and D."""
+def both_depths(backbone: Backbone, pixels: Tensor) -> Tensor:
+    """The last features and behind them the deepest others of the same grid, ``(B, D + D', h, w)``."""
     last, pyramid = backbone.all_depths(pixels)
     alike = [part for part in pyramid[:-1] if part.shape[2:] == last.shape[2:]]
-    return torch.cat([last, *alike[-1:]], dim=1), last.shape[1]
-
-
-def in_tiles(
-    ask: Callable[[Tensor], tuple[Tensor, int]],
-    images: Sequence[np.ndarray],
-    size: tuple[int, int],
-    stride: int,
-    normalisation: Normalisation,
-    device: torch.device,
-    amp: bool,
-) -> tuple[Tensor, int]:
-    """Features of B images of one size on the CPU; a large input is looked at in overlapping tiles.
-
-    Tiles are whole multiples of the network's stride apart, so that their grids of features are one grid, and each
-    gives what lies ``OVERLAP`` pixels within it: positions whose surroundings it has not cut off.
-    """
-    channels = 0
-
-    def features(part: Tensor) -> Tensor:
-        nonlocal channels
-        made, channels = ask(part)
-        return made
-
-    if size[0] * size[1] <= TILE**2:
-        return run_network(features, images, size, normalisation, device, amp).cpu(), channels
-    inputs = Pixels(images, normalisation, device).at(*size)
-    rows = []
-    for top, bottom, first, last in tiles(size[0], stride):
-        row = []
-        for left, right, start, stop in tiles(size[1], stride):
-            part = inputs[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
-            with torch.no_grad(), looking(device, amp):
-                row.append(features(part)[..., first:last, start:stop].half().cpu())
-        rows.append(torch.cat(row, dim=3))
-    return torch.cat(rows, dim=2).float(), channels
-
-
-def tiles(length: int, stride: int) -> list[tuple[int, int, int | None, int | None]]:
-    """Start and stop of each tile along a side, in pixels, and of what it gives, in positions of its features.
-
-    Example:
-        >>> tiles(1000, 16)
-        [(0, 1000, None, None)]
-        >>> tiles(1800, 16)
-        [(0, 1024, None, 56), (768, 1792, 8, 56), (1536, 1800, 8, None)]
-    """
-    step, inner = TILE - 2 * OVERLAP, OVERLAP // stride
-    if length <= TILE:
-        return [(0, length, None, None)]
-    starts = list(range(0, length - 2 * OVERLAP, step))
-    ends = [start == starts[-1] for start in starts]
-    return [
-        (start, length if end else start + TILE, inner if start else None, None if end else TILE // stride - inner)
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    return torch.cat([last, *alike[-1:]], dim=1)
 
 
 def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
@@ -367,7 +181,7 @@ def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter)
 
 
 def report(
-    names: Sequence[str], tried: Sequence[Tried], chosen: Tried | None, verdict: Verdict | None
+    names: Sequence[str], tried: Sequence[Tried], chosen: Tried | None, verdict: Admission | None
 ) -> dict[str, Any]:
     """What was tried and taken, as JSON: average precisions by size and depth."""
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config
 from recamlabel.data.passes import store_pass
 from recamlabel.gate.crossval import canonical_order
@@ -69,12 +71,26 @@ def map_source(view: View, backbone: Backbone, heads: Mapping[str, Tensor], fall
 def training_samples(view: View) -> Iterator[Sample]:
     """Up to ``SAMPLES_PER_CLASS`` training images a class, in the data set's order."""
     table = view.catalog.dataset.classes
-    count = dict.fromkeys(range(len(table)), 0)
-    for image in view.catalog.training_images(view.config.data.train_splits):
-        classes = [class_id - 1 for class_id in table.ids_of(image.present)]
-        if any(count[class_id] < SAMPLES_PER_CLASS for class_id in classes):
-            count |= {class_id: count[class_id] + 1 for class_id in classes}
-            yield read_image(image.path), classes
+    for image in some_of_each(view.catalog.training_images(view.config.data.train_splits), SAMPLES_PER_CLASS):
+        yield read_image(image.path), [class_id - 1 for class_id in table.ids_of(image.present)]
+
+
+def some_of_each(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
+    """The first images, without those of whose classes each already has ``count``.
+
+    Example:
+        >>> names = ["cat", "cat", "dog", "cat"]
+        >>> images = [LabelledImage(str(i), Path(str(i)), frozenset({n}), frozenset()) for i, n in enumerate(names)]
+        >>> [image.id for image in some_of_each(images, 1)]
+        ['0', '2']
+    """
+    met: Counter[str] = Counter()
+    chosen = []
+    for image in images:
+        if any(met[name] < count for name in image.present):
+            met.update(image.present)
+            chosen.append(image)
+    return chosen
 
 
 def normal_samples(view: View) -> Iterator[np.ndarray]:

@@ -20,17 +20,16 @@ def run_maps(view: View) -> Mapping[str, Any]:
     config = view.config
     learnt, second = recam_head(view)
     sources: list[MapSource]
-    if config.maps.variant == "cam":
-        backbone, first = classifier_head(view)
-        # One pass makes both where the re-activation left the backbone as it was.
-        shared = config.recam.backbone_lr_factor == 0
-        second = {"recam": settle(view, (backbone, first), (backbone if shared else learnt, second))}
     if config.maps.variant != "cam":
         stored = PrecomputedMaps(view.run.path / "cams.h5", view.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight. Other variants
         # make theirs with it: of `patchmemory` it shares the distance among the classes.
         sources = [stored, map_source(view, learnt, second, fallback="cam")]
     else:
+        backbone, first = classifier_head(view)
+        # One pass makes both where the re-activation left the backbone as it was.
+        shared = config.recam.backbone_lr_factor == 0
+        second = {"recam": settle(view, (backbone, first), (backbone if shared else learnt, second))}
         sources = (
             [map_source(view, backbone, first | second)]
             if shared

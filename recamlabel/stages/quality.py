@@ -15,6 +15,7 @@ from recamlabel.core.progress import say
 from recamlabel.masks.quality import read_quality, review_order
 from recamlabel.segment.predict import stored_support
 from recamlabel.stages.cost import Cost
+from recamlabel.stages.gate import read_gate
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
@@ -53,11 +54,8 @@ def run_quality(view: View) -> Mapping[str, Any]:
 
 def distrusted(view: View) -> set[int]:
     """Ids of the classes that the gate does not trust; none where it judged random features."""
-    path = (view.first or view.run).artifact("gate.json")
-    tree = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    if tree.get("note"):
-        return set()
-    names = [one["name"] for one in tree.get("classes", ()) if one["verdict"] == "do not trust"]
+    classes = read_gate(view.first or view.run).get("classes", ())
+    names = [one["name"] for one in classes if one["verdict"] == "do not trust"]
     return {view.catalog.dataset.classes.id_of(name) for name in names}
 
 

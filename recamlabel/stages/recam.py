@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recamlabel.maps.stored import MapStore
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import RecamNet
-from recamlabel.models.recam import balanced_weights
+from recamlabel.models.recam import balanced_weights, softmax_labels
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
@@ -57,9 +57,7 @@ def weight_of_a_pair(labels: NDArray[np.integer], weights: NDArray[np.floating])
         >>> weight_of_a_pair(np.array([[1, 1], [1, 0]]), np.array([1.0, 3.0]))
         1.5
     """
-    present = labels > 0
-    if len(weights) > labels.shape[1]:
-        present = np.concatenate([present, (labels >= 0).all(axis=1, keepdims=True)], axis=1)
+    present = softmax_labels(labels, len(weights) > labels.shape[1])
     rows = present[present.any(axis=1)]
     return float((rows @ weights / rows.sum(axis=1)).mean()) if len(rows) else 1.0
 

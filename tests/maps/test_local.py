@@ -23,8 +23,9 @@ from recamlabel.maps.local import (
     pool_largest,
     weighted_precision,
 )
+from recamlabel.models.inputs import run_in_tiles
 from recamlabel.stages.joined import joined
-from recamlabel.stages.local import Tried, admission, choose_setting, in_tiles, ladder, searched
+from recamlabel.stages.local_choice import Tried, admission, choose_setting, ladder, searched
 
 
 def drawn(count: int = 24) -> tuple[list[Tensor], NDArray[np.int8], list[int]]:
@@ -184,17 +185,17 @@ def test_local_maps_take_part_only_where_they_recognise_no_less_than_the_whole_i
 class Pooled(torch.nn.Module):
     """Features of stride 16 that see no more than their own 16 x 16 pixels."""
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, int]:
-        return torch.nn.functional.avg_pool2d(pixels, 16, ceil_mode=True, count_include_pad=False), 3
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(pixels, 16, ceil_mode=True, count_include_pad=False)
 
 
 @pytest.mark.parametrize("size", [(40, 1300), (1100, 1100), (1025, 64)])
 def test_features_in_tiles_are_those_of_the_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
     plain, cpu = Normalisation((0.0,) * 3, (1.0,) * 3), torch.device("cpu")
-    monkeypatch.setattr("recamlabel.stages.local.TILE", 512)
-    tiled, channels = in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
-    monkeypatch.setattr("recamlabel.stages.local.TILE", 4096)
-    whole, _ = in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
-    assert channels == 3 and tiled.shape == whole.shape
+    monkeypatch.setattr("recamlabel.models.inputs.TILE", 512)
+    tiled = run_in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
+    monkeypatch.setattr("recamlabel.models.inputs.TILE", 4096)
+    whole = run_in_tiles(Pooled(), [image, image], size, 16, plain, cpu, False)
+    assert tiled.shape == whole.shape == (2, 3, -(-size[0] // 16), -(-size[1] // 16))
     assert torch.allclose(tiled, whole, atol=1e-3)

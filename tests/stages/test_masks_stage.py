@@ -25,18 +25,18 @@ def said(chosen: Calibration, level: Level | None = None) -> str:
 def test_a_level_that_nothing_is_known_about_is_called_the_default(nothing: float) -> None:
     assert said(calibrate(evidence(nothing))) == (
         "masks: background level 0.50 (the default, half of the peak, as the classifier's answers say nothing about "
-        "regions); 10.0% of the pixels withheld (ignore)"
+        "regions); 10.0% of the pixels withheld"
     )
 
 
 def test_a_chosen_level_has_its_interval() -> None:
     assert said(calibrate(evidence(0.1))) == (
         "masks: background level 0.30 (chosen without ground truth, by what the classifier goes by, 90 % interval "
-        "0.30 to 0.30); 10.0% of the pixels withheld (ignore)"
+        "0.30 to 0.30); 10.0% of the pixels withheld"
     )
 
 
 def test_a_level_set_by_hand_stands_beside_the_chosen_one() -> None:
     assert said(calibrate(evidence(0.1)), Level(0.4, "set by hand", free=False)) == (
-        "masks: background level 0.40 (set by hand; chosen without masks: 0.30); 10.0% of the pixels withheld (ignore)"
+        "masks: background level 0.40 (set by hand; chosen without masks: 0.30); 10.0% of the pixels withheld"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
-from recamlabel.core.devices import looking
 from recamlabel.errors import ConfigError
 from recamlabel.maps.base import MapRequest
 from recamlabel.maps.cam import Cam
@@ -23,7 +23,7 @@ from recamlabel.maps.multiscale import MapNet, class_maps, stored_size
 from recamlabel.maps.patchmemory.memory import CANDIDATES, PatchMemory, Reservoir, normal_distances, remember
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.cam import PEAK_EPS
-from recamlabel.models.inputs import Pixels, input_size
+from recamlabel.models.inputs import input_size, run_network
 
 # The depths between the first and the last ones: PatchCore's, whose deepest know objects and whose first know edges.
 DEPTHS = slice(-3, -1)
@@ -222,9 +222,8 @@ def looked(net: MapNet, pixels: list[np.ndarray], config: MapsConfig, amp: bool)
     """The patch features ``(B, D, h, w)`` of B images of one input size, at ``maps.memory_scale``."""
     base = input_size(pixels[0].shape, config.max_side, net.device)
     height, width = (max(1, round(length * config.memory_scale)) for length in base)
-    inputs = Pixels(pixels, net.normalisation, net.device).at(height, width)
-    with looking(net.device, amp):
-        return patch_features(net.backbone, inputs.contiguous(memory_format=torch.channels_last))
+    ask = partial(patch_features, net.backbone)
+    return run_network(ask, pixels, (height, width), net.normalisation, net.device, amp)
 
 
 def patchmemory(request: MapRequest) -> PatchMemoryMaps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class IndexPngs:
     def found(self) -> Iterator[Found]:
         """The masks, in the order of their names."""
         for name in self.pngs:
-            yield Found((name,), lambda shape, name=name: self._draw(name, shape))  # type: ignore[misc]
+            yield Found((name,), partial(self._draw, name))
         if self.recoloured:
             self.reading.notes.append(
                 f"{count(self.recoloured, 'mask')} with a sorted palette: colours, not numbers, were read"
