@@ -23,6 +23,7 @@ from typing import Any
 import tomli_w
 from filelock import FileLock, Timeout
 
+from recamlabel.core.events import tell
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 
@@ -264,13 +265,15 @@ class RunFolder:
         return path
 
     def log(self, **event: Any) -> None:
-        """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole."""
-        line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
+        """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole; listeners are told too."""
+        record = {"time": round(time.time(), 3), **event}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
         handle = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(handle, line.encode())
         finally:
             os.close(handle)
+        tell(record)
 
     def events(self) -> list[dict[str, Any]]:
         """All whole lines of ``log.jsonl``, oldest first."""
@@ -296,6 +299,7 @@ class RunFolder:
         owner = {OWNER: {"stage": stage, "key": self.state.plan.get(stage, "")}} if stage else {}
         tree = {**self.metrics(), section: {**values, **owner}}
         write_text(self.path / "metrics.json", json.dumps(tree, indent=2, ensure_ascii=False))
+        tell({"event": "metrics", "section": section, "values": dict(values)})
 
     def section(self, name: str) -> dict[str, Any]:
         """A section of ``metrics.json`` whose stage is finished under the key that it was written with; else empty.
