@@ -134,7 +134,7 @@ def class_maps(
 
 
 def _gradcam(model: nn.Module, images: Tensor, labels: Tensor, layer: str) -> Tensor:
-    """``relu(sum_d sum_n(dz_k / df_dn) f_d)`` of the labels' classes (Grad-CAM, equations 1 and 2, times the pixels)."""
+    """``relu(sum_d sum_n(dz_k / df_dn) f_d)``: the labels' classes (Grad-CAM, equations 1 and 2, times the pixels)."""
     with torch.enable_grad():
         features, logits = _features(model, layer, images.detach().requires_grad_())
         maps = features.new_zeros((*logits.shape, *features.shape[2:]))
