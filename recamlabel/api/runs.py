@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 # Files of class maps that a run may hold, and the group of each kind in them.
 KINDS = {
-    "cam": ("maps.h5", "cam"),
-    "recam": ("maps.h5", "recam"),
-    "fine": ("fine.h5", "recam"),
-    "local": ("local.h5", "local"),
-    "joined": ("joined.h5", "recam"),
-    "fused": ("fused.h5", "recam"),
-    "probe": ("fused.h5", "probe"),
-    "scores": ("scores.h5", "scores"),
+    "cam": ("work/maps.h5", "cam"),
+    "recam": ("work/maps.h5", "recam"),
+    "fine": ("work/fine.h5", "recam"),
+    "local": ("work/local.h5", "local"),
+    "joined": ("work/joined.h5", "recam"),
+    "fused": ("work/fused.h5", "recam"),
+    "probe": ("work/fused.h5", "probe"),
+    "scores": ("work/scores.h5", "scores"),
 }
 Mask = NDArray[np.unsignedinteger[Any]]
 # Longer side of pictures in a notebook, and how many of a run's are shown.
@@ -131,7 +131,7 @@ class RunImage:
             >>> run["images/3"].maps("recam")["cat"].max()  # doctest: +SKIP
             1.0
         """
-        name, group = KINDS.get(kind, ("maps.h5", kind))
+        name, group = KINDS.get(kind, ("work/maps.h5", kind))
         with open_store(self._run.folder.need(name)) as file:
             item = _item(file, f"{group}/{self.id}")
             values = item[()]

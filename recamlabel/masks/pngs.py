@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.core.classes import ClassTable, class_table
+from recamlabel.core.classes import ClassTable
 from recamlabel.core.colours import mask_palette
 from recamlabel.core.progress import say
-from recamlabel.data.catalog import FileState
+from recamlabel.data.catalog import CATALOG_FILE, FileState, load_catalog
 from recamlabel.data.changed import file_hash, file_state
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import leaf_paths, open_store
+from recamlabel.storage.places import placed
 from recamlabel.storage.png import write_mask
 from recamlabel.storage.run_folder import RunFolder
 
-RECORD_FILE = "masks.json"
+RECORD_FILE = "work/masks.json"
 FOLDER, MASKS_FILE = "masks", "masks.h5"
 BY_HAND = "masks-by-hand"
 NAMED = 3
@@ -143,7 +144,8 @@ def fix_pngs(run: RunFolder) -> PngDamage:
     """
     damage = check_pngs(run)
     key = str(run.state.stages.get("masks", {}).get("key", ""))
-    marks, mode = _read_record(run.path, key), _recorded_mode(run.path)
+    marks = _read_record(run.path, key)
+    mode = _wanted_mode(run) if marks is None else _recorded_mode(run.path)
     if damage:
         for name in damage.changed:
             _keep(run.path, name)
@@ -168,7 +170,7 @@ def match_png_mode(run: RunFolder) -> bool:
         Whether they were written.
     """
     stage = run.state.stages.get("masks", {})
-    key, wanted = str(stage.get("key", "")), run.state.config.get("masks", {}).get("png", "P")
+    key, wanted = str(stage.get("key", "")), _wanted_mode(run)
     marks = _read_record(run.path, key)
     if marks is None or wanted == _recorded_mode(run.path) or not (run.path / MASKS_FILE).is_file():
         return False
@@ -179,17 +181,20 @@ def match_png_mode(run: RunFolder) -> bool:
 
 
 def _write_again(run: RunFolder, names: Iterable[str], mode: str) -> None:
+    palette = palette_of(load_catalog(run.path / CATALOG_FILE).dataset.classes, mode)
     with open_store(run.path / MASKS_FILE) as file:
-        classes = file.attrs.get("class_names")
-        table = None if classes is None else class_table([str(name) for name in classes])
         for name in names:
-            write_mask(_png(run.path, name), file[name][()], None if table is None else palette_of(table, mode))
+            write_mask(_png(run.path, name), file[name][()], palette)
+
+
+def _wanted_mode(run: RunFolder) -> str:
+    return str(run.state.config.get("masks", {}).get("png", "P"))
 
 
 def _recorded_mode(run: Path) -> str:
     """The mode of the files as they were written; L in runs of earlier versions."""
     try:
-        return str(json.loads((run / RECORD_FILE).read_text(encoding="utf-8")).get("png", "L"))
+        return str(json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8")).get("png", "L"))
     except (OSError, ValueError, AttributeError):
         return "L"
 
@@ -197,7 +202,7 @@ def _recorded_mode(run: Path) -> str:
 def _read_record(run: Path, key: str) -> dict[str, PngMark] | None:
     """The record of the present masks; None where there is none, or none that can be read."""
     try:
-        tree: Any = json.loads((run / RECORD_FILE).read_text(encoding="utf-8"))
+        tree: Any = json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8"))
         if tree["stage_key"] != key:
             return None
         return {name: PngMark((int(row[0]), int(row[1])), str(row[2])) for name, row in tree["files"].items()}

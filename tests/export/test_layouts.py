@@ -99,11 +99,11 @@ def test_mmseg(run: RunFolder, tmp_path: Path) -> None:
 
 def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
-    catalog = json.loads((run.path / "dataset.json").read_text())
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
     for row, name in zip(catalog["images"], ("a.JPG", "b.png"), strict=True):
         row["split"] = None
         row["path"] = str(Path(row["path"]).rename(Path(row["path"]).with_name(name)))
-    (run.path / "dataset.json").write_text(json.dumps(catalog))
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
     result = export_run(run, "mmseg", tmp_path / "out")
     assert result.notes == (
         "no validation split: the config validates on the training images; --val 0.2 sets some aside",
@@ -120,10 +120,10 @@ def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["mmseg", "yolo"])
 def test_a_share_set_aside_is_where_the_trainer_validates(name: str, tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
-    catalog = json.loads((run.path / "dataset.json").read_text())
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
     for row in catalog["images"]:
         row["split"] = None
-    (run.path / "dataset.json").write_text(json.dumps(catalog))
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
     result = export_run(run, name, tmp_path / "out", val=0.5)
     folder = {"mmseg": "img_dir/{}", "yolo": "images/{}"}[name]
     assert [len(list((result.path / folder.format(split)).rglob("*.png"))) for split in ("train", "val")] == [1, 1]
