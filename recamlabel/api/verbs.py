@@ -145,7 +145,7 @@ def export(run: PathLike | Run, format: str, out: PathLike, **options: Any) -> E
     from recamlabel.export import export_run
 
     folder = RunFolder.open(path_of(run))
-    with folder.lock():
+    with folder.lock(reading=True):
         return export_run(folder, format, Path(out), **options)
 
 

@@ -130,7 +130,7 @@ def export(
     """
     folder = RunFolder.open(run)
     options = ExportOptions(coco_instances=coco_instances, image_url=image_url)
-    with folder.lock():
+    with folder.lock(reading=True):
         result = export_run(
             folder,
             format_name,

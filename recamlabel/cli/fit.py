@@ -15,7 +15,7 @@ import click
 from recamlabel.cli.options import coco_option, settings_options
 from recamlabel.config import load_config
 from recamlabel.run.summary import summary_lines
-from recamlabel.storage.run_folder import RUN_FILE, RunFolder
+from recamlabel.storage.run_folder import RunFolder, is_run
 
 if TYPE_CHECKING:
     from recamlabel.run.fit import Hooks
@@ -111,11 +111,11 @@ def fit(
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     hooks, finish = partial(_hooks, yes), partial(_finish, as_json=as_json)
-    if with_review or (out is None and (source / RUN_FILE).is_file()):
+    if with_review or (out is None and is_run(source)):
         _refuse_beside_own_settings(out)
         _go_on(source, assignments, given, with_review, None if dry_run else hooks, finish)
         return
-    if (source / RUN_FILE).is_file():
+    if is_run(source):
         raise click.UsageError(
             f"--out: {source} is a run, which goes on with `recamlabel fit {source}`; for another run give the labels "
             "as SOURCE"

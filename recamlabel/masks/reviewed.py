@@ -85,7 +85,7 @@ class ReviewFolder:
         if not self.decisions_path.is_file():
             return []
         decisions = []
-        for row, line in enumerate(self.decisions_path.read_text(encoding="utf-8").splitlines(), 1):
+        for row, line in enumerate(self._lines(), 1):
             try:
                 tree = json.loads(line)
                 decisions.append(Decision(**{**tree, "tags": tuple(tree.get("tags", ()))}))
@@ -94,6 +94,10 @@ class ReviewFolder:
                     f"{self.decisions_path}: line {row} is no decision ({error}); repair or delete that line"
                 ) from None
         return decisions
+
+    def _lines(self) -> list[str]:
+        # Not splitlines, which ends a line at U+2028 and U+0085 too: a note may hold them.
+        return self.decisions_path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
     def decisions(self) -> dict[str, Decision]:
         """The decision that counts, by image id."""

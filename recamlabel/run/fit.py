@@ -16,6 +16,7 @@ from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
 from recamlabel.masks.pngs import fix_pngs, match_png_mode
+from recamlabel.masks.reviewed import REVIEW_FOLDER
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
@@ -30,7 +31,9 @@ from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.refine import SCORES_FILE
-from recamlabel.storage.run_folder import RUN_FILE, RunFolder, RunState
+from recamlabel.storage.atomic import remove_dead
+from recamlabel.storage.places import WORK
+from recamlabel.storage.run_folder import RunFolder, RunState, is_run
 
 
 def _nothing(run: RunFolder) -> None: ...
@@ -75,6 +78,8 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
     intake = _take_in(source, out, config)
     run = RunFolder.create(out)
     with run.lock():
+        for folder in (run.path, *(run.path / name for name in (WORK, "weights", REVIEW_FOLDER))):
+            remove_dead(folder)
         fix_pngs(run)
         plan = plan_run(run, intake, config)
         for line in (lines := what_is_redone(run, plan, intake.catalog, _origin(source)).lines()):
@@ -93,13 +98,13 @@ def preview(source: Path, out: Path, config: Config) -> Redo:
     """What :func:`fit` would do with the same arguments; nothing is written. Raises as it does."""
     config = check_settings(config)
     intake = _take_in(source, out, config)
-    run = RunFolder.open(out) if (out / RUN_FILE).exists() else RunFolder(out, RunState())
+    run = RunFolder.open(out) if is_run(out) else RunFolder(out, RunState())
     return what_is_redone(run, plan_run(run, intake, config), intake.catalog, _origin(source))
 
 
 def _take_in(source: Path, out: Path, config: Config) -> Intake:
     RunFolder.check_place(out)
-    existing = RunFolder.open(out) if (out / RUN_FILE).exists() else None
+    existing = RunFolder.open(out) if is_run(out) else None
     intake = take_in(source, config, existing)
     dataset = intake.catalog.dataset
     refuse_place(dataset.root, dataset.adapter, out)

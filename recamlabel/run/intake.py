@@ -14,7 +14,7 @@ from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.inspect import apply_on_bad_image, inspect_images, refusal_reasons
 from recamlabel.data.learnable import picture_reasons, picture_warnings, training_warnings, untellable_reasons
 from recamlabel.data.problem_lines import problem_lines
-from recamlabel.errors import DatasetError
+from recamlabel.errors import DatasetError, StoreError
 from recamlabel.stages.graph import result_key
 from recamlabel.storage.run_folder import RunFolder
 
@@ -50,8 +50,8 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
     """
     dataset = read_dataset(source, config)
     key = _signature(dataset, config)
-    if run is not None and run.is_current("dataset", key):
-        catalog = load_catalog(run.path / CATALOG_FILE, config.data.background)
+    catalog = _known(run, key, config)
+    if run is not None and catalog is not None:
         intake = Intake(catalog, key, tuple(run.state.stages["dataset"].get("left_out", ())))
     else:
         intake = _inspect(dataset, config, key)
@@ -59,6 +59,18 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
     _refuse(intake.catalog.dataset, config)
     _tell(dataset, intake, config)
     return intake
+
+
+def _known(run: RunFolder | None, key: str, config: Config) -> Catalog | None:
+    """The run's own record of the same data; None where there is none, or it is damaged: then it is made anew."""
+    if run is None or not run.is_current("dataset", key):
+        return None
+    try:
+        return load_catalog(run.path / CATALOG_FILE, config.data.background)
+    except StoreError as error:
+        say(f"note: {error}; it is made anew from the labels and images")
+        del run.state.stages["dataset"]
+        return None
 
 
 def read_dataset(source: Path, config: Config) -> Dataset:

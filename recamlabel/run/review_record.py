@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from recamlabel.masks.reviewed import REVIEW_FOLDER
-from recamlabel.storage.run_folder import RUN_FILE, RunFolder
+from recamlabel.storage.run_folder import RunFolder, is_run
 
 SECTION = "with_review"
 BEFORE = f"{REVIEW_FOLDER}/before"
@@ -21,7 +21,7 @@ def redo_digests(run: RunFolder) -> tuple[str | None, str | None]:
     """
     done = run.metrics().get(SECTION, {}).get("digest")
     folder = run.path / BEFORE
-    if not (folder / RUN_FILE).is_file():
+    if not is_run(folder):
         return None, done
     try:
         return str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["digest"]), done

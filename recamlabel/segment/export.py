@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +78,10 @@ def export_model(net: Segmenter, path: Path, kind: Format, size: tuple[int, int]
 def _write_torchscript(model: nn.Module, example: Tensor, path: Path, facts: dict[str, Any]) -> np.ndarray:
     jit: Any = torch.jit
     traced = jit.trace(model, example)
-    jit.save(traced, str(path), _extra_files={"recamlabel.json": json.dumps(facts)})
+    # In memory: on a full disk TorchScript's own writer ends the process.
+    memory = io.BytesIO()
+    jit.save(traced, memory, _extra_files={"recamlabel.json": json.dumps(facts)})
+    path.write_bytes(memory.getbuffer())
     result: np.ndarray = jit.load(str(path))(example).numpy()
     return result
 

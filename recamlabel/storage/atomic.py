@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -27,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp{path.suffix}")
+    temporary = path.with_name(temporary_name(path.suffix))
     try:
         yield temporary
         with temporary.open("rb") as handle:
@@ -57,7 +60,8 @@ def swap_folder(new: Path, target: Path) -> None:
 def placing(place: Path) -> Iterator[Path]:
     """A temporary folder beside ``place`` that takes its place if the block succeeds, and else is removed."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".recamlabel-{uuid.uuid4().hex}.tmp")
+    remove_dead(place.parent)
+    temporary = place.with_name(temporary_name())
     temporary.mkdir()
     try:
         yield temporary
@@ -66,3 +70,52 @@ def placing(place: Path) -> Iterator[Path]:
         temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_name(suffix: str = "") -> str:
+    """A hidden name that says which process made it: ``.recamlabel-HOST-PID-RANDOM.tmp``.
+
+    Example:
+        >>> temporary_name(".h5").endswith(".tmp.h5"), remove_dead(Path("nowhere"))
+        (True, 0)
+    """
+    return f".recamlabel-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{suffix}"
+
+
+def remove_dead(folder: Path) -> int:
+    """Remove temporary files and folders that processes of this machine left which live no more.
+
+    What a living process is writing stays, and so does what another machine left on a shared disk.
+
+    Args:
+        folder: Looked at itself, not below.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for path in folder.glob(f".recamlabel-{_host()}-*.tmp*") if folder.is_dir() else ():
+        number = path.name.split("-")[2]
+        if number.isdecimal() and not _lives(int(number)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@cache
+def _host() -> str:
+    """A few letters of the machine's name; processes are numbered anew on each."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -7,6 +7,7 @@ The finished file opens with plain h5py or ``h5ls``: one dataset per image id (a
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import shutil
@@ -21,11 +22,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
 from recamlabel.storage.places import placed
 
-IDS_KEY = "__ids__"
+# No image id has a backslash.
+IDS_KEY = "\\ids"
 SHARD_BYTES = 64 * 2**20
 COMPRESSION = 4
 PACKERS = 2
@@ -111,8 +114,11 @@ class ShardedWriter:
         self._bytes = 0
         self.done: set[str] = set()
         for shard in self._shards():
-            with h5py.File(shard, "r") as file:
-                self.done |= set(file[IDS_KEY].asstr()[()])
+            try:
+                self.done |= _ids_of(shard)
+            except (OSError, KeyError, RuntimeError) as error:
+                say(f"note: {shard}: a damaged part of {target.name} ({error}), removed; its images are made anew")
+                shard.unlink()
 
     def __enter__(self) -> ShardedWriter:
         return self
@@ -140,7 +146,9 @@ class ShardedWriter:
         """Write the pending images as one shard."""
         if not self._pending:
             return
-        number = len(self._shards())
+        # By place and content: where a part was deleted, the next one replaces no other.
+        digest = hashlib.sha256("\n".join(self._pending).encode()).hexdigest()[:12]
+        name = f"{len(self._shards()):06d}-{digest}.h5"
         # Made in memory: HDF5 itself may crash the process when the disk is full, a plain write cannot.
         memory = io.BytesIO()
         with h5py.File(memory, "w") as file:
@@ -148,15 +156,20 @@ class ShardedWriter:
                 for path, packed, attributes in arrays:
                     _write_packed(file, path, packed.result(), attributes)
             file.create_dataset(IDS_KEY, data=list(self._pending), dtype=h5py.string_dtype())
-        with replacing(self.folder / f"{number:06d}.h5") as temporary:
+        with replacing(self.folder / name) as temporary:
             temporary.write_bytes(memory.getbuffer())
         self.done |= set(self._pending)
         self._pending.clear()
         self._bytes = 0
 
     def finish(self) -> None:
-        """Merge all shards into the target file, atomically, and remove them."""
+        """Merge all shards into the target file, atomically, and remove them.
+
+        Raises:
+            StoreError: A shard has gone or is damaged; what is there stays, and the same command makes the rest.
+        """
         self.flush()
+        self._check_whole()
         _check_space(self.target.parent, sum(shard.stat().st_size for shard in self._shards()))
         with replacing(self.target) as temporary, h5py.File(temporary, "w") as file:
             for name, value in self.attributes.items():
@@ -168,8 +181,27 @@ class ShardedWriter:
                             _copy(part, file, path)
         shutil.rmtree(self.folder.parent)
 
+    def _check_whole(self) -> None:
+        there: set[str] = set()
+        for shard in self._shards():
+            try:
+                there |= _ids_of(shard)
+            except (OSError, KeyError, RuntimeError) as error:
+                raise StoreError(f"{shard}: damaged ({error}); run the same command again, it makes it anew") from None
+        if lost := self.done - there:
+            raise StoreError(
+                f"{self.folder}: the parts with {len(lost)} images have gone ({', '.join(sorted(lost)[:3])}, …); run "
+                "the same command again, it makes them anew"
+            )
+
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.h5"))
+
+
+def _ids_of(shard: Path) -> set[str]:
+    """The images that a shard holds."""
+    with h5py.File(shard, "r") as file:
+        return set(file[IDS_KEY].asstr()[()])
 
 
 def write_array(file: h5py.File, path: str, array: np.ndarray, attributes: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ are in place, so a killed run never passes for a finished one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -24,11 +25,14 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from recamlabel.core.events import tell
+from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.places import WORK, earlier, placed
 
-RUN_FILE, LOG_FILE = "run.toml", f"{WORK}/log.jsonl"
+RUN_FILE, LOG_FILE, METRICS_FILE = "run.toml", f"{WORK}/log.jsonl", "metrics.json"
+# Written after the file itself: it is there where that was damaged or deleted.
+COPY_FILE = f"{WORK}/run.toml"
 FINISHED, OUTDATED, INCOMPLETE, FREED, NOT_RUN = "finished", "outdated", "incomplete", "freed", "not run"
 FORMAT = 2
 # Format 1 had no plan: there an interrupted redo had removed every record that no longer held.
@@ -75,20 +79,18 @@ class RunFolder:
         Raises:
             StoreError: No such folder, not a run, or a ``run.toml`` that cannot be read.
         """
-        file = path / RUN_FILE
         if not path.exists():
             raise StoreError(f"{path}: no such run folder; `recamlabel fit SOURCE --out {path}` makes one")
-        if not file.is_file():
+        if not is_run(path):
             raise StoreError(f"{path}: not a run folder (no {RUN_FILE}); expected what `recamlabel fit --out` made")
+        file, copy = path / RUN_FILE, path / COPY_FILE
         try:
-            tree = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise StoreError(f"{file}: cannot be read ({error})") from None
-        if tree.get("format") not in READ:
-            raise StoreError(
-                f"{file}: run format {tree.get('format')!r}, this version reads {' and '.join(map(str, READ))}; "
-                "use the version of recamlabel that made it, or a new --out folder"
-            )
+            tree = _read_toml(file)
+        except StoreError as error:
+            if not copy.is_file():
+                raise
+            tree = _read_toml(copy)
+            say(f"warning: {error}; going on with its copy, {COPY_FILE}")
         state = RunState(**{name: tree.get(name, {}) for name in _TABLES})
         return cls(path, state)
 
@@ -99,7 +101,7 @@ class RunFolder:
         Raises:
             StoreError: ``path`` is a file, or a folder with something else in it.
         """
-        if (path / RUN_FILE).exists():
+        if is_run(path):
             return
         if path.exists() and not path.is_dir():
             raise StoreError(f"{path}: a file; --out needs a folder that is new, empty or an earlier run")
@@ -117,7 +119,7 @@ class RunFolder:
             StoreError: As :meth:`check_place`.
         """
         cls.check_place(path)
-        if (path / RUN_FILE).exists():
+        if is_run(path):
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, RunState())
@@ -131,7 +133,9 @@ class RunFolder:
             "format": FORMAT,
             **{name: getattr(self.state, name) for name in _TABLES},
         }
-        write_text(self.path / RUN_FILE, tomli_w.dumps(_without_none(tree)))
+        text = tomli_w.dumps(_without_none(tree))
+        write_text(self.path / RUN_FILE, text)
+        write_text(self.path / COPY_FILE, text)
 
     def _lineage(self) -> dict[str, dict[str, Any]]:
         """The inputs of the results that are there and of all they stand on; others are of no use any more."""
@@ -145,8 +149,12 @@ class RunFolder:
         return kept
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for writing. Raises StoreError at once if another process holds it."""
+    def lock(self, *, reading: bool = False) -> Iterator[None]:
+        """Hold the run for writing. Raises StoreError at once if another process holds it.
+
+        Args:
+            reading: Nothing of the run will be written: where it lies on a read-only disk, go on without a lock.
+        """
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -154,6 +162,11 @@ class RunFolder:
             raise StoreError(
                 f"{self.path}: another recamlabel process is working on this run; wait for it or stop it"
             ) from None
+        except OSError as error:
+            if not (reading and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)):
+                raise
+            yield
+            return
         try:
             # Another process may have written between our reading and our locking.
             self.state = RunFolder.open(self.path).state
@@ -307,7 +320,7 @@ class RunFolder:
         """
         owner = {OWNER: {"stage": stage, "key": self.state.plan.get(stage, "")}} if stage else {}
         tree = {**self.metrics(), section: {**values, **owner}}
-        write_text(self.path / "metrics.json", json.dumps(tree, indent=2, ensure_ascii=False))
+        write_text(self.path / METRICS_FILE, json.dumps(tree, indent=2, ensure_ascii=False))
         tell({"event": "metrics", "section": section, "values": dict(values)})
 
     def section(self, name: str) -> dict[str, Any]:
@@ -323,8 +336,36 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``; empty before anything was measured."""
-        file = self.path / "metrics.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file = self.path / METRICS_FILE
+        if not file.exists():
+            return {}
+        try:
+            tree = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(tree, dict):
+                raise ValueError(f"expected an object, got {type(tree).__name__}")
+        except ValueError as error:
+            say(f"warning: {file}: damaged ({error}), taken as empty; the next measurement writes it anew")
+            return {}
+        return tree
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run: it has ``run.toml``, or that file's copy."""
+    return (path / RUN_FILE).is_file() or (path / COPY_FILE).is_file()
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    """Raises StoreError for a file that is missing, damaged or of another format."""
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+        raise StoreError(f"{file}: cannot be read ({error})") from None
+    if tree.get("format") not in READ:
+        raise StoreError(
+            f"{file}: run format {tree.get('format')!r}, this version reads {' and '.join(map(str, READ))}; "
+            "use the version of recamlabel that made it, or a new --out folder"
+        )
+    return tree
 
 
 def has_background(run: RunFolder) -> bool:
