@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-dev
 # MkDocs 1 is what the theme is made for; it says so in a banner at each build, which this leaves out.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html (search needs a server: python3 -m http.server -d site)"
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run_all.py $(if $(MSRC),--msrc $(MSRC))

@@ -24,24 +24,19 @@ from recamlabel.config import Config, load_config
 
 DOCS = Path(__file__).parent
 MARK = re.compile(r"<!-- generated: ([a-z]+) -->")
-# What a browser fetches by itself: not <a href>, which it follows when clicked, nor <link rel="canonical">.
+# What a browser fetches by itself: not <a href>, which it follows when clicked, nor <link rel="canonical">. For an
+# element of the class mermaid the theme fetches a script.
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=["']?((?:https?:)?//[^"'\s>]+)"""
     r"""|<link\b(?=[^>]*rel=["']?(?:stylesheet|preconnect|preload|icon))[^>]*?href=["']?((?:https?:)?//[^"'\s>]+)"""
+    r"""|(class=["']?mermaid)"""
     r"""|(?:@import\s+|url\()["']?((?:https?:)?//[^"'\s)]+)"""
 )
-# ":func:`~a.b`", as docstrings have it for Sphinx: the site shows the name alone.
-_ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):(?=<code>|`)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the generated text in the place of its mark."""
     return MARK.sub(lambda found: GENERATED[found[1]](), markdown)
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Docstrings without the roles of Sphinx."""
-    return _ROLE.sub("", html).replace("<code>~", "<code>")
 
 
 def on_post_build(config: Mapping[str, Any]) -> None:
@@ -92,9 +87,9 @@ def _table(fields: Mapping[str, Any], path: tuple[str, ...], presets: Mapping[st
     for name, info in fields.items():
         quick, paper = (_value(tree, (*path, name)) for tree in presets.values())
         default = f"`{quick}`" if quick == paper else f"`{quick}`; paper: `{paper}`"
-        allowed = _allowed(info)
-        key = ".".join((*path, name))
-        rows.append(f"| `{key}` | {_cell(default)} | {_cell(allowed)} | {_cell(info.description or '')} |")
+        # A browser may break the line behind a dot, and nowhere else.
+        key = ".<wbr>".join((*path, name))
+        rows.append(f"| <code>{key}</code> | {default} | {_allowed(info)} | {_cell(info.description or '')} |")
     return "\n".join(rows)
 
 
@@ -111,7 +106,7 @@ def _allowed(info: Any) -> str:
     """Choices and bounds, as the section declares them."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = [f"{signs[k]} {getattr(m, k)}" for m in info.metadata for k in signs if getattr(m, k, None) is not None]
-    choices = [f"`{one}`" for one in _choices(info.annotation)]
+    choices = [f'`"{one}"`' for one in _choices(info.annotation)]
     return ", ".join([*choices, *bounds])
 
 
@@ -124,6 +119,7 @@ def _choices(annotation: Any) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
+    """Text of a table's cell; in code, a bar divides no cells."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -142,11 +138,11 @@ def commands() -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> str:
-    records = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
+    records = [record for one in command.get_params(context) if (record := one.get_help_record(context)) and record[1]]
     if not records:
         return ""
     rows = ["| option | meaning |", "|---|---|"]
-    return "\n".join([*rows, *(f"| `{_cell(left)}` | {_cell(_plain(right))} |" for left, right in records), ""])
+    return "\n".join([*rows, *(f"| `{left}` | {_cell(_plain(right))} |" for left, right in records), ""])
 
 
 def _prose(text: str) -> str:
