@@ -12,7 +12,7 @@ help:
 	@echo "make test   run all tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   build the documentation into site/, strictly and without network"
-	@echo "make bench  the figures of the README (MSRC=folder for real photographs)"
+	@echo "make bench  the figures of docs/benchmarks.md (MSRC=folder for real photographs)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "recamlabel needs Python 3.11 or newer; found: $$($(PYTHON) --version). Use make PYTHON=python3.12"; exit 1; }
