@@ -113,6 +113,7 @@ def test_the_tutorial_is_a_notebook():
     assert code[0]["metadata"]["tags"] == ["parameters"]
     said = [output for cell in code for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in said)
+    assert "\x1b" not in json.dumps(said).replace("\\u001b", "\x1b")
     assert sum("image/png" in output.get("data", {}) for output in said) == 2
 
 
