@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import tomli_w
 from pydantic import BaseModel
 
 import recamlabel
@@ -98,8 +97,8 @@ def _value(tree: Any, path: tuple[str, ...]) -> str:
         tree = tree[part]
     if tree is None:
         return "not set"
-    text = tomli_w.dumps({"x": tree}).removeprefix("x = ").strip()
-    return re.sub(r"\[\s+|,?\s+\]|\s*\n\s*", lambda m: m[0].strip().strip(",") or " ", text)
+    # Of what settings hold, JSON in one line is TOML too.
+    return json.dumps(tree, ensure_ascii=False)
 
 
 def _allowed(info: Any) -> str:
@@ -125,12 +124,12 @@ def _cell(text: str) -> str:
 
 def commands() -> str:
     """Every verb: what it does, how it is called, its options. Walks click's own tree."""
-    context = click.Context(cli, info_name="recamlabel")
+    context = click.Context(cli, info_name="recamlabel", **cli.context_settings)
     parts = [_options(cli, context)]
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        below = click.Context(command, info_name=name, parent=context)
+        below = click.Context(command, info_name=name, parent=context, **command.context_settings)
         usage = " ".join([below.command_path, *command.collect_usage_pieces(below)])
         parts += [f"\n## `recamlabel {name}`\n", f"```text\n{usage}\n```\n", _prose(command.help or "")]
         parts += [_options(command, below), _prose(command.epilog or "")]

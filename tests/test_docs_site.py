@@ -47,8 +47,7 @@ def test_every_mark_has_its_text(hooks):
 
 def test_settings_are_all_there_once(hooks):
     text = hooks.settings().replace("<wbr>", "")
-    assert re.findall(r"^\| <code>([a-z_.0-9]+)</code>", text, flags=re.M) != []
-    found = re.findall(r"^\| <code>(\S+)</code>", text, flags=re.M)
+    found = re.findall(r"^\| <code>(\S+)</code> \|(?: .*?\|| \|){3}$", text, flags=re.M)
     assert sorted(found) == sorted(key for key in setting_keys() if key != "preset")
     assert '| <code>maps.variant</code> | `"cam"` |' in text
     assert '`"tf_efficientnet_lite0"`; paper: `"resnet50"`' in text
@@ -113,7 +112,7 @@ def test_the_tutorial_is_a_notebook():
     assert code[0]["metadata"]["tags"] == ["parameters"]
     said = [output for cell in code for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in said)
-    assert "\x1b" not in json.dumps(said).replace("\\u001b", "\x1b")
+    assert "\\u001b" not in json.dumps(said)  # colours of a terminal
     assert sum("image/png" in output.get("data", {}) for output in said) == 2
 
 
