@@ -162,8 +162,10 @@ def _plain(text: str) -> str:
 def api() -> str:
     """What ``import recamlabel`` offers: functions and classes first, then modules, then errors."""
     groups: dict[str, list[str]] = {"Functions": [], "Classes": [], "Modules": [], "Errors": []}
+    # A name that is loaded when used may be that of a folder of the package too, such as review.
+    lazy = getattr(recamlabel, "_LAZY", {})
     for name in recamlabel.__all__:
-        thing = getattr(recamlabel, name)
+        thing = getattr(importlib.import_module(lazy.get(name, "recamlabel")), name)
         if inspect.ismodule(thing):
             groups["Modules"].append(thing.__name__)
         elif inspect.isclass(thing):

@@ -27,8 +27,17 @@ DOCS = ROOT / "docs"
 TUTORIAL = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))
 # Of the tutorial: enough for every class to be in the training images.
 SHORT = "images, side, steps = 8, 96, 3"
-# What the tutorial leaves at its default, and takes most of the time of so short a run.
-FASTER = {"refine.method": "none", "probe.iterations": 1, "recam.min_agreement": 0, "runtime.workers": 1}
+# What would take most of the time of so short a run.
+FASTER = {
+    "augment.crop_size": 64,
+    "augment.resize_min": 64,
+    "augment.resize_max": 80,
+    "maps.max_side": 96,
+    "refine.method": "none",
+    "probe.iterations": 1,
+    "recam.min_agreement": 0,
+    "runtime.workers": 1,
+}
 
 
 @pytest.fixture(scope="module")
