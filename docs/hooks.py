@@ -6,7 +6,7 @@ would fetch a script, style, picture or font from another server.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import json
 import re
@@ -173,8 +173,6 @@ def api() -> str:
             groups[kind].append(f"{thing.__module__}.{thing.__qualname__}")
         elif callable(thing):
             groups["Functions"].append(f"{thing.__module__}.{thing.__qualname__}")
-    if importlib.util.find_spec("recamlabel.steps") and "recamlabel.steps" not in groups["Modules"]:
-        groups["Modules"].append("recamlabel.steps")
     lines = []
     for title, names in groups.items():
         lines += [f"## {title}\n", *(f"::: {name}\n" for name in names)] if names else []
