@@ -5,13 +5,14 @@ BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUT    ?= recamlabel-demo
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test lint docs bench clean help
 
 help:
 	@echo "make demo   draw a small data set, turn its labels into masks, write a review page"
 	@echo "make test   run all tests"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  the figures of the README (MSRC=folder for real photographs)"
+	@echo "make docs   build the documentation into site/, strictly and without network"
+	@echo "make bench  the figures of docs/benchmarks.md (MSRC=folder for real photographs)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "recamlabel needs Python 3.11 or newer; found: $$($(PYTHON) --version). Use make PYTHON=python3.12"; exit 1; }
@@ -34,6 +35,11 @@ $(VENV)/.installed-review: $(VENV)/.installed-dev
 	@$(PIP) -e '.[browser]' >> $(VENV)/review.log 2>&1 || echo "playwright left out: see $(VENV)/review.log. The tests in a browser skip."
 	@touch $@
 
+# Extra `docs`: the pages need the package itself too, as settings, commands and API are read from it.
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/recamlabel demo --out $(OUT)
 
@@ -46,8 +52,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# MkDocs 1 is what the theme is made for; it says so in a banner at each build, which this leaves out.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html (search needs a server: python3 -m http.server -d site)"
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run_all.py $(if $(MSRC),--msrc $(MSRC))
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

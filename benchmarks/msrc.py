@@ -1,4 +1,4 @@
-"""The MSRC-17 figures of the README: `fit` with the quick preset, then every score.
+"""The MSRC-17 figures of docs/benchmarks.md: `fit` with the quick preset, then every score.
 
     python benchmarks/msrc.py FOLDER --out RUNS [--seeds 0 1 2] [--set section.key=value]…
 

@@ -1,4 +1,4 @@
-"""Every figure of the README, one command after the other.
+"""Every figure of docs/benchmarks.md, one command after the other.
 
     python benchmarks/run_all.py [--msrc FOLDER]
 
