@@ -56,7 +56,7 @@ def _adopt(thing: Any, point: EntryPoint) -> Refiner:
 
 
 def _guarded(run: Refine, who: str) -> Refine:
-    """Another package's work on an image; what it raises, and scores that are none, are told as that package's fault."""
+    """Another package's work on an image; what it raises, and scores that are none, are told as its fault."""
 
     def checked(
         image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool
