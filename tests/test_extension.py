@@ -255,9 +255,7 @@ def test_what_a_plug_in_gives_is_looked_at(faulty, work, words):
 
 
 def test_a_network_of_the_wrong_shape_is_refused_before_anything_is_trained(faulty):
-    words = (
-        r"segmenter 'coarse' of the package faulty gave logits of shape \(1, 2, 4, 6\) .* \(1, 2, 64, 96\)"
-    )
+    words = r"segmenter 'coarse' of the package faulty gave logits of shape \(1, 2, 4, 6\) .* \(1, 2, 64, 96\)"
     with pytest.raises(ConfigError, match=words):
         check_settings(load_config(assignments=[*TINY_SEGMENTER, "segmenter.method=coarse"]))
 
@@ -273,9 +271,7 @@ def test_a_name_of_recamlabels_own_is_not_taken_and_that_is_said(more, capfd):
     add(more, "greedy", MODULE, "[recamlabel.variants]\nlpcam = greedy:square\n")
     check_settings(load_config(assignments=[*TINY, "maps.variant=lpcam"]))
     said = capfd.readouterr().err
-    assert (
-        "note: maps.variant: variant 'lpcam' of the package greedy is not used: recamlabel has one of" in said
-    )
+    assert "note: maps.variant: variant 'lpcam' of the package greedy is not used: recamlabel has one of" in said
 
 
 def test_limits_of_formats_are_their_own(more, tmp_path, copy_run):
