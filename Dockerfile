@@ -11,7 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY recamlabel recamlabel
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
-# PyTorch without CUDA is a tenth as large.
+# PyTorch without CUDA is a tenth as large. Its version (2.x+cpu) is above that of PyPI, so that pip takes it.
 FROM python:3.12-slim-bookworm AS cpu
 ENV TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -29,7 +29,8 @@ ENV PATH=/opt/recamlabel/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE \
     MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/huggingface
 COPY constraints.txt /tmp/constraints.txt
 RUN python3 -m venv /opt/recamlabel \
-    && /opt/recamlabel/bin/pip install --no-cache-dir --constraint /tmp/constraints.txt --index-url "$TORCH_INDEX" torch torchvision
+    && /opt/recamlabel/bin/pip install --no-cache-dir --constraint /tmp/constraints.txt \
+        --extra-index-url "$TORCH_INDEX" torch torchvision
 COPY --from=wheel /dist /tmp/dist
 # What exporting to coco and yolo needs is small, and often wanted.
 RUN set -- /tmp/dist/*.whl \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,16 @@ pytest.importorskip("hatchling", reason="hatchling builds the example (extra dev
 ROOT = Path(recamlabel.__file__).parents[1]
 EXAMPLE = Path(__file__).parents[1] / "examples/plugin"
 THEIRS = ["maps.variant=smoothcam", "refine.method=guided", "segmenter.method=fcn"]
+
+
+def test_the_page_shows_the_code_as_it_is():
+    page = (ROOT / "docs/plugins.md").read_text()
+    shown = re.findall(r"```python\n# (\S+)\n(.*?)```", page, flags=re.DOTALL)
+    assert len(shown) == page.count("```python") == 6
+    for file, code in shown:
+        assert code in (ROOT / file).read_text(), file
+    declared = (EXAMPLE / "pyproject.toml").read_text()
+    assert re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)[0] in declared
 
 
 @pytest.fixture(scope="module")
