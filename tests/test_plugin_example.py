@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -36,6 +38,23 @@ def test_the_page_shows_the_code_as_it_is():
         assert code in (ROOT / file).read_text(), file
     declared = (EXAMPLE / "pyproject.toml").read_text()
     assert re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)[0] in declared
+
+
+@pytest.mark.parametrize("name", ["tags", "smoothcam", "guided", "guided_moves_a_map_to_the_edge", "fcn", "npz"])
+def test_its_own_tests_pass(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    spec = importlib.util.spec_from_file_location("example_contracts", EXAMPLE / "tests/test_contracts.py")
+    tests = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tests)
+    test = getattr(tests, f"test_{name}")
+    test(tmp_path) if inspect.signature(test).parameters else test()
+    forget()
+
+
+def forget() -> None:
+    """The next test imports the example from where it finds it."""
+    for name in [name for name in sys.modules if name.startswith("recamlabel_example")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +162,7 @@ def test_doctor_lists_what_is_there_and_what_is_wrong(site, tmp_path, monkeypatc
     (info / "entry_points.txt").write_text("[recamlabel.refiners]\ncrf = greedy:x\nwild = greedy:x\n")
     monkeypatch.syspath_prepend(str(beside))
     found = {one.name: (one.good, one.text) for one in plugins()}
-    for name in [name for name in sys.modules if name.startswith("recamlabel_example")]:
-        del sys.modules[name]
+    forget()
     assert found == {
         "adapter tags": (True, "recamlabel-example 0.1.0, recamlabel_example.tags:TagsAdapter"),
         "variant smoothcam": (True, "recamlabel-example 0.1.0, recamlabel_example.smoothcam:smoothcam"),

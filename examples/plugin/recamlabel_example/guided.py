@@ -34,7 +34,7 @@ def guided(
         ``(C, H, W)`` in [0, 1]: the highest background level at which a pixel is still given to the class.
     """
     width = 2 * max(1, round(RADIUS * max(image.shape[:2]))) + 1
-    grey = image.mean(axis=2, dtype=np.float32) / 255
+    grey = (image.mean(axis=2) / 255).astype(np.float32)
     mean, square = _mean(grey, width), _mean(grey * grey, width)
     variance = square - mean * mean
     scores = np.zeros_like(maps)

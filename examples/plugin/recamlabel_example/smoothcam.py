@@ -60,4 +60,5 @@ def _with_noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _by_maximum(maps: np.ndarray) -> np.ndarray:
     """Each class by its own maximum, as the maps of recamlabel are."""
     largest = maps.max(axis=(1, 2), keepdims=True, initial=0)
-    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0).astype(np.float16)
+    scaled: np.ndarray = np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+    return scaled.astype(np.float16)
