@@ -8,6 +8,8 @@ equations 5 to 8.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
@@ -45,7 +47,7 @@ def guided(
     return scores.clip(0, 1)
 
 
-def _mean(values: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def _mean(values: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:
     return np.asarray(uniform_filter(values, width, mode="nearest"), dtype=np.float32)
 
 
