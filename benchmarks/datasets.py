@@ -48,6 +48,7 @@ from recamlabel.models.losses import rare_class_weights
 from recamlabel.run.fit import fit
 from recamlabel.stages import GRAPH
 from recamlabel.storage.hdf5 import StoredArrays
+from recamlabel.storage.places import placed
 from recamlabel.storage.run_folder import RunFolder
 from recamlabel.training.watch import label_entropy
 
@@ -99,14 +100,14 @@ class Measured:
         """All rows, in the order of the pipeline."""
         yield from self.classifier()
         source = str(self.run.state.config.get("refine", {}).get("source", "recam"))
-        yield "CAM, level with masks", self.soft("maps", "maps.h5", "cam")
-        yield "ReCAM, level with masks", self.soft("maps", "maps.h5", "recam")
+        yield "CAM, level with masks", self.soft("maps", "work/maps.h5", "cam")
+        yield "ReCAM, level with masks", self.soft("maps", "work/maps.h5", "recam")
         yield "ReCAM against CAM, the class that loses most", self.worst_class("cam", "recam")
-        yield "finer maps, level with masks", self.soft("fine", "fine.h5", source)
+        yield "finer maps, level with masks", self.soft("fine", "work/fine.h5", source)
         yield "local maps, level with masks", self.local()
-        yield "joined with the local maps, level with masks", self.soft("joined", "joined.h5", source)
-        yield "joined with the probe, level with masks", self.soft("probe", "fused.h5", source)
-        yield "refined scores, level with masks", self.soft("refine", "scores.h5", "scores")
+        yield "joined with the local maps, level with masks", self.soft("joined", "work/joined.h5", source)
+        yield "joined with the probe, level with masks", self.soft("probe", "work/fused.h5", source)
+        yield "refined scores, level with masks", self.soft("refine", "work/scores.h5", "scores")
         yield from self.masks()
         yield from self.objects()
         yield "normal images on which the segmenter fires", self.normal()
@@ -142,7 +143,8 @@ class Measured:
         """The gate's findings, a class each."""
         if not self.record("gate"):
             return []
-        classes: list[dict[str, Any]] = json.loads((self.run.path / "gate.json").read_text(encoding="utf-8"))["classes"]
+        text = placed(self.run.path / "work/gate.json").read_text(encoding="utf-8")
+        classes: list[dict[str, Any]] = json.loads(text)["classes"]
         return classes
 
     def gate_precision(self) -> float | None:
@@ -164,7 +166,7 @@ class Measured:
         if not self.record("local").get("admitted"):
             return NOTHING
         side = Figure(float(self.record("local")["side"]), 0)
-        best = best_level(self.run.path / "local.h5", "local", self.catalog, self.pairs)
+        best = best_level(self.run.path / "work/local.h5", "local", self.catalog, self.pairs)
         return Figure(100 * best.counts.scores().miou, note=f"at {best.threshold:.2f}, inputs of {side} pixels")
 
     def worst_class(self, before: str, after: str) -> Figure:
@@ -172,7 +174,7 @@ class Measured:
         if not self.record("maps"):
             return NOTHING
         one, other = (
-            best_level(self.run.path / "maps.h5", group, self.catalog, self.pairs).counts.scores().iou[1:]
+            best_level(self.run.path / "work/maps.h5", group, self.catalog, self.pairs).counts.scores().iou[1:]
             for group in (before, after)
         )
         changes = 100 * np.nan_to_num(other - one)

@@ -47,7 +47,7 @@ def make_run(folder: Path, count: int) -> Path:
     shapes = {image.id: SHAPE for image in images}
     dataset = Dataset(root, "csv", table, images)
     content = file_hash(root / "one.png")
-    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, {image.id: content for image in images}))
+    save_catalog(run.path / "work/dataset.json", Catalog(dataset, shapes, {image.id: content for image in images}))
     with h5py.File(run.path / "masks.h5", "w") as file:
         for image in images:
             mask = np.zeros(SHAPE, np.uint8)

@@ -51,7 +51,7 @@ def main() -> None:
     ids, names = [image.id for image in catalog.images], catalog.dataset.classes.names
     training = {image.id for image in catalog.training_images(config.data.train_splits)}
     inside = np.array([image_id in training for image_id in ids])
-    with h5py.File(run.path / "features.h5") as file:
+    with h5py.File(run.path / "work/features.h5") as file:
         features = np.stack([file[image_id][()] for image_id in ids])
 
     def judge(labels: np.ndarray) -> Gate:

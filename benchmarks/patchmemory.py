@@ -78,7 +78,7 @@ def figures(run: RunFolder, data: Path) -> Iterator[str]:
     names = data / "classes.txt"
     truth = TruthFolder(data / "masks", catalog.dataset.classes, names if names.is_file() else None)
     pairs = Pairs(truth, truth.match(image.id for image in catalog.images), catalog.shapes, "maps")
-    for file, group in (("maps.h5", "cam"), ("maps.h5", "recam"), ("scores.h5", "scores")):
+    for file, group in (("work/maps.h5", "cam"), ("work/maps.h5", "recam"), ("work/scores.h5", "scores")):
         best = best_level(run.path / file, group, catalog, pairs)
         yield f"{100 * best.counts.scores().miou:.1f} at {best.threshold:.2f}"
     outcome = score_complete(run, catalog, pairs)

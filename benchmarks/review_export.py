@@ -39,7 +39,7 @@ from recamlabel.storage.run_folder import RunFolder
 NAME = "recamlabel-benchmark"
 EDITED = 50
 FACTOR = 3
-FILES = ("run.toml", "dataset.json", "masks.h5", "maps.h5", "segmenter.h5", "quality.json")
+FILES = ("run.toml", "work/dataset.json", "masks.h5", "work/maps.h5", "segmenter.h5", "quality.json")
 
 
 def copy_run(source: Path, target: Path, images: int | None) -> Path:
@@ -51,15 +51,15 @@ def copy_run(source: Path, target: Path, images: int | None) -> Path:
     if images is None:
         shutil.copytree(source / "weights", target / "weights", ignore=shutil.ignore_patterns("*.checkpoint"))
         return target
-    catalog = json.loads((target / "dataset.json").read_text())
+    catalog = json.loads((target / "work/dataset.json").read_text())
     rows = catalog["images"]
     names = [rows[number % len(rows)]["id"] + ("" if number < len(rows) else f"~{number}") for number in range(images)]
     catalog["images"] = [{**rows[number % len(rows)], "id": name} for number, name in enumerate(names)]
-    (target / "dataset.json").write_text(json.dumps(catalog))
+    (target / "work/dataset.json").write_text(json.dumps(catalog))
     quality = json.loads((target / "quality.json").read_text())
     quality = {"order": names, "images": {name: quality["images"][name.partition("~")[0]] for name in names}}
     (target / "quality.json").write_text(json.dumps(quality))
-    for name in ("masks.h5", "maps.h5", "segmenter.h5"):
+    for name in ("masks.h5", "work/maps.h5", "segmenter.h5"):
         if not (target / name).is_file():
             continue
         with h5py.File(target / name, "a") as file:
@@ -116,7 +116,7 @@ def accept(data: Any, fo: Any) -> None:
 
 def identity(path: Path) -> dict[str, float]:
     """Share of the masks that came back as they were, in percent."""
-    review, names = ReviewFolder(path), [image.id for image in load_catalog(path / "dataset.json").images]
+    review, names = ReviewFolder(path), [image.id for image in load_catalog(path / "work/dataset.json").images]
     with h5py.File(path / "masks.h5") as pseudo:
         same = [np.array_equal(found, pseudo[name][()]) for name in names if (found := review.mask(name)) is not None]
     return {"masks": len(names), "came back": len(same), "identical %": 100 * sum(same) / len(names)}

@@ -74,7 +74,7 @@ def main() -> None:
     config = load_config(assignments=["segmenter.enabled=false", *arguments.assignments])
     fit(data / "labels.csv", run, config, "masks")
     seconds = time.monotonic() - start
-    table = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
+    table = json.loads((run / "work/dataset.json").read_text(encoding="utf-8"))
     ious = {}
     for image_id, (top, left, inside) in places.items():
         mask = np.asarray(Image.open(run / "masks" / f"{image_id}.png"))
@@ -82,7 +82,7 @@ def main() -> None:
         truth[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
         found = (mask > 0) & (mask != 255)
         ious[image_id] = float((found & truth).sum() / max(1, (found | truth).sum()))
-    scale = json.loads((run / "scale.json").read_text(encoding="utf-8"))
+    scale = json.loads((run / "work/scale.json").read_text(encoding="utf-8"))
     print(f"classes {table.get('classes')}\nlocal: {scale['line']}")
     print("IoU " + " ".join(f"{value:.2f}" for value in ious.values()))
     good = sum(value >= ENOUGH for value in ious.values())

@@ -62,7 +62,7 @@ def miou_curve(run: RunFolder, truth_dir: Path) -> np.ndarray:
     table = catalog.dataset.classes
     truth = TruthFolder(truth_dir, table)
     sweep = SeedSweep(len(table) + 1, table.ignore_id)
-    with open_store(run.path / "scores.h5") as file:
+    with open_store(run.path / "work/scores.h5") as file:
         for name, path in truth.match(image.id for image in catalog.images).items():
             mask, item = truth.read(path, catalog.shapes[name]), file[f"scores/{name}"]
             sweep.update(mask, resize_maps(from_uint8(item[()]), *mask.shape), class_ids(item))
@@ -73,7 +73,7 @@ def measure(name: str, run: RunFolder, truth: Path) -> Row:
     """All rules on one run."""
     evidence = LevelEvidence.load(run.path / LEVELS_FILE)
     catalog = load_catalog(run.path / CATALOG_FILE)
-    with open_store(run.path / "maps.h5") as maps:
+    with open_store(run.path / "work/maps.h5") as maps:
         otsu = otsu_level([map_histogram(maps[f"recam/{image.id}"][()]) for image in catalog.images])
     chosen = calibrate(evidence)
     levels = {

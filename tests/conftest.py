@@ -52,7 +52,7 @@ def copy_run(tmp_path_factory: pytest.TempPathFactory) -> CopyRun:
             fit(make_tiny_csv(base), base / "run", load_config(assignments=settings), until=until)
             made[key] = base
         shutil.copytree(made[key], folder, dirs_exist_ok=True)
-        for name in ("dataset.json", "run.toml"):
+        for name in ("work/dataset.json", "run.toml"):
             text = (folder / "run" / name).read_text(encoding="utf-8")
             (folder / "run" / name).write_text(text.replace(str(made[key]), str(folder)), encoding="utf-8")
         return folder / "data", RunFolder.open(folder / "run")

@@ -39,8 +39,8 @@ def make_run(folder: Path, classes: Sequence[str], images: Sequence[TinyImage], 
     labelled = tuple(_labelled(image, root, table, shapes[image.id]) for image in images)
     dataset = Dataset(root, "csv", table, labelled)
     hashes = {image.id: file_hash(image.path) for image in labelled}
-    save_catalog(run.path / "dataset.json", Catalog(dataset, shapes, hashes))
-    maps, masks = (ShardedWriter(run.path / f"{kind}.h5", "key", {}) for kind in ("maps", "masks"))
+    save_catalog(run.path / "work/dataset.json", Catalog(dataset, shapes, hashes))
+    maps, masks = (ShardedWriter(run.path / name, "key", {}) for name in ("work/maps.h5", "masks.h5"))
     counts = np.zeros(len(table) + 1, dtype=np.int64)
     for image in images:
         ids = {"class_ids": np.array(table.ids_of(image.labels), dtype=np.int32)}
@@ -51,16 +51,16 @@ def make_run(folder: Path, classes: Sequence[str], images: Sequence[TinyImage], 
     maps.finish()
     masks.finish()
     pixels = {table.name_of(index): int(count) for index, count in enumerate(counts)}
-    run.finish("maps", "maps-key", 1.5, ["maps.h5"])
+    run.finish("maps", "maps-key", 1.5, ["work/maps.h5"])
     run.finish("masks", "masks-key", 65.0, ["masks.h5"], threshold=0.5, pixels=pixels)
     return run
 
 
 def with_present_images(run: RunFolder) -> None:
     """Take the image files as they are now for those that the masks were made from."""
-    catalog = load_catalog(run.path / "dataset.json")
+    catalog = load_catalog(run.path / "work/dataset.json")
     hashes = {image.id: file_hash(image.path) for image in catalog.images}
-    save_catalog(run.path / "dataset.json", Catalog(catalog.dataset, catalog.shapes, hashes))
+    save_catalog(run.path / "work/dataset.json", Catalog(catalog.dataset, catalog.shapes, hashes))
 
 
 def _labelled(image: TinyImage, root: Path, table: ClassTable, shape: tuple[int, ...]) -> LabelledImage:

@@ -131,9 +131,9 @@ def test_a_variant_and_a_refiner(more, tmp_path):
     plain = fit(data, tmp_path / "plain", load_config(assignments=lines), until="maps")
     settings = load_config(assignments=[*lines, "maps.variant=square", "refine.method=halve"])
     run = fit(data, tmp_path / "run", settings)
-    with h5py.File(run.path / "cams.h5") as squared, h5py.File(plain.path / "maps.h5") as maps:
+    with h5py.File(run.path / "work/cams.h5") as squared, h5py.File(plain.path / "work/maps.h5") as maps:
         assert np.allclose(squared["cam/images/2"][()], maps["cam/images/2"][()].astype(np.float32) ** 2, atol=1e-3)
-    with h5py.File(run.path / "scores.h5") as scores:
+    with h5py.File(run.path / "work/scores.h5") as scores:
         values = np.concatenate([scores[f"scores/images/{number}"][()].ravel() for number in (0, 1, 2)])
     assert 0 < values.max() <= 128
     assert run.state.stages["refine"]["method"] == "halve"

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,62 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recamlabel.adapters import load_dataset, options_from
-from recamlabel.adapters.base import Dataset
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
-from recamlabel.config import Config
-from recamlabel.core.progress import track
-from recamlabel.data.inspect import (
-    inspect_images,
-    refusal_reasons,
-    training_images,
-    with_problems,
-    without_bad_images,
-)
-from recamlabel.data.learnable import (
-    few_images,
-    no_normal_reasons,
-    picture_reasons,
-    picture_warnings,
-    size_warnings,
-    training_warnings,
-    untellable_reasons,
-)
 from recamlabel.data.problem_lines import problem_lines
-from recamlabel.data.table import Spread, Summary, summarise
-from recamlabel.gate.verdicts import hard_to_tell_apart
+from recamlabel.data.table import Spread, Summary
+from recamlabel.run.check import CheckReport, examine
 
 _MAX_ROWS = 100
 # Names of label files that say nothing of the data set.
 _USUAL_STEMS = frozenset({"labels", "label", "data", "annotations", "metadata"})
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that ``check`` has to say."""
-
-    source: Path
-    dataset: Dataset
-    summary: Summary
-    warnings: Sequence[str]
-    refusals: Sequence[str]
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain dictionaries, lists and numbers, for JSON."""
-        problems = [
-            {"file": str(p.file), "row": p.row, "image_id": p.image_id, "fatal": p.fatal, "message": p.message}
-            for p in self.dataset.problems
-        ]
-        return {
-            "source": str(self.source),
-            "root": str(self.dataset.root),
-            "adapter": self.dataset.adapter,
-            "notes": list(self.dataset.notes),
-            **self.summary.as_dict(),
-            "problems": problems,
-            "warnings": list(self.warnings),
-            "fit_would_refuse": list(self.refusals),
-        }
 
 
 @click.command("check", short_help="Read all labels, decode all images, list every problem.")
@@ -121,45 +72,7 @@ def check(
     context.exit(1 if report.refusals else 0)
 
 
-def examine(source: Path, config: Config) -> Report:
-    """Read and decode everything.
-
-    Raises:
-        DatasetError: The source cannot be read at all.
-    """
-    data = config.data
-    dataset = load_dataset(source, data.adapter, options_from(data))
-    with track("decode", len(dataset)) as advance:
-        inspection = inspect_images(dataset, config.runtime.worker_count(), advance)
-    dataset = with_problems(dataset, inspection.problems)
-    if data.on_bad_image == "skip":
-        dataset = without_bad_images(dataset)
-    useless = [*picture_reasons(inspection), *untellable_reasons(dataset, data.train_splits)]
-    few = few_images(dataset, data.train_splits, config.gate.min_positives, config.gate.weak_positives)
-    sizes = size_warnings(
-        inspection.shapes.values(), config.maps.max_side, config.backbone.output_stride, config.local.enabled
-    )
-    apart = hard_to_tell_apart(
-        dataset.labels(training_images(dataset, data.train_splits)), dataset.classes.names, config.gate.together
-    )
-    warnings = [
-        *picture_warnings(inspection),
-        *sizes,
-        *training_warnings(dataset, data.train_splits),
-        *apart,
-        *few,
-    ]
-    reasons = refusal_reasons(dataset, data.train_splits)
-    if config.maps.variant == "patchmemory":
-        reasons += no_normal_reasons(dataset, data.train_splits)
-    if config.runtime.force:
-        warnings += [f"{reason} (runtime.force is set)" for reason in useless]
-    else:
-        reasons += useless
-    return Report(source, dataset, summarise(dataset, inspection.shapes), warnings, reasons)
-
-
-def _show(report: Report, console: Console, next_step: str) -> None:
+def _show(report: CheckReport, console: Console, next_step: str) -> None:
     for note in (str(report.dataset.root), *report.dataset.notes):
         console.print(_plain(note), soft_wrap=True)
     console.print(_overview(report.summary))

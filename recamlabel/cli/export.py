@@ -58,6 +58,12 @@ _LIST = "\n".join(["\b", "Formats:", *(f"  {name:<12} {about}" for name, about i
     help="Export the images that this text file names, one id a line.",
 )
 @click.option(
+    "--val",
+    type=float,
+    metavar="SHARE",
+    help="Set a share of the images aside as split val, such as 0.2; for data sets without splits.",
+)
+@click.option(
     "--on-changed",
     type=click.Choice(ON_CHANGED),
     default="stop",
@@ -99,6 +105,7 @@ def export(
     splits: tuple[str, ...],
     only: Only,
     ids: Path | None,
+    val: float | None,
     on_changed: OnChanged,
     images: ImageMode | None,
     coco_instances: Instances,
@@ -132,6 +139,7 @@ def export(
             splits=splits,
             only=only,
             ids=ids,
+            val=val,
             on_changed=on_changed,
             images=images,
             options=options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Say which stages would run and which settings differ; write nothing.")
 @click.option("--yes", is_flag=True, help="Do finished stages again without asking, on a terminal too.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON, on standard output.")
 @settings_options
 @coco_option
 @click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
@@ -63,6 +65,7 @@ def fit(
     with_review: bool,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
     preset: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
@@ -107,10 +110,10 @@ def fit(
         "runtime.force": force or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    hooks = partial(_hooks, yes)
+    hooks, finish = partial(_hooks, yes), partial(_finish, as_json=as_json)
     if with_review or (out is None and (source / RUN_FILE).is_file()):
         _refuse_beside_own_settings(out)
-        _go_on(source, assignments, given, with_review, None if dry_run else hooks)
+        _go_on(source, assignments, given, with_review, None if dry_run else hooks, finish)
         return
     if (source / RUN_FILE).is_file():
         raise click.UsageError(
@@ -128,7 +131,7 @@ def fit(
     if dry_run:
         _show(engine.preview(source, out, config))
     else:
-        _finish(engine.fit(source, out, config, hooks=hooks()))
+        finish(engine.fit(source, out, config, hooks=hooks()))
 
 
 def _refuse_beside_own_settings(out: Path | None) -> None:
@@ -150,6 +153,7 @@ def _go_on(
     changes: Mapping[str, Any],
     with_review: bool,
     hooks: Callable[[], Hooks] | None,
+    finish: Callable[[RunFolder], None],
 ) -> None:
     """A run with its own settings; without hooks nothing but what would be done is said."""
     from recamlabel.run import fit as engine
@@ -161,9 +165,9 @@ def _go_on(
         _show(engine.preview(source, path, config))
     elif with_review:
         # What is decided is to be used: that much is no surprise, other settings are said.
-        _finish(review_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
+        finish(review_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
     else:
-        _finish(review_round.fit_again(path, assignments, changes, hooks()))
+        finish(review_round.fit_again(path, assignments, changes, hooks()))
 
 
 def _hooks(yes: bool) -> Hooks:
@@ -171,7 +175,7 @@ def _hooks(yes: bool) -> Hooks:
     from recamlabel.run.fit import Hooks
 
     def masks_made(run: RunFolder) -> None:
-        click.echo(f"a first look: {write_report(run)}")
+        click.echo(f"a first look: {write_report(run)}", err=True)
 
     def agree() -> bool:
         if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -188,12 +192,20 @@ def _show(redo: Redo) -> None:
     click.echo(f"up to date: {', '.join(redo.current) or 'nothing'}")
 
 
-def _finish(run: RunFolder) -> None:
+def _finish(run: RunFolder, as_json: bool) -> None:
     from recamlabel.review.page.report import write_report
     from recamlabel.review.page.rounds_pages import write_round_pages
 
     write_round_pages(run)
     page = write_report(run)
+    if as_json:
+        tree = {"run": run.path, "masks": run.path / "masks", "masks_h5": run.path / "masks.h5", "report": page}
+        shown: dict[str, object] = {name: str(path) for name, path in tree.items()}
+        lines = (line.partition(":") for line in summary_lines(run))
+        click.echo(
+            json.dumps({**shown, **{name: text.strip() for name, _, text in lines}}, indent=2, ensure_ascii=False)
+        )
+        return
     click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
     click.echo(f"report: {page}")
     for line in summary_lines(run):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
 import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 
@@ -14,6 +18,7 @@ from recamlabel.errors import RecamlabelError
 
 COMMANDS = {
     "fit": ("recamlabel.cli.fit:fit", "Image labels to pixel masks: train, map, refine, write masks."),
+    "init": ("recamlabel.cli.init:init", "Write a labels.csv to fill in for a folder of photographs."),
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
     "convert": ("recamlabel.cli.convert:convert", "Write image labels in another format."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
@@ -33,8 +38,50 @@ COMMANDS = {
 }
 
 
+# What other programs call these verbs.
+MEANT = {
+    "train": "fit",
+    "run": "fit",
+    "resume": "fit",
+    "continue": "fit",
+    "label": "fit",
+    "infer": "predict",
+    "inference": "predict",
+    "segment": "predict",
+    "eval": "evaluate",
+    "score": "evaluate",
+    "val": "evaluate",
+    "validate": "check",
+    "inspect": "check",
+    "import": "review",
+    "correct": "review",
+    "page": "report",
+    "show": "report",
+    "open": "report",
+    "view": "report",
+    "diff": "compare",
+    "settings": "config",
+    "info": "status",
+    "new": "init",
+    "version": "--version",
+    "help": "--help",
+}
+
+
 class LazyGroup(click.Group):
-    """Imports a verb's module when the verb is used, so that ``--help`` is quick."""
+    """Imports a verb's module when the verb is used, so that ``--help`` is quick; every verb has ``-q`` and ``-v``."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb; one that does not exist is refused with the one that may be meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.lower(), [*COMMANDS, *MEANT], 1)
+            meant = MEANT.get(name.lower()) or (MEANT.get(near[0], near[0]) if near else "")
+            hint = f" Did you mean `recamlabel {meant}`?" if meant else ""
+            context.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(context, args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Verbs in the order of a first visit."""
@@ -46,6 +93,8 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if all(option.name != "quiet" for option in command.params):
+            command.params += _loudness()
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,7 +103,56 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _loudness() -> list[click.Parameter]:
+    """``-q`` and ``-v``, which every verb has."""
+    return [
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda context, option, value: _set_quiet() if value else None,
+            help="Say results and warnings alone.",
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda context, option, value: context.with_resource(_told()) if value else None,
+            help="Say every event of the run too, and where something failed.",
+        ),
+    ]
+
+
+def _set_quiet() -> None:
+    from recamlabel.core.progress import be_quiet
+
+    be_quiet()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """While it lasts events are lines, and a failure has its traceback."""
+    from recamlabel.core.events import listening
+
+    def line(event: Mapping[str, object]) -> None:
+        parts = (f"{name}={value}" for name, value in event.items() if name != "time" and not isinstance(value, dict))
+        click.echo("  ".join(parts), err=True)
+
+    with listening([line]):
+        try:
+            yield
+        except RecamlabelError:
+            traceback.print_exc()
+            raise
+
+
+EPILOG = """Every verb explains itself: recamlabel fit --help. Completion of verbs and options in bash:
+eval "$(_RECAMLABEL_COMPLETE=bash_source recamlabel)"; in zsh and fish with zsh_source and fish_source."""
+
+
+@click.group(
+    cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", package_name="recamlabel")
 def cli() -> None:
     """Image-level labels in, pixel masks out.

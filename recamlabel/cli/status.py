@@ -18,6 +18,7 @@ from recamlabel.errors import StoreError
 from recamlabel.run.review_record import BEFORE, is_unfinished
 from recamlabel.run.status import seconds_to_redo, stage_rows
 from recamlabel.run.summary import summary_lines
+from recamlabel.storage.places import placed
 from recamlabel.storage.run_folder import RunFolder
 
 WIDTH = 80
@@ -73,7 +74,7 @@ def status(run: Path, as_json: bool) -> None:
 
 def _changed_photographs(run: RunFolder) -> tuple[list[ChangedImage], int]:
     """As :func:`changed_at_a_glance`; nothing where the run has no masks that they could belie."""
-    if "masks" not in run.state.stages or not (run.path / CATALOG_FILE).is_file():
+    if "masks" not in run.state.stages or not placed(run.path / CATALOG_FILE).is_file():
         return [], 0
     try:
         return changed_at_a_glance(load_catalog(run.path / CATALOG_FILE))

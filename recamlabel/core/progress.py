@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ PLAIN_SECONDS = 10.0
 # The first item's time is mostly that of processes that start and files that open: a rate is that of the items after
 # it, and is said from so many items and seconds on.
 RATE_ITEMS, RATE_SECONDS = 3, 3.0
+# What took less than this did next to nothing: a hundred thousand files a second were none of them read.
+TOO_QUICK = 0.05
 Clock = Callable[[], float]
 """Seconds since some moment; replaced in tests."""
 
@@ -60,6 +63,8 @@ class Bar:
     def rate(self) -> float | None:
         """Items a second, of this run's own: after the first one, of all when done; None where that says little yet."""
         if self.finished >= self.total:
+            if self.ran < TOO_QUICK:
+                return None
             return (self.finished - self.start) / max(self.ran, 1e-6)
         items = 0 if self.first is None else self.finished - self.first[0]
         if items < RATE_ITEMS or self.since_first < RATE_SECONDS:
@@ -95,9 +100,20 @@ def total_left_by(time_left: TimeLeft) -> Iterator[None]:
         _TIME_LEFT.reset(token)
 
 
+# What is said of what goes well, and bars; warnings are said all the same.
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+NEEDED = ("warning", "WARNING")
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Say warnings alone from here on: the command line's ``-q``."""
+    _QUIET.set(quiet)
+
+
 def say(text: str) -> None:
     """One line to the person, on standard error, so that standard output stays machine-readable."""
-    print(text, file=sys.stderr, flush=True)
+    if not _QUIET.get() or text.startswith(NEEDED):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -126,11 +142,18 @@ def track(
         ...     advance()
     """
     count = _Count(total, start, more, clock)
-    if sys.stderr.isatty():
+    if not _QUIET.get() and (sys.stderr.isatty() or in_notebook()):
         with _rich_bar(description, count, unit) as advance:
             yield advance
     else:
         yield _PlainLines(description, count, unit)
+
+
+def in_notebook() -> bool:
+    """Whether bars can be drawn in a notebook: an IPython kernel with ipywidgets; else it gets plain lines."""
+    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
+        return False
+    return importlib.util.find_spec("ipywidgets") is not None
 
 
 class _Count:

@@ -12,8 +12,9 @@ from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.core.classes import ClassTable
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
+from recamlabel.storage.places import placed
 
-CATALOG_FILE = "dataset.json"
+CATALOG_FILE = "work/dataset.json"
 FileState = tuple[int, int]
 """Size in bytes and time of the last change in nanoseconds of a file."""
 
@@ -97,7 +98,7 @@ def load_catalog(path: Path, background: bool | None = None) -> Catalog:
         StoreError: It is missing or damaged.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(placed(path).read_text(encoding="utf-8"))
         there_is = tree.get("background", True) if background is None else background
         classes = ClassTable(tuple(tree["classes"]), bool(there_is))
         images, shapes, hashes, states = [], {}, {}, {}

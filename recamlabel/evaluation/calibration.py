@@ -155,7 +155,7 @@ def calibrate_with_truth(
     drawn = np.random.default_rng(seed).permutation(len(matched))[:count]
     chosen = [list(matched)[at] for at in sorted(drawn)]
     check_order(truth, catalog, matched, chosen, stated=truth_classes is not None)
-    with open_store(run.path / "scores.h5") as scores, track("calibrate", len(chosen)) as advance:
+    with open_store(run.path / "work/scores.h5") as scores, track("calibrate", len(chosen)) as advance:
 
         def masks() -> Iterable[tuple[str, NDArray[np.integer]]]:
             for name in chosen:

@@ -10,7 +10,7 @@ from typing import Any
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.registry import check_choice
-from recamlabel.data.catalog import Catalog, load_catalog
+from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.confusion import ClassCounts, Scores
@@ -145,7 +145,7 @@ def evaluate_run(
     """
     check_choice("--what", what, WHAT)
     stage_key = made_key(run, what)
-    catalog = load_catalog(run.path / "dataset.json", has_background(run))
+    catalog = load_catalog(run.path / CATALOG_FILE, has_background(run))
     images = images_of_split(catalog, split) if ids is None else _listed(catalog, ids, split)
     truth = TruthFolder(truth_dir, catalog.dataset.classes, truth_classes)
     matched = truth.match(image.id for image in images)

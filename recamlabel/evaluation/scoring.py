@@ -40,7 +40,7 @@ STAGE_OF: dict[str, str] = {
     "segmenter": "segmentation",
 }
 WITH_TRUTH = "chosen with ground truth"
-SCORES_FILE = "scores.h5"
+SCORES_FILE = "work/scores.h5"
 
 
 def made_key(run: RunFolder, what: str) -> str:
@@ -148,7 +148,7 @@ def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """Maps or refined scores at the best of 101 background levels, which is chosen with the true masks."""
     refined = pairs.what == "scores"
     group = "scores" if refined else pairs.what.removesuffix("-seeds")
-    path = run.path / (SCORES_FILE if refined else "maps.h5")
+    path = run.path / (SCORES_FILE if refined else "work/maps.h5")
     best = best_level(path, group, catalog, pairs)
     return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
 

@@ -86,6 +86,7 @@ def export_run(
     only: Only = "all",
     ids: Path | Collection[str] | None = None,
     on_changed: OnChanged = "stop",
+    val: float | None = None,
     images: ImageMode | None = None,
     options: ExportOptions | None = None,
     check: bool = True,
@@ -106,6 +107,7 @@ def export_run(
             an image in which nothing is (:mod:`recamlabel.export.selection`).
         ids: These images alone: ids, or a text file with one a line.
         on_changed: ``"stop"`` where an image file is not the one that its mask was made from, or ``"skip"`` it.
+        val: Share of the images to set aside as split ``val``, where the data set has no splits; None: none.
         images: ``"link"``, ``"copy"`` or ``"none"``; None: the format's own default.
         options: What single formats are asked for.
         check: Read the export back and compare it with the masks before it is put in place.
@@ -124,5 +126,5 @@ def export_run(
     format_ = get_format(format_name)
     if taken := FORMATS.shadowed(format_name):
         say(f"note: {taken}")
-    wanted = Wanted(splits, only, ids, on_changed)
+    wanted = Wanted(splits, only, ids, on_changed, val)
     return export_with(format_, run, out, what=what, wanted=wanted, images=images, options=options, check=check)

@@ -20,6 +20,7 @@ from recamlabel.export.mask_sources import MaskFiles, open_source, read_mask, so
 from recamlabel.export.safe_names import UniqueNames, flat_name, folder_name
 from recamlabel.export.selection import LeftOut, Rule, Wanted, choose, refuse_nothing
 from recamlabel.export.target import check_out, place_image
+from recamlabel.export.validation import with_validation
 from recamlabel.export.verify import Check, verify
 from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.storage.atomic import placing, write_text
@@ -63,6 +64,7 @@ def export_with(
     with open_source(run, what) as source:
         chosen = choose(catalog, run.path, wanted, left)
         refuse_nothing(run.path, chosen, left)
+        chosen = chosen if wanted.val is None else with_validation(chosen, wanted.val)
         plan = build_plan(format_, run, catalog, what, chosen, images, options or ExportOptions())
         format_.check(plan)
         place = check_out(out, run.path, catalog)

@@ -53,12 +53,14 @@ class Wanted:
             decision, except rejected ones; ``all``.
         ids: A file with an image a line, or ids; None: all.
         on_changed: ``stop`` where an image file is not the one the masks were made from, or ``skip`` it.
+        val: Share of the images to set aside for validation, where they are in no split; None: none.
     """
 
     splits: Sequence[str] = ()
     only: Only = "all"
     ids: Path | Collection[str] | None = None
     on_changed: OnChanged = "stop"
+    val: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("--only", self.only, ONLY)
@@ -71,6 +73,7 @@ class Wanted:
             "only": self.only,
             "splits": list(self.splits),
             "ids": str(ids) if isinstance(ids, Path) else ids,
+            "val": self.val,
         }
 
 

@@ -20,6 +20,11 @@ class MasksConfig(Section):
         "auto",
         description="pixels withheld as 255: 'auto' where their class depends on the level, 'none', or a share of all",
     )
+    png: Literal["P", "L"] = Field(
+        "P",
+        description="mode of the mask PNGs: 'P' has the classes' colours as its palette, 'L' is grey; same indices. "
+        "OpenCV's imread turns 'P' into colours, so take 'L' for programs that read masks with it",
+    )
 
 
 class ReviewConfig(Section):

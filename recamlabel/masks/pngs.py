@@ -8,20 +8,26 @@ time are the same the file is taken as it is, else (a copied run has other times
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from recamlabel.core.classes import ClassTable
+from recamlabel.core.colours import mask_palette
 from recamlabel.core.progress import say
-from recamlabel.data.catalog import FileState
+from recamlabel.data.catalog import CATALOG_FILE, FileState, load_catalog
 from recamlabel.data.changed import file_hash, file_state
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import leaf_paths, open_store
-from recamlabel.storage.png import save_mask
+from recamlabel.storage.places import placed
+from recamlabel.storage.png import write_mask
 from recamlabel.storage.run_folder import RunFolder
 
-RECORD_FILE = "masks.json"
+RECORD_FILE = "work/masks.json"
 FOLDER, MASKS_FILE = "masks", "masks.h5"
 BY_HAND = "masks-by-hand"
 NAMED = 3
@@ -84,17 +90,23 @@ def png_mark(path: Path) -> PngMark:
     return PngMark(state, file_hash(path))
 
 
-def save_record(run: Path, key: str, marks: Mapping[str, PngMark]) -> None:
+def palette_of(table: ClassTable, mode: str) -> NDArray[np.uint8] | None:
+    """The palette of PNG files of a mode, ``"P"`` or ``"L"``; masks of 16 bits have none in either."""
+    return mask_palette(table) if mode == "P" else None
+
+
+def save_record(run: Path, key: str, marks: Mapping[str, PngMark], mode: str = "L") -> None:
     """Write ``masks.json``.
 
     Args:
         run: The run folder.
         key: Key of the stage ``masks``; a record of another state of the masks is not looked at.
         marks: By image id.
+        mode: Of the files, ``"P"`` or ``"L"``.
     """
     # In order of the names: threads finish in any.
     files = {name: [*mark.state, mark.digest] for name, mark in sorted(marks.items())}
-    write_text(run / RECORD_FILE, json.dumps({"stage_key": key, "files": files}, ensure_ascii=False))
+    write_text(run / RECORD_FILE, json.dumps({"stage_key": key, "png": mode, "files": files}, ensure_ascii=False))
 
 
 def check_pngs(run: RunFolder) -> PngDamage:
@@ -133,12 +145,11 @@ def fix_pngs(run: RunFolder) -> PngDamage:
     damage = check_pngs(run)
     key = str(run.state.stages.get("masks", {}).get("key", ""))
     marks = _read_record(run.path, key)
+    mode = _wanted_mode(run) if marks is None else _recorded_mode(run.path)
     if damage:
         for name in damage.changed:
             _keep(run.path, name)
-        with open_store(run.path / MASKS_FILE) as file:
-            for name in (*damage.missing, *damage.changed):
-                save_mask(_png(run.path, name), file[name][()])
+        _write_again(run, (*damage.missing, *damage.changed), mode)
         kept = f"; what was changed lies in {BY_HAND}/" if damage.changed else ""
         say(
             f"masks: {damage}; written again from {MASKS_FILE}{kept}. Nothing reads these files: paint masks in "
@@ -146,14 +157,52 @@ def fix_pngs(run: RunFolder) -> PngDamage:
         )
     if marks is not None and (damage or damage.touched):
         names = (*damage.missing, *damage.changed, *damage.touched)
-        save_record(run.path, key, marks | {name: png_mark(_png(run.path, name)) for name in names})
+        save_record(run.path, key, marks | {name: png_mark(_png(run.path, name)) for name in names}, mode)
     return damage
+
+
+def match_png_mode(run: RunFolder) -> bool:
+    """Write all PNG files again where ``masks.png`` of the run's settings is not the mode that they have.
+
+    The caller holds the run's lock, and :func:`fix_pngs` has put aside what was changed by hand.
+
+    Returns:
+        Whether they were written.
+    """
+    stage = run.state.stages.get("masks", {})
+    key, wanted = str(stage.get("key", "")), _wanted_mode(run)
+    marks = _read_record(run.path, key)
+    if marks is None or wanted == _recorded_mode(run.path) or not (run.path / MASKS_FILE).is_file():
+        return False
+    _write_again(run, tuple(marks), wanted)
+    save_record(run.path, key, {name: png_mark(_png(run.path, name)) for name in marks}, wanted)
+    say(f"masks: {len(marks)} PNG files written again in mode {wanted} (masks.png); the masks are the same")
+    return True
+
+
+def _write_again(run: RunFolder, names: Iterable[str], mode: str) -> None:
+    palette = palette_of(load_catalog(run.path / CATALOG_FILE).dataset.classes, mode)
+    with open_store(run.path / MASKS_FILE) as file:
+        for name in names:
+            write_mask(_png(run.path, name), file[name][()], palette)
+
+
+def _wanted_mode(run: RunFolder) -> str:
+    return str(run.state.config.get("masks", {}).get("png", "P"))
+
+
+def _recorded_mode(run: Path) -> str:
+    """The mode of the files as they were written; L in runs of earlier versions."""
+    try:
+        return str(json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8")).get("png", "L"))
+    except (OSError, ValueError, AttributeError):
+        return "L"
 
 
 def _read_record(run: Path, key: str) -> dict[str, PngMark] | None:
     """The record of the present masks; None where there is none, or none that can be read."""
     try:
-        tree: Any = json.loads((run / RECORD_FILE).read_text(encoding="utf-8"))
+        tree: Any = json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8"))
         if tree["stage_key"] != key:
             return None
         return {name: PngMark((int(row[0]), int(row[1])), str(row[2])) for name, row in tree["files"].items()}

@@ -29,7 +29,7 @@ from recamlabel.masks.evidence import (
     margin_limit,
     with_background,
 )
-from recamlabel.masks.pngs import PngMark, png_mark, save_record
+from recamlabel.masks.pngs import PngMark, palette_of, png_mark, save_record
 from recamlabel.masks.quality import MaskQuality
 from recamlabel.masks.rescue import keep_labelled
 from recamlabel.storage.atomic import swap_folder
@@ -103,6 +103,7 @@ class RenderJob:
         threshold: Background level.
         cam_threshold: Background level of plain CAM, for comparison.
         ignore: ``"auto"``, ``"none"``, or the share of the pixels to withhold.
+        png: Mode of the PNG files, ``"P"`` or ``"L"``.
     """
 
     catalog: Catalog
@@ -112,6 +113,7 @@ class RenderJob:
     threshold: float
     cam_threshold: float
     ignore: str | float = "auto"
+    png: str = "P"
 
     @property
     def background(self) -> bool:
@@ -269,6 +271,7 @@ def render_masks(
         Pixels by class name, background and ``ignored`` included.
     """
     table = job.catalog.dataset.classes
+    palette = palette_of(table, job.png)
     fresh = run / ".masks.new"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
@@ -278,7 +281,7 @@ def render_masks(
 
     def render(image: LabelledImage, stored: Stored) -> tuple[NDArray[np.generic], MaskQuality, NDArray[np.int64]]:
         mask, quality = render_one(job, image, stored, limit)
-        save_mask(fresh / f"{image.id}.png", mask)
+        save_mask(fresh / f"{image.id}.png", mask, palette)
         marks[image.id] = png_mark(fresh / f"{image.id}.png")
         return mask, quality, np.bincount(mask.ravel(), minlength=table.ignore_id + 1)
 
@@ -290,7 +293,7 @@ def render_masks(
             advance()
         writer.finish()
     swap_folder(fresh, run / "masks")
-    save_record(run, key, marks)
+    save_record(run, key, marks, job.png)
     return {**{table.name_of(class_id): int(count) for class_id, count in enumerate(pixels)}, "ignored": ignored}
 
 

@@ -16,7 +16,7 @@ from recamlabel.data.learnable import no_normal_reasons
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.maps import get_variant
 from recamlabel.maps.precomputed import file_identity
-from recamlabel.masks.pngs import fix_pngs
+from recamlabel.masks.pngs import fix_pngs, match_png_mode
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
@@ -86,6 +86,7 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
         if not _shows_a_later_round(run, plan):
             restore_first(run)
         _record(run, intake, plan, source)
+        match_png_mode(run)
         _run_all(run, plan, until, hooks)
     return run
 

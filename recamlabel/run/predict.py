@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recamlabel import __version__
 from recamlabel.adapters.base import Dataset
-from recamlabel.config import config_from_tree
+from recamlabel.config import Config, config_from_tree
+from recamlabel.core.classes import ClassTable
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import track
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.segment.export import Format, export_model
-from recamlabel.segment.folder import find_images, predict_folder, refuse_target, sized
-from recamlabel.segment.masks import smoothing
+from recamlabel.segment.folder import Look, find_images, predict_folder, refuse_target, sized
+from recamlabel.segment.masks import smoothed_mask, smoothing
+from recamlabel.segment.predict import Predictor
 from recamlabel.stages.networks import PREDICTOR, load_predictor
 from recamlabel.stages.view import View
 from recamlabel.storage.outdated import say_if_outdated
@@ -28,6 +34,7 @@ def predict(
     crf: bool | None = None,
     keep_probabilities: bool = False,
     device: str = "auto",
+    look: Callable[[ClassTable], Look] | None = None,
 ) -> int:
     """Masks of new images by the segmenter of a run.
 
@@ -38,6 +45,7 @@ def predict(
         crf: Smooth with the dense CRF, or not; None: as ``segmenter.predict.smooth`` says.
         keep_probabilities: Also write ``probabilities.h5``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        look: Makes what is shown every mask, given the run's classes.
 
     Returns:
         Number of images.
@@ -72,8 +80,24 @@ def predict(
             advance,
             crf=kernels,
             keep_probabilities=keep_probabilities,
+            look=look(classes) if look else None,
         )
     return len(images)
+
+
+def open_predictor(run: Path, device: str) -> Predictor:
+    """The trained segmenter of a run. Raises StoreError where there is none."""
+    return load_predictor(_open(run, device)[0])
+
+
+def predict_mask(
+    predictor: Predictor, image: NDArray[np.uint8], table: ClassTable, config: Config
+) -> NDArray[np.unsignedinteger[Any]]:
+    """The mask ``(H, W)`` of one image ``(H, W, 3) uint8``, with the smoothing of the run's settings."""
+    probabilities = predictor.probabilities([image])[0]
+    crf = smoothing(config.segmenter.predict)
+    mask = smoothed_mask(image, probabilities, table.mask_dtype, crf, background=table.background)
+    return mask.astype(np.uint8 if table.mask_dtype == np.uint8 else np.uint16, copy=False)
 
 
 def export_segmenter(run: Path, path: Path, kind: Format, size: tuple[int, int]) -> float:

@@ -32,7 +32,8 @@ from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS
 from recamlabel.stages.view import FUSED_FILE, MAPS_FILE
 from recamlabel.storage.atomic import swap_folder
-from recamlabel.storage.run_folder import FINISHED, RunFolder, RunState
+from recamlabel.storage.places import placed
+from recamlabel.storage.run_folder import FINISHED, LOG_FILE, RunFolder, RunState
 
 ROUNDS_FOLDER = "rounds"
 SECTION = "rounds"
@@ -142,8 +143,9 @@ def snapshot(run: RunFolder, own: RunFolder) -> None:
     """Keep a run's masks and what they came from in a folder of their own, a run that every command can open."""
     results = [file for name in REPEATED for file in run.state.stages.get(name, {}).get("outputs", ())]
     _link_all(run.path, own.path, (*results, PNG_RECORD, *MAPS, "metrics.json"))
-    if (run.path / "log.jsonl").exists():
-        shutil.copyfile(run.path / "log.jsonl", own.path / "log.jsonl")  # appended to in place: no link
+    if (log := placed(run.path / LOG_FILE)).exists():
+        (own.path / LOG_FILE).parent.mkdir(exist_ok=True)
+        shutil.copyfile(log, own.path / LOG_FILE)  # appended to in place: no link
     own.state = replace(run.state, stages={name: fact for name, fact in run.state.stages.items() if name != "rounds"})
     own.save()
 
@@ -188,10 +190,11 @@ def _take_results(run: RunFolder, own: RunFolder) -> list[str]:
 
 def _link_all(source: Path, target: Path, names: Iterable[str]) -> None:
     for name in names:
-        if (source / name).is_dir():
-            _link_folder(source / name, target / name)
-        elif (source / name).is_file():
-            _link(source / name, target / name)
+        place = placed(source / name)
+        if place.is_dir():
+            _link_folder(place, target / name)
+        elif place.is_file():
+            _link(place, target / name)
 
 
 def _link(source: Path, target: Path) -> None:

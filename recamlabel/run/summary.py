@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from recamlabel.storage.outdated import why_outdated
+from recamlabel.storage.places import placed
 from recamlabel.storage.run_folder import FINISHED, RunFolder
 
-QUALITY_FILE, GATE_FILE, REPORT_FILE = "quality.json", "gate.json", "report.html"
+QUALITY_FILE, GATE_FILE, REPORT_FILE = "quality.json", "work/gate.json", "report.html"
 SHAPES: dict[str, dict[str, type]] = {QUALITY_FILE: {"images": dict}, GATE_FILE: {"classes": list}}
 VERDICTS = {"do not trust": "do not trust", "weak": "weak:"}
 DOUBTFUL = 0.5
@@ -127,7 +128,7 @@ def _read(run: RunFolder, stage: str, name: str) -> dict[str, Any] | str:
     if state != FINISHED:
         return f"{stage} is {state}"
     try:
-        tree = json.loads((run.path / name).read_text(encoding="utf-8"))
+        tree = json.loads(placed(run.path / name).read_text(encoding="utf-8"))
         if not (isinstance(tree, dict) and SHAPES[name].items() <= {key: type(tree.get(key)) for key in tree}.items()):
             raise ValueError(f"expected {', '.join(SHAPES[name])}")
     except (OSError, ValueError) as error:

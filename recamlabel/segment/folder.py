@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES, LabelledImage, image_id
 from recamlabel.core.classes import ClassTable
+from recamlabel.core.colours import mask_palette
 from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.refine.config import CrfConfig
 from recamlabel.segment.masks import smoothed_mask
 from recamlabel.segment.predict import Predictor
-from recamlabel.storage.atomic import placing
+from recamlabel.storage.atomic import placing, write_text
 from recamlabel.storage.decode import image_size, read_image
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.png import save_mask
+
+CLASSES_FILE = "classes.txt"
+
+
+class Look(Protocol):
+    """What is shown every mask as it is made."""
+
+    def add(self, folder: Path, image_id: str, pixels: np.ndarray, mask: np.ndarray, /) -> None:
+        """Look at one image ``(H, W, 3) uint8`` and its mask ``(H, W)``; may write below ``folder``."""
+
+    def finish(self, folder: Path, /) -> object:
+        """All masks are made."""
 
 
 def find_images(source: Path) -> tuple[LabelledImage, ...]:
@@ -73,8 +86,9 @@ def predict_folder(
     *,
     crf: CrfConfig | None = None,
     keep_probabilities: bool = False,
+    look: Look | None = None,
 ) -> None:
-    """Write ``out/masks/<id>.png``, ``out/masks.h5`` and, if asked for, ``out/probabilities.h5``.
+    """Write ``out/masks/<id>.png``, ``out/masks.h5``, ``out/classes.txt`` and, if asked for, ``out/probabilities.h5``.
 
     Everything is made in a hidden folder beside ``out`` and put in place at the end.
 
@@ -88,7 +102,9 @@ def predict_folder(
         crf: Smooths the probabilities first.
         background: Whether the background may occur.
         keep_probabilities: Store ``(K + 1, h, w) float16`` an image as well.
+        look: Is shown every mask, and adds to the folder what a person looks at.
     """
+    palette = mask_palette(table)
     with placing(out) as fresh, ExitStack() as stack:
         masks = stack.enter_context(ShardedWriter(fresh / "masks.h5", "predict", attributes))
         soft = (
@@ -103,8 +119,13 @@ def predict_folder(
                 soft.add(image.id, {image.id: (probabilities.astype(np.float16), {})})
             mask = smoothed_mask(pixels, probabilities, table.mask_dtype, crf, background=table.background)
             masks.add(image.id, {image.id: (mask, {})})
-            save_mask(fresh / "masks" / f"{image.id}.png", mask)
+            save_mask(fresh / "masks" / f"{image.id}.png", mask, palette)
+            if look:
+                look.add(fresh, image.id, pixels, mask)
             advance()
         masks.finish()
         if soft:
             soft.finish()
+        write_text(fresh / CLASSES_FILE, "".join(f"{name}\n" for name in table.names))
+        if look:
+            look.finish(fresh)

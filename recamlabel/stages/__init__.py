@@ -27,7 +27,7 @@ from recamlabel.stages import (
 )
 from recamlabel.stages.graph import Graph, Stage
 
-DATASET = Stage("dataset", 1, None, "labels, sizes and hashes of the images", makes=("dataset.json",))
+DATASET = Stage("dataset", 1, None, "labels, sizes and hashes of the images", makes=("work/dataset.json",))
 ROUNDS = Stage(
     "rounds",
     2,

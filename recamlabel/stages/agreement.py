@@ -26,8 +26,9 @@ from recamlabel.models.inputs import input_size, run_network
 from recamlabel.stages.map_files import some_of_each
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
+from recamlabel.storage.places import placed
 
-RECAM_FILE = "recam.json"
+RECAM_FILE = "work/recam.json"
 METRICS_SECTION = "recam"
 # Images of each class; a mean over so many is steady enough.
 PER_CLASS = 12
@@ -66,7 +67,7 @@ def settle(view: View, plain: tuple[Backbone, Heads], learnt: tuple[Backbone, He
 
 def settled(view: View, learnt: Tensor, plain: Tensor) -> Tensor:
     """The weight ``(K, D)`` as ``recam.json`` has it: the classifier's rows for the classes that are left out."""
-    tree = json.loads((view.run.path / RECAM_FILE).read_text(encoding="utf-8"))
+    tree = json.loads(placed(view.run.path / RECAM_FILE).read_text(encoding="utf-8"))
     kept = [view.catalog.dataset.classes.id_of(name) - 1 for name in tree["left_out"]]
     weight = learnt.clone()
     weight[kept] = plain[kept]

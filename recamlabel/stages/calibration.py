@@ -27,7 +27,7 @@ from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
 
-LEVELS_FILE = "levels.h5"
+LEVELS_FILE = "work/levels.h5"
 # Images that the classifier is asked about: means over so many are steady, and a data set of a hundred thousand does
 # not wait for them.
 ASKED_IMAGES = 64

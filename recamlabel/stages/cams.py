@@ -23,7 +23,7 @@ def run_cams(view: View) -> Mapping[str, Any]:
         facts = source.findings.facts()
         for line in source.findings.warnings():
             say(f"warning: {line}")
-    return {**facts, **write_maps(view, "cams.h5", [source], ("classifier",))}
+    return {**facts, **write_maps(view, "work/cams.h5", [source], ("classifier",))}
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ STAGE = Stage(
     "class maps by another variant than CAM",
     needs=("classifier",),
     reads=_reads,
-    makes=("cams.h5",),
+    makes=("work/cams.h5",),
     wanted=lambda scope: scope.config.maps.variant != "cam",
     facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
     cost=_cost,

@@ -18,7 +18,7 @@ from recamlabel.stages.networks import AFFINITY_WEIGHTS, new_affinity
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter
 
-EDGES_FILE = "edges.h5"
+EDGES_FILE = "work/edges.h5"
 
 
 def run_edges(view: View) -> Mapping[str, Any]:

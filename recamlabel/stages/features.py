@@ -20,7 +20,7 @@ from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
-FEATURES_FILE = "features.h5"
+FEATURES_FILE = "work/features.h5"
 
 
 def run_features(view: View) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from recamlabel.stages.view import MAPS_FILE, View
 from recamlabel.storage.hdf5 import open_store
 
 # The maps of the refined source again, with the objects' ends of larger inputs.
-FINE_FILE = "fine.h5"
+FINE_FILE = "work/fine.h5"
 
 
 def wants_fine(config: Config) -> bool:

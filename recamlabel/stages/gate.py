@@ -17,7 +17,7 @@ from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.run_folder import RunFolder
 
-GATE_FILE = "gate.json"
+GATE_FILE = "work/gate.json"
 METRICS_SECTION = "gate"
 SHOWN = 20
 

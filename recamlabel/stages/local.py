@@ -40,7 +40,7 @@ from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter
 
-LOCAL_FILE, SCALE_FILE = "local.h5", "scale.json"
+LOCAL_FILE, SCALE_FILE = "work/local.h5", "work/scale.json"
 METRICS_SECTION = "scale"
 # Positions of each image, and images, that the principal components are computed from.
 DRAWN, PROJECTED = 100, 16

@@ -21,7 +21,7 @@ def run_maps(view: View) -> Mapping[str, Any]:
     learnt, second = recam_head(view)
     sources: list[MapSource]
     if config.maps.variant != "cam":
-        stored = PrecomputedMaps(view.run.path / "cams.h5", view.catalog.dataset.classes, config.maps)
+        stored = PrecomputedMaps(view.run.path / "work/cams.h5", view.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight. Other variants
         # make theirs with it: of `patchmemory` it shares the distance among the classes.
         sources = [stored, map_source(view, learnt, second, fallback="cam")]

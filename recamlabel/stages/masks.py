@@ -46,6 +46,8 @@ def run_masks(view: View) -> Mapping[str, Any]:
             level.threshold,
             plain,
             config.masks.ignore,
+            # In no key: the indices are the same, and `fit` writes the files anew where it differs.
+            view.settings.masks.png,
         )
         workers = max(1, view.workers)
         with track("evidence", len(images), more=True) as advance:
@@ -150,7 +152,7 @@ STAGE = Stage(
     run_masks,
     "background level; masks as HDF5 and PNG",
     needs=("refine", "calibration"),
-    reads=("masks", "data.background", "refine.source", "seed"),
+    reads=("masks.threshold", "masks.ignore", "data.background", "refine.source", "seed"),
     makes=("masks.h5", "masks"),
     sections=("threshold",),
     facts=_facts,

@@ -16,7 +16,7 @@ from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
-SCORES_FILE = "scores.h5"
+SCORES_FILE = "work/scores.h5"
 # Of the random walk, for each label and megapixel of the image (benchmarks/random_walk.py).
 WALK_SECONDS = 1.0
 WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")

@@ -13,7 +13,7 @@ from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
-SEEDS_FILE = "seeds.h5"
+SEEDS_FILE = "work/seeds.h5"
 SEED_SETTINGS = ("fg_level", "bg_level")
 
 

@@ -18,11 +18,11 @@ from recamlabel.models.inputs import input_size
 from recamlabel.stages.graph import FREE, Names, covers
 from recamlabel.storage.run_folder import RunFolder
 
-MAPS_FILE = "maps.h5"
+MAPS_FILE = "work/maps.h5"
 # The maps of the refined source fused with the probe, all else as in maps.h5; in later rounds with the segmenter.
-FUSED_FILE = "fused.h5"
+FUSED_FILE = "work/fused.h5"
 # The maps of the refined source with those of the local heads.
-JOINED_FILE = "joined.h5"
+JOINED_FILE = "work/joined.h5"
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
 

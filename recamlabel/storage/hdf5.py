@@ -23,6 +23,7 @@ import numpy as np
 
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
+from recamlabel.storage.places import placed
 
 IDS_KEY = "__ids__"
 SHARD_BYTES = 64 * 2**20
@@ -32,6 +33,7 @@ PACKERS = 2
 
 def open_store(path: Path) -> h5py.File:
     """Open an HDF5 file for reading. Raises StoreError where it is missing or damaged."""
+    path = placed(path)
     if not path.is_file():
         raise StoreError(f"{path}: no such file; run `recamlabel fit` first")
     try:

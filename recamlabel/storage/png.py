@@ -1,4 +1,4 @@
-"""Index masks as PNG: mode L (8 bit) up to 254 classes, 16 bit above."""
+"""Index masks as PNG: 8 bit up to 254 classes (mode L, or mode P with a palette), 16 bit above."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
 
 
-def write_mask(path: Path, mask: np.ndarray) -> None:
+def write_mask(path: Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write a mask ``(H, W)`` of ``uint8`` or ``uint16`` atomically.
 
-    Mode L rather than P: OpenCV turns palette images into colours.
+    Args:
+        path: Where to.
+        mask: Class ids.
+        palette: ``(256, 3) uint8``: an 8-bit mask becomes mode P, the same indices with colours that viewers show.
+            OpenCV's ``imread`` turns such a file into colours; Pillow, torchvision and imageio give the indices.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -24,15 +28,18 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         [[0, 255]]
     """
     with replacing(path) as temporary:
-        save_mask(temporary, mask)
+        save_mask(temporary, mask, palette)
 
 
-def save_mask(path: Path, mask: np.ndarray) -> None:
+def save_mask(path: Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
     """As :func:`write_mask`, straight to ``path``: for folders that are put in place as a whole."""
     if mask.ndim != 2 or mask.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"expected an (H, W) mask of uint8 or uint16, got shape {mask.shape}, {mask.dtype}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path, format="PNG")
+    image = Image.fromarray(mask)
+    if palette is not None and mask.dtype == np.uint8:
+        image.putpalette(palette.tobytes())
+    image.save(path, format="PNG")
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -23,10 +23,12 @@ from typing import Any
 import tomli_w
 from filelock import FileLock, Timeout
 
+from recamlabel.core.events import tell
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import write_text
+from recamlabel.storage.places import WORK, earlier, placed
 
-RUN_FILE = "run.toml"
+RUN_FILE, LOG_FILE = "run.toml", f"{WORK}/log.jsonl"
 FINISHED, OUTDATED, INCOMPLETE, FREED, NOT_RUN = "finished", "outdated", "incomplete", "freed", "not run"
 FORMAT = 2
 # Format 1 had no plan: there an interrupted redo had removed every record that no longer held.
@@ -192,6 +194,10 @@ class RunFolder:
             **facts,
         }
         self.save()
+        for output in outputs:
+            # What an earlier version had at the top is made anew below `work/`.
+            if (old := earlier(self.path / output)) is not None and (self.path / output).exists():
+                old.unlink(missing_ok=True)
 
     def key_of(self, stage: str, outdated: bool = False) -> str:
         """Key of a finished stage.
@@ -247,12 +253,14 @@ class RunFolder:
 
     def maker(self, file: str) -> str | None:
         """The stage that made a file of the run; None where no record names it."""
-        return next((name for name, record in self.state.stages.items() if file in record.get("outputs", [])), None)
+        names = {file, file.removeprefix(f"{WORK}/")}
+        made = (name for name, record in self.state.stages.items() if names & set(record.get("outputs", [])))
+        return next(made, None)
 
     def artifact(self, file: str) -> Path | None:
         """Path of a file that belongs to the run as it is; None where it is outdated, incomplete or not there."""
         stage = self.maker(file)
-        return self.path / file if stage is not None and self.stage_state(stage) == FINISHED else None
+        return placed(self.path / file) if stage is not None and self.stage_state(stage) == FINISHED else None
 
     def need(self, file: str) -> Path:
         """As :meth:`artifact`. Raises StoreError where that gives None; says why, and the way out."""
@@ -264,17 +272,21 @@ class RunFolder:
         return path
 
     def log(self, **event: Any) -> None:
-        """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole."""
-        line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
-        handle = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        """Append one JSON line to ``log.jsonl``, in a single write so that lines stay whole; listeners are told too."""
+        record = {"time": round(time.time(), 3), **event}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        file = placed(self.path / LOG_FILE)
+        file.parent.mkdir(exist_ok=True)
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(handle, line.encode())
         finally:
             os.close(handle)
+        tell(record)
 
     def events(self) -> list[dict[str, Any]]:
         """All whole lines of ``log.jsonl``, oldest first."""
-        file = self.path / "log.jsonl"
+        file = placed(self.path / LOG_FILE)
         if not file.exists():
             return []
         events = []
@@ -296,6 +308,7 @@ class RunFolder:
         owner = {OWNER: {"stage": stage, "key": self.state.plan.get(stage, "")}} if stage else {}
         tree = {**self.metrics(), section: {**values, **owner}}
         write_text(self.path / "metrics.json", json.dumps(tree, indent=2, ensure_ascii=False))
+        tell({"event": "metrics", "section": section, "values": dict(values)})
 
     def section(self, name: str) -> dict[str, Any]:
         """A section of ``metrics.json`` whose stage is finished under the key that it was written with; else empty.

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextvars import copy_context
 
 import pytest
 from helpers import TINY
@@ -49,7 +50,10 @@ def test_help_lists_every_verb_and_is_quick():
         (["masks", "{out}", "--threshold", "5"], 2, "expected a number from 0 to 1, or 'auto'"),
         (["status", "{data}"], 1, "not a run folder"),
         (["evaluate", "{out}", "--truth", "{data}"], 1, "no such run folder"),
-        (["fitt"], 2, "No such command 'fitt'"),
+        (["fitt"], 2, "No such command 'fitt'. Did you mean `recamlabel fit`?"),
+        (["train", "{data}"], 2, "Did you mean `recamlabel fit`?"),
+        (["version"], 2, "Did you mean `recamlabel --version`?"),
+        (["xyzzy"], 2, "No such command 'xyzzy'.\n"),
     ],
 )
 def test_mistakes_get_one_message(tiny_csv, tmp_path, capsys, arguments, code, message):
@@ -59,6 +63,21 @@ def test_mistakes_get_one_message(tiny_csv, tmp_path, capsys, arguments, code, m
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err
     assert not (tmp_path / "run").exists() and sorted(tiny_csv.rglob("*")) == before
+
+
+def test_quiet_says_warnings_and_results_alone(tiny_csv, capsys):
+    assert run(["check", str(tiny_csv)]) == 0
+    assert "decode:" in capsys.readouterr().err
+    # In a context of its own, as a process of its own would have.
+    assert copy_context().run(run, ["check", "-q", str(tiny_csv)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "fit would accept" in captured.out
+
+
+def test_verbose_says_where_it_failed(tmp_path, capsys):
+    assert run(["status", str(tmp_path / "none"), "-v"]) == 1
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err and captured.err.rstrip().splitlines()[-1].startswith("recamlabel: ")
 
 
 def test_config_output_reads_back(tmp_path, capsys):
@@ -75,6 +94,9 @@ def test_fit_masks_status_evaluate(tiny_csv, tmp_path, capsys):
     settings = [item for line in (*TINY, "refine.method=none") for item in ("--set", line)]
     assert run(["fit", str(tiny_csv), "--out", out, *settings]) == 0
     assert "report.html" in capsys.readouterr().out
+    assert run(["fit", out, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["masks_h5"] == f"{out}/masks.h5" and {"level", "withheld", "doubtful", "next"} <= said.keys()
     assert run(["status", out, "--json"]) == 0
     stages = {row["stage"]: row["state"] for row in json.loads(capsys.readouterr().out)["stages"]}
     assert set(stages.values()) == {"finished"} and "masks" in stages

@@ -22,7 +22,7 @@ from recamlabel.storage.run_folder import RunFolder
 def run(tmp_path: Path) -> RunFolder:
     maps, mask = np.ones((1, 2, 2)), np.ones((4, 6), np.uint8)
     run = make_run(tmp_path, ("cat",), [TinyImage(name, ("cat",), maps, maps, mask) for name in "abcd"])
-    file = run.path / "dataset.json"
+    file = run.path / "work/dataset.json"
     catalog = load_catalog(file)
     states = {image.id: state for image in catalog.images if (state := file_state(image.path))}
     save_catalog(file, type(catalog)(catalog.dataset, catalog.shapes, catalog.hashes, states))
@@ -64,9 +64,9 @@ def test_of_many_files_with_another_time_a_few_are_read(
 def test_nothing_is_said_without_a_data_set_and_a_damaged_one_stops_nothing(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run.path / "dataset.json").write_text("{")
+    (run.path / "work/dataset.json").write_text("{")
     assert run_cli(["status", str(run.path)]) == 0
     found = capsys.readouterr()
     assert "masks" in found.out and "dataset.json: damaged" in found.err
-    (run.path / "dataset.json").unlink()
-    assert run_cli(["status", str(run.path)]) == 0 and "dataset.json" not in capsys.readouterr().err
+    (run.path / "work/dataset.json").unlink()
+    assert run_cli(["status", str(run.path)]) == 0 and "work/dataset.json" not in capsys.readouterr().err

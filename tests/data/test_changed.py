@@ -27,8 +27,8 @@ def catalog(tmp_path: Path) -> Catalog:
         images.append(LabelledImage(name, path, frozenset(), frozenset({"cat"})))
     dataset = Dataset(tmp_path, "csv", ClassTable(("cat",)), tuple(images))
     found = inspect_images(dataset)
-    save_catalog(tmp_path / "dataset.json", Catalog(dataset, found.shapes, found.hashes, found.states))
-    return load_catalog(tmp_path / "dataset.json")
+    save_catalog(tmp_path / "work/dataset.json", Catalog(dataset, found.shapes, found.hashes, found.states))
+    return load_catalog(tmp_path / "work/dataset.json")
 
 
 def test_files_with_their_size_and_time_are_not_read(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

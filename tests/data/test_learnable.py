@@ -204,7 +204,7 @@ def test_pictures_are_spoken_of_again_by_a_second_fit(tmp_path: Path, capsys: py
         texts.append([line for line in capsys.readouterr().err.splitlines() if "warning: pictures" in line])
     assert texts[0] == texts[1] and len(texts[0]) == 2
     assert "warning: pictures of a single colour: 1 of 4 (3)" in texts[1][0] and "1 of 4 (2)" in texts[1][1]
-    assert load_catalog(place / "dataset.json").flat == ("3",)
+    assert load_catalog(place / "work/dataset.json").flat == ("3",)
 
 
 def test_pictures_without_anything_stop_a_second_fit_too(tmp_path: Path) -> None:

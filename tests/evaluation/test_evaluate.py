@@ -181,7 +181,7 @@ def test_missing_file_and_missing_image(run: RunFolder, truth: Path, tmp_path: P
     other = make_run(
         tmp_path, CLASSES, [TinyImage("z", (), np.zeros((0, 1, 1)), np.zeros((0, 1, 1)), [[0]])], name="other"
     )
-    for name, group in (("masks.h5", ""), ("maps.h5", "cam/")):
+    for name, group in (("masks.h5", ""), ("work/maps.h5", "cam/")):
         (other.path / name).replace(run.path / name)
         with pytest.raises(
             StoreError, match=f"{name}: nothing stored as '{group}images/a'; run `recamlabel fit` again"

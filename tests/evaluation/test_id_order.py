@@ -31,14 +31,14 @@ def made(folder: Path, name: str = "run", sets: list[tuple[str, ...]] = SETS, po
         maps = np.zeros((len(names), 2, 8))
         images.append(TinyImage(f"images/{number:02d}", names, maps, maps, mask))
     run = make_run(folder, CLASSES, images, name)
-    with ShardedWriter(run.path / "scores.h5", "key", {}) as writer:
+    with ShardedWriter(run.path / "work/scores.h5", "key", {}) as writer:
         for image in images:
             ids = [CLASSES.index(one) + 1 for one in image.labels]
             scores = np.stack([255 * (image.mask == number) for number in ids]) if ids else np.zeros((0, 2, 8))
             attrs = {"class_ids": np.array(ids, np.int32)}
             writer.add(image.id, {f"scores/{image.id}": (scores.astype(np.uint8), attrs)})
         writer.finish()
-    run.finish("refine", "refine-key", 1.0, ["scores.h5"])
+    run.finish("refine", "refine-key", 1.0, ["work/scores.h5"])
     return run
 
 

@@ -99,13 +99,15 @@ def test_mmseg(run: RunFolder, tmp_path: Path) -> None:
 
 def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
-    catalog = json.loads((run.path / "dataset.json").read_text())
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
     for row, name in zip(catalog["images"], ("a.JPG", "b.png"), strict=True):
         row["split"] = None
         row["path"] = str(Path(row["path"]).rename(Path(row["path"]).with_name(name)))
-    (run.path / "dataset.json").write_text(json.dumps(catalog))
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
     result = export_run(run, "mmseg", tmp_path / "out")
-    assert result.notes == ("no validation split: the config validates on the training images",)
+    assert result.notes == (
+        "no validation split: the config validates on the training images; --val 0.2 sets some aside",
+    )
     config: dict[str, object] = {}
     exec((result.path / "dataset_config.py").read_text(), config)
     for loader in ("train_dataloader", "val_dataloader"):
@@ -113,6 +115,20 @@ def test_mmseg_with_several_extensions_and_no_validation_split(tmp_path: Path) -
         assert dataset["type"] == "ConcatDataset"
         assert [part["img_suffix"] for part in dataset["datasets"]] == [".JPG", ".png"]
         assert {part["data_prefix"]["img_path"] for part in dataset["datasets"]} == {"img_dir/train"}
+
+
+@pytest.mark.parametrize("name", ["mmseg", "yolo"])
+def test_a_share_set_aside_is_where_the_trainer_validates(name: str, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path)
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
+    for row in catalog["images"]:
+        row["split"] = None
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
+    result = export_run(run, name, tmp_path / "out", val=0.5)
+    folder = {"mmseg": "img_dir/{}", "yolo": "images/{}"}[name]
+    assert [len(list((result.path / folder.format(split)).rglob("*.png"))) for split in ("train", "val")] == [1, 1]
+    assert not any("no validation split" in note for note in result.notes)
+    assert json.loads((result.path / "recamlabel-export.json").read_text())["wanted"]["val"] == 0.5
 
 
 def test_coco_one_annotation_per_class(run: RunFolder, tmp_path: Path) -> None:

@@ -97,13 +97,13 @@ def test_copies_are_bytes_of_their_own(run: RunFolder, tmp_path: Path) -> None:
 def test_images_turned_by_exif_are_counted(run: RunFolder, tmp_path: Path) -> None:
     import json
 
-    catalog = json.loads((run.path / "dataset.json").read_text())
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
     path = tmp_path / "run-data/images/a.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (2, 4)).save(path, exif=exif)
     catalog["images"][0]["path"] = str(path)
-    (run.path / "dataset.json").write_text(json.dumps(catalog))
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
     with_present_images(run)
     notes = export_run(run, "mmseg", tmp_path / "out").notes
     assert notes[0].startswith("1 images are to be turned by their EXIF data, and their masks are upright")

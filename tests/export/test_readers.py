@@ -81,12 +81,12 @@ def test_torchvision_reads_voc(tmp_path: Path) -> None:
     none = np.zeros((1, 2, 2))
     masks = {name: scattered_mask(seed) for seed, name in enumerate(names)}
     run = make_run(tmp_path, CLASSES, [TinyImage(name, (), none, none, masks[name], "train") for name in names])
-    catalog = json.loads((run.path / "dataset.json").read_text())
+    catalog = json.loads((run.path / "work/dataset.json").read_text())
     for row in catalog["images"]:
         image = Path(row["path"])
         row["path"] = str(image.with_suffix(".jpg"))
         Image.open(image).save(row["path"])
-    (run.path / "dataset.json").write_text(json.dumps(catalog))
+    (run.path / "work/dataset.json").write_text(json.dumps(catalog))
     with_present_images(run)
     result = export_run(run, "voc", tmp_path / "devkit" / "VOCdevkit" / "VOC2012")
     assert result.notes == ()

@@ -154,12 +154,12 @@ def test_an_image_of_which_nothing_is_labelled_is_no_negative(tmp_path: Path) ->
     none = np.zeros((0, 2, 2))
     images = [TinyImage(name, (), none, none, [[0, 0]]) for name in ("known", "unknown", "seen")]
     run = make_run(tmp_path, ("cat",), images)
-    catalog = load_catalog(run.path / "dataset.json")
-    save_catalog(run.path / "dataset.json", catalog)
-    tree = json.loads((run.path / "dataset.json").read_text())
+    catalog = load_catalog(run.path / "work/dataset.json")
+    save_catalog(run.path / "work/dataset.json", catalog)
+    tree = json.loads((run.path / "work/dataset.json").read_text())
     for row in tree["images"]:
         row["unknown"] = [] if row["id"] == "known" else [1]
-    (run.path / "dataset.json").write_text(json.dumps(tree))
+    (run.path / "work/dataset.json").write_text(json.dumps(tree))
     ReviewFolder(run.path).add([Decision("seen", "accepted")], {"seen": np.zeros((1, 2), np.uint8)}, 255)
     result = export_run(run, "labelstudio", tmp_path / "out", what="reviewed")
     assert record(result)["left_out"] == {"unlabelled": ["unknown"]} and result.images == 2
@@ -176,7 +176,12 @@ class TestOnly:
             "1 image marked fix and not painted"
         )
         tree = record(result)
-        assert tree["what"] == "reviewed" and tree["wanted"] == {"only": "accepted", "splits": [], "ids": None}
+        assert tree["what"] == "reviewed" and tree["wanted"] == {
+            "only": "accepted",
+            "splits": [],
+            "ids": None,
+            "val": None,
+        }
         assert tree["left_out"]["fix"] == ["i/fix"] and "i/noted" in tree["left_out"]["undecided"]
 
     def test_reviewed_are_all_decided_but_the_rejected(self, run: RunFolder, tmp_path: Path) -> None:

@@ -69,8 +69,10 @@ def write_file(path, images, rng=None):
 @pytest.mark.parametrize("name", VARIANTS)
 class TestContract:
     def source(self, name, backbone, heads, tmp_path, **settings):
-        write_file(tmp_path / "maps.h5", items(tmp_path))
-        config = MapsConfig(variant=name, file=str(tmp_path / "maps.h5"), scales=[1.0, 0.5], advcam_steps=2, **settings)
+        write_file(tmp_path / "work/maps.h5", items(tmp_path))
+        config = MapsConfig(
+            variant=name, file=str(tmp_path / "work/maps.h5"), scales=[1.0, 0.5], advcam_steps=2, **settings
+        )
         samples = [(picture, own) for picture, own in zip(pictures(), LABELS, strict=True) if own]
         request = MapRequest(backbone, heads, config, TABLE, lambda: samples, normal=lambda: pictures()[1:2])
         return get_variant(name)(request)
@@ -104,10 +106,10 @@ class TestContract:
             settings.append(f"maps.file={first.path / 'maps.h5'}")
         run = fit(tiny_csv, tmp_path / "run", load_config(assignments=settings), until="maps")
         assert ("cams" in run.state.stages) == (name != "cam")
-        with h5py.File(run.path / "maps.h5") as file:
+        with h5py.File(run.path / "work/maps.h5") as file:
             assert file.attrs["variant"] == name and set(file) >= {"cam", "recam"}
             if name == "precomputed":
-                with h5py.File(first.path / "maps.h5") as first:
+                with h5py.File(first.path / "work/maps.h5") as first:
                     given = first["cam/images/2"][()].astype(float)
                     given /= given.max(axis=(1, 2), keepdims=True) + 1e-5
                     assert np.allclose(file["cam/images/2"][()], given, atol=2e-3)

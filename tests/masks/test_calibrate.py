@@ -101,8 +101,8 @@ def test_levels_that_are_all_alike_give_the_default_and_no_certainty(rows):
 
 def test_the_evidence_survives_the_file(tmp_path):
     known = evidence([[0.1, 0.2, 0.3]], [[0.3, 0.2, 0.1]])
-    known.save(tmp_path / "levels.h5", {"stage_key": "k"})
-    read = LevelEvidence.load(tmp_path / "levels.h5")
+    known.save(tmp_path / "work/levels.h5", {"stage_key": "k"})
+    read = LevelEvidence.load(tmp_path / "work/levels.h5")
     assert all(np.array_equal(getattr(read, part.name), getattr(known, part.name)) for part in fields(known))
     with pytest.raises(StoreError, match="no such file"):
         LevelEvidence.load(tmp_path / "other.h5")

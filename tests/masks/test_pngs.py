@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from run_by_hand import TinyImage, make_run
 
+from recamlabel.core.classes import ClassTable
+from recamlabel.core.colours import mask_palette
 from recamlabel.data.catalog import load_catalog
 from recamlabel.masks import pngs
-from recamlabel.masks.pngs import check_pngs, fix_pngs
+from recamlabel.masks.pngs import check_pngs, fix_pngs, match_png_mode
 from recamlabel.masks.render import RenderJob, render_masks
 from recamlabel.storage.run_folder import RunFolder
 
@@ -28,11 +30,11 @@ def run(tmp_path: Path) -> RunFolder:
     run = make_run(
         tmp_path, ("cat",), [TinyImage(name, ("cat",), maps, maps, np.zeros((32, 40), int)) for name in NAMES]
     )
-    with h5py.File(run.path / "scores.h5", "w") as file:
+    with h5py.File(run.path / "work/scores.h5", "w") as file:
         for name in NAMES:
             file.create_dataset(f"scores/{name}", data=(maps * 255).astype(np.uint8)).attrs["class_ids"] = [1]
-    with h5py.File(run.path / "scores.h5") as scores, h5py.File(run.path / "maps.h5") as stored:
-        job = RenderJob(load_catalog(run.path / "dataset.json"), scores, stored, "recam", 0.4, 0.4, "none")
+    with h5py.File(run.path / "work/scores.h5") as scores, h5py.File(run.path / "work/maps.h5") as stored:
+        job = RenderJob(load_catalog(run.path / "work/dataset.json"), scores, stored, "recam", 0.4, 0.4, "none")
         render_masks(job, run.path, "key", {}, -np.inf, lambda n=1, note="": None, 2)
     run.finish("masks", "key", 1.0, ["masks.h5", "masks"], threshold=0.4)
     return run
@@ -54,6 +56,30 @@ def damage(run: RunFolder) -> bytes:
 def test_rendered_masks_are_as_they_were_made(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pngs, "file_hash", lambda path: pytest.fail(f"{path} was read"))
     assert not check_pngs(run) and check_pngs(run) == pngs.PngDamage()
+
+
+def test_the_files_have_the_classes_colours_and_the_same_indices(run: RunFolder) -> None:
+    with Image.open(run.path / "masks/a.png") as image, h5py.File(run.path / "masks.h5") as stored:
+        assert image.mode == "P" and np.array_equal(np.array(image), stored["a"][()])
+        assert image.getpalette()[:6] == [0, 0, 0, *mask_palette(ClassTable(("cat",)))[1]]
+        assert image.convert("RGB").getpixel((0, 0)) != (0, 0, 0) or np.array(image)[0, 0] == 0
+
+
+def test_another_mode_writes_the_files_again_and_nothing_else(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    assert not match_png_mode(run) and contents(run) == before
+    run.state.config = {"masks": {"png": "L"}}
+    assert match_png_mode(run) and "3 PNG files written again in mode L" in capsys.readouterr().err
+    with Image.open(run.path / "masks/a.png") as image, h5py.File(run.path / "masks.h5") as stored:
+        assert image.mode == "L" and np.array_equal(np.array(image), stored["a"][()])
+    assert not check_pngs(run) and not match_png_mode(run)
+    (run.path / "masks/a.png").unlink()
+    fix_pngs(run)
+    assert Image.open(run.path / "masks/a.png").mode == "L"
+    run.state.config = {}
+    assert match_png_mode(run) and contents(run) == before
 
 
 def test_deleted_cut_and_painted_ones_are_found_and_written_again(
@@ -106,13 +132,13 @@ def test_the_whole_folder(run: RunFolder) -> None:
 
 def test_without_a_record_missing_files_are_found(run: RunFolder) -> None:
     before = contents(run)
-    (run.path / "masks.json").unlink()
+    (run.path / "work/masks.json").unlink()
     damage(run)
     assert check_pngs(run) == pngs.PngDamage(missing=("a",))
     fix_pngs(run)
     assert contents(run)["masks/a.png"] == before["masks/a.png"]
     for text in ("", "[]", '{"stage_key": "key", "files": {"a": [1]}}', '{"stage_key": "other", "files": {}}'):
-        (run.path / "masks.json").write_text(text)
+        (run.path / "work/masks.json").write_text(text)
         assert not check_pngs(run)
 
 

@@ -84,8 +84,8 @@ def test_no_mask_lies_over_a_picture_of_another_size(run: RunFolder) -> None:
 def test_suspects_of_the_gate_may_be_gone(run: RunFolder) -> None:
     row = {"image": "d", "name": "cat", "probability": 0.1, "typical": 0.5}
     tree = {"note": "", "classes": [], "pairs": [], "doubtful": [row], "missing": []}
-    (run.path / "gate.json").write_text(json.dumps(tree))
-    run.finish("gate", "key", 1.0, ["gate.json"])
+    (run.path / "work/gate.json").write_text(json.dumps(tree))
+    run.finish("gate", "key", 1.0, ["work/gate.json"])
     assert "cat? d" in write_report(run).read_text(encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def other_masks(run: RunFolder, copy: Path) -> RunFolder:
     """A copy of a run in which every mask is one object."""
     shutil.copytree(run.path, copy)
     with h5py.File(copy / "masks.h5", "r+") as file:
-        for name in load_catalog(copy / "dataset.json").shapes:
+        for name in load_catalog(copy / "work/dataset.json").shapes:
             file[name][...] = 1
     return RunFolder.open(copy)
 
@@ -128,14 +128,14 @@ def test_the_page_of_rounds_names_them_too(run: RunFolder) -> None:
 
 
 def test_fiftyone_is_not_given_them(run: RunFolder) -> None:
-    catalog = load_catalog(run.path / "dataset.json")
+    catalog = load_catalog(run.path / "work/dataset.json")
     with pytest.raises(StoreError, match=r"(?s)3 images are not .*e\.png: 80x50 pixels now, .*Nothing was exported"):
         _check_images(catalog)
 
 
 def test_decisions_about_them_are_taken_and_said(run: RunFolder, tmp_path: Path) -> None:
     _, masks = run_to_review(tmp_path / "again")
-    identity = identity_of(run, load_catalog(run.path / "dataset.json")).to_json()
+    identity = identity_of(run, load_catalog(run.path / "work/dataset.json")).to_json()
     rows = [{"image": name, "status": "accepted", "mask": mask_digest(masks[name])} for name in ("e", "images/a")]
     tree = {"format": "recamlabel-decisions", "version": 1, "run": identity, "decisions": rows}
     (tmp_path / "decisions.json").write_text(json.dumps(tree))

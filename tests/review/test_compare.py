@@ -175,9 +175,9 @@ def test_no_image_in_common(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -
 def test_images_of_another_size_or_content(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
     images = [tiny("images/a", [[0, 0]]), tiny("images/c", [[2, 2, 2, 2]])]
     other = make_run(tmp_path, CLASSES, images, "other")
-    text = re.sub(r'"hash": "\w+"', '"hash": "1"', (other.path / "dataset.json").read_text())
-    (other.path / "dataset.json").write_text(text)
-    assert set(load_catalog(other.path / "dataset.json").hashes.values()) == {"1"}
+    text = re.sub(r'"hash": "\w+"', '"hash": "1"', (other.path / "work/dataset.json").read_text())
+    (other.path / "work/dataset.json").write_text(text)
+    assert set(load_catalog(other.path / "work/dataset.json").hashes.values()) == {"1"}
     found = compare_runs(runs[0], other)
     assert [image.id for image in found.images] == ["images/c"] and found.other_size == ("images/a",)
     assert found.notes()[-2:] == [

@@ -25,12 +25,12 @@ def made(folder: Path, name: str, mask: list[list[int]], scores: list[list[int]]
     maps = np.zeros((1, 1, 10))
     tiny = [TinyImage(f"images/{number}", ("dent",), maps, maps, mask) for number in range(images)]
     run = make_run(folder, ("dent",), tiny, name)
-    with ShardedWriter(run.path / "scores.h5", "key", {}) as writer:
+    with ShardedWriter(run.path / "work/scores.h5", "key", {}) as writer:
         for image in tiny:
             soft = np.array([scores], dtype=np.uint8) * 28
             writer.add(image.id, {f"scores/{image.id}": (soft, {"class_ids": np.array([1], np.int32)})})
         writer.finish()
-    run.finish("refine", "refine-key", 1.0, ["scores.h5"])
+    run.finish("refine", "refine-key", 1.0, ["work/scores.h5"])
     return run
 
 

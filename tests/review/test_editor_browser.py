@@ -60,7 +60,7 @@ def build(folder: Path, count: int = 3) -> RunFolder:
                 path = f"scores/i/{number}" if ids else f"i/{number}"
                 writer.add(f"i/{number}", {path: (pick(number), ids)})
             writer.finish()
-    run.finish("refine", "refine-key", 1.0, ["scores.h5"])
+    run.finish("refine", "refine-key", 1.0, ["work/scores.h5"])
     run.finish("segmentation", "segmentation-key", 1.0, ["segmenter.h5"])
     rows = {
         f"i/{number}": {

@@ -40,7 +40,7 @@ def row(image: str, status: str | None, **more: Any) -> dict[str, Any]:
 
 
 def page_file(run: RunFolder, *rows: Any, name: str = "decisions.json", **more: Any) -> Path:
-    identity = identity_of(run, load_catalog(run.path / "dataset.json")).to_json()
+    identity = identity_of(run, load_catalog(run.path / "work/dataset.json")).to_json()
     tree = {"format": "recamlabel-decisions", "version": 1, "run": identity, "decisions": list(rows)} | more
     path = run.path.parent / name
     path.write_text(json.dumps(tree), encoding="utf-8")

@@ -31,7 +31,7 @@ def quality(missing: str = "") -> QualityScores:
 
 
 def queue(run: RunFolder, scores: QualityScores) -> str:
-    images = load_catalog(run.path / "dataset.json").images
+    images = load_catalog(run.path / "work/dataset.json").images
     return "".join(image.id for image in review_queue(run, images, scores))
 
 
@@ -41,10 +41,10 @@ def test_each_class_gets_an_early_look(run: RunFolder) -> None:
 
 
 def test_what_is_alike_comes_later(run: RunFolder) -> None:
-    with h5py.File(run.path / "features.h5", "w") as file:
+    with h5py.File(run.path / "work/features.h5", "w") as file:
         for name, row in zip("01234", [[5, 0, 0], [5, 0.1, 0], [5, 0, 0.1], [-5, 5, 0], [-5, -5, 0]], strict=True):
             file[name] = np.array(row, np.float32)
-    run.finish("features", "features-key", 1.0, ["features.h5"])
+    run.finish("features", "features-key", 1.0, ["work/features.h5"])
     assert queue(run, quality()) == "04312", "3 looks like nothing before, 1 and 2 like 0"
 
 

@@ -259,7 +259,7 @@ def test_what_the_segmenter_finds_where_nothing_is(run: RunFolder, normal: dict[
 
 
 def test_unfinished_run(run: RunFolder) -> None:
-    for name in ("maps.h5", "masks.h5", "log.jsonl"):
+    for name in ("work/maps.h5", "masks.h5", "work/log.jsonl"):
         (run.path / name).unlink()
     run.begin("maps")
     run.begin("masks")
@@ -294,7 +294,7 @@ def test_refusals_leave_the_old_page(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"masks\.h5: not a readable HDF5 file"):
         write_report(run)
     assert (run.path / "report.html").read_bytes() == before
-    (run.path / "dataset.json").unlink()
+    (run.path / "work/dataset.json").unlink()
     with pytest.raises(StoreError, match=r"dataset\.json: no such file; run `recamlabel fit` first"):
         write_report(run)
 

@@ -220,10 +220,10 @@ def test_an_image_that_has_moved(review: Review, tmp_path: Path) -> None:
     ):
         review.export()
     assert everything(review) == before
-    catalog = json.loads((review.run.path / "dataset.json").read_text())
+    catalog = json.loads((review.run.path / "work/dataset.json").read_text())
     for row in catalog["images"]:
         row["path"] = str(tmp_path / "d.png") if row["id"] == "d" else row["path"]
-    (review.run.path / "dataset.json").write_text(json.dumps(catalog))
+    (review.run.path / "work/dataset.json").write_text(json.dumps(catalog))
     assert review.export().renewed == 1
     assert review.sample("d").filepath == str(tmp_path / "d.png")
 
@@ -231,9 +231,9 @@ def test_an_image_that_has_moved(review: Review, tmp_path: Path) -> None:
 def test_images_that_the_run_no_longer_has(review: Review) -> None:
     review.export()
     decide(review, d="accepted")
-    catalog = json.loads((review.run.path / "dataset.json").read_text())
+    catalog = json.loads((review.run.path / "work/dataset.json").read_text())
     catalog["images"] = [row for row in catalog["images"] if row["id"] != "d"]
-    (review.run.path / "dataset.json").write_text(json.dumps(catalog))
+    (review.run.path / "work/dataset.json").write_text(json.dumps(catalog))
     assert review.export().strangers == 1
     result = review.pull()
     assert result.recorded == [] and result.strangers == 1

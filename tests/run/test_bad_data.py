@@ -38,7 +38,7 @@ def fit(source: Path, out: Path, *more: str, settings: list[str] = TINY) -> int:
 
 def check_masks(path: Path, text: str) -> None:
     """Every mask has its image's size and classes; what it lacks is in quality.json and in `fit`'s last lines."""
-    run, catalog = RunFolder.open(path), load_catalog(path / "dataset.json")
+    run, catalog = RunFolder.open(path), load_catalog(path / "work/dataset.json")
     classes, missing = catalog.dataset.classes, {}
     labels = {image.id: image.present for image in catalog.images}
     with h5py.File(path / "masks.h5") as file:

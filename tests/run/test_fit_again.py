@@ -48,7 +48,7 @@ def run(finished, tmp_path) -> RunFolder:
     shutil.copytree(base / "data", tmp_path / "data")
     # Links into the data set would be shared: give the copy its own.
     found = RunFolder.open(tmp_path / "run")
-    for name in ("run.toml", "dataset.json"):
+    for name in ("run.toml", "work/dataset.json"):
         file = found.path / name
         file.write_text(file.read_text().replace(str(base / "data"), str(tmp_path / "data")))
     fit(tmp_path / "data", found.path, config())

@@ -68,7 +68,7 @@ def test_masks_have_the_images_size_and_only_their_labels(finished):
 
 
 def test_maps_hold_cam_and_recam_of_the_labels(finished):
-    with h5py.File(finished.path / "maps.h5") as file:
+    with h5py.File(finished.path / "work/maps.h5") as file:
         for group in ("cam", "recam"):
             maps = file[f"{group}/images/2"]
             assert maps.shape == (2, 16, 20) and maps.dtype == np.float16 and list(maps.attrs["class_ids"]) == [1, 2]
@@ -124,17 +124,17 @@ def test_a_changed_label_is_noticed(copied, capsys):
 
 def test_same_seed_same_masks(finished, tmp_path):
     again = fit(make_tiny_csv(tmp_path), tmp_path / "run", config())
-    with h5py.File(again.path / "maps.h5") as one, h5py.File(finished.path / "maps.h5") as two:
+    with h5py.File(again.path / "work/maps.h5") as one, h5py.File(finished.path / "work/maps.h5") as two:
         assert np.array_equal(one["recam/images/2"][()], two["recam/images/2"][()])
 
 
 def test_render_changes_the_masks_alone(copied):
     run = copied[1]
-    kept = {name: (run.path / name).read_bytes() for name in ("maps.h5", "scores.h5")}
+    kept = {name: (run.path / name).read_bytes() for name in ("work/maps.h5", "work/scores.h5")}
     render(run.path, 1.0)
     # No pixel is above that level: what is left are the labelled classes' best regions.
-    table, qualities = load_catalog(run.path / "dataset.json").dataset.classes, read_quality(run.path)
-    for image in load_catalog(run.path / "dataset.json").images:
+    table, qualities = load_catalog(run.path / "work/dataset.json").dataset.classes, read_quality(run.path)
+    for image in load_catalog(run.path / "work/dataset.json").images:
         mask, own = np.array(Image.open(run.path / f"masks/{image.id}.png")), table.ids_of(image.present)
         assert list(qualities[image.id].kept) == own and set(np.unique(mask)) - {0, 255} == set(own)
     assert {name: (run.path / name).read_bytes() for name in kept} == kept
@@ -324,7 +324,7 @@ def test_crf_scores_are_equal_for_any_number_of_workers(tiny_csv, tmp_path):
     lines = ("refine.method=crf", "refine.levels=[0.3, 0.6]", "refine.crf.iterations=2", "refine.smooth=0")
     one = fit(tiny_csv, tmp_path / "one", config(*lines, "runtime.workers=1"))
     two = fit(tiny_csv, tmp_path / "two", config(*lines, "runtime.workers=2"))
-    with h5py.File(one.path / "scores.h5") as first, h5py.File(two.path / "scores.h5") as second:
+    with h5py.File(one.path / "work/scores.h5") as first, h5py.File(two.path / "work/scores.h5") as second:
         for number in range(8):
             stored = first[f"scores/images/{number}"][()]
             assert np.array_equal(stored, second[f"scores/images/{number}"][()])
@@ -365,7 +365,7 @@ def test_extreme_sizes_and_two_hundred_classes(tmp_path):
     # Pictures of one colour each: refused unless forced.
     settings = ["maps.max_side=64", "refine.max_side=64", "recam.combine=contrast", "runtime.force=true"]
     run = fit(folder, tmp_path / "run", config(*settings))
-    with h5py.File(run.path / "maps.h5") as file:
+    with h5py.File(run.path / "work/maps.h5") as file:
         for group in ("cam", "recam"):
             for number in range(4):
                 maps = file[f"{group}/{number}"][()]
@@ -417,6 +417,6 @@ def test_another_level_keeps_a_mask_that_was_painted(spoilt):
 
 
 def test_the_catalog_knows_the_files_it_was_made_from(finished):
-    catalog = load_catalog(finished.path / "dataset.json")
+    catalog = load_catalog(finished.path / "work/dataset.json")
     stats = {image.id: image.path.stat() for image in catalog.images}
     assert dict(catalog.states) == {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}

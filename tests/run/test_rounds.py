@@ -155,20 +155,20 @@ def test_rounds_need_a_segmenter(tmp_path):
 def test_without_the_probe_a_round_has_maps_of_its_own(tmp_path):
     out = tmp_path / "run"
     fit(make_tiny_csv(tmp_path), out, config(2, "probe.enabled=false"))
-    with h5py.File(out / "maps.h5") as first, h5py.File(out / "rounds/2/maps.h5") as second:
+    with h5py.File(out / "work/maps.h5") as first, h5py.File(out / "rounds/2/work/maps.h5") as second:
         assert not np.array_equal(first["recam/images/2"][()], second["recam/images/2"][()])
 
 
 def test_fused_maps_are_the_mean_of_maps_and_probabilities(first_round):
     data, out = first_round
     fit(data, out, config())
-    with h5py.File(out / "fused.h5") as first, h5py.File(out / "rounds/2/fused.h5") as second:
+    with h5py.File(out / "work/fused.h5") as first, h5py.File(out / "rounds/2/work/fused.h5") as second:
         for name in ("images/2", "images/3"):
             assert first[f"recam/{name}"].shape == second[f"recam/{name}"].shape
             assert np.array_equal(first[f"cam/{name}"][()], second[f"cam/{name}"][()])
         change = second["recam/images/2"][()].astype(float) - first["recam/images/2"][()].astype(float) / 2
         assert change.min() >= -1e-3 and change.max() <= 0.5 + 1e-3 and change.max() > 0
-    assert (out / "rounds/2/maps.h5").samefile(out / "maps.h5")
+    assert (out / "rounds/2/work/maps.h5").samefile(out / "work/maps.h5")
 
 
 @pytest.mark.parametrize(("rounds_", "kept", "shown"), [(2, 1, 2), (2, 2, 2), (3, 3, 3), (3, 2, 2), (3, 1, 3)])

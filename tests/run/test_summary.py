@@ -193,7 +193,7 @@ def test_a_file_that_a_setting_names_is_looked_at(run, capsys):
     weights.write_bytes(b"old")
     run.state.config["backbone"] = {"weights": str(weights)}
     digest = "e27cf4ae1f6fa8b5"  # not that of b"old"
-    run.finish("maps", run.key_of("maps"), 1.0, ["maps.h5"], {"facts": {"weights": digest}})
+    run.finish("maps", run.key_of("maps"), 1.0, ["work/maps.h5"], {"facts": {"weights": digest}})
     run.finish("masks", "masks-key", 65.0, ["masks.h5"], {"needs": {"maps": run.key_of("maps")}})
     assert command(["status", "run"]) == 0
     text = capsys.readouterr().out

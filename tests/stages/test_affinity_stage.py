@@ -56,7 +56,7 @@ def started(base_run, tmp_path):
 
 
 def check_scores(out, sizes: tuple[int, int]) -> None:
-    with h5py.File(out / "scores.h5") as scores, h5py.File(out / "edges.h5") as edges:
+    with h5py.File(out / "work/scores.h5") as scores, h5py.File(out / "work/edges.h5") as edges:
         for number, classes in enumerate([1, 1, 2, 0, 1, 1, 2, 1]):
             stored = scores[f"scores/images/{number}"]
             assert stored.dtype == np.uint8 and stored.shape[0] == classes
@@ -72,24 +72,24 @@ def test_random_walk_end_to_end_redoes_only_what_depends_on_a_setting(started, c
     fit(source, out, config("random_walk"))
     assert ran(capsys) == WALK_STAGES  # classifier, recam and maps of method none still hold
     check_scores(out, (16, 20))
-    with h5py.File(out / "scores.h5") as scores:
+    with h5py.File(out / "work/scores.h5") as scores:
         assert {scores[f"scores/images/{number}"][()].max() for number in (0, 2)} == {255}  # divided by the maximum
-    with h5py.File(out / "seeds.h5") as seeds:
+    with h5py.File(out / "work/seeds.h5") as seeds:
         assert "images/6" not in seeds  # val trains nothing
         assert not seeds["images/3"][()].any()  # an image without a label is all background
         assert set(np.unique(seeds["images/2"][()])) <= {0, 1, 2, 255}
     assert not list((out / "weights").glob("*.checkpoint"))
     fit(source, out, config("random_walk"))
     assert "up to date" in (text := capsys.readouterr().err) and ": done in" not in text
-    kept = (out / "seeds.h5").stat().st_mtime_ns
+    kept = (out / "work/seeds.h5").stat().st_mtime_ns
     fit(source, out, config("random_walk", "affinity.lr=0.02"))
     assert ran(capsys) == WALK_STAGES[1:]
-    assert (out / "seeds.h5").stat().st_mtime_ns == kept  # another rate needs no other seeds
+    assert (out / "work/seeds.h5").stat().st_mtime_ns == kept  # another rate needs no other seeds
     fit(source, out, config("random_walk", "affinity.lr=0.02", "affinity.beta=5"))
     assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
     fit(source, out, config("random_walk", "affinity.lr=0.02", "affinity.beta=5", "affinity.fg_level=0.65"))
     assert ran(capsys) == WALK_STAGES
-    assert (out / "seeds.h5").stat().st_mtime_ns != kept
+    assert (out / "work/seeds.h5").stat().st_mtime_ns != kept
     fit(source, out, config("none", "affinity.lr=0.5"))
     assert ran(capsys) == [
         "refine",
@@ -105,7 +105,7 @@ def test_crf_after_random_walk(started, capsys):
     run = fit(source, out, config("crf+random_walk"))
     assert ran(capsys) == WALK_STAGES and run.state.stages["refine"]["method"] == "crf+random_walk"
     check_scores(out, (64, 80))
-    with h5py.File(out / "scores.h5") as scores:
+    with h5py.File(out / "work/scores.h5") as scores:
         assert set(np.unique(scores["scores/images/2"][()])) <= {0, 115, 204}
     fit(source, out, config("random_walk"))
     assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
@@ -127,9 +127,9 @@ def test_interrupted_training_continues_to_the_same_weights(started, tmp_path, m
         patch.setattr(AffinityObjective, "loss", interrupting)
         fit(source, out, config("random_walk"))
     assert (out / "weights" / "affinity.checkpoint").exists()
-    kept = (out / "seeds.h5").stat().st_mtime_ns
+    kept = (out / "work/seeds.h5").stat().st_mtime_ns
     fit(source, out, config("random_walk"))
-    assert (out / "seeds.h5").stat().st_mtime_ns == kept
+    assert (out / "work/seeds.h5").stat().st_mtime_ns == kept
     assert (out / "weights" / "affinity.safetensors").read_bytes() == straight.read_bytes()
 
 
@@ -217,7 +217,7 @@ def test_where_a_class_is_unknown_nothing_is_sure_background(tmp_path):
 
 def test_the_floor_is_background_to_the_walk(tmp_path):
     maps = np.array([[[0.5, 0.45, 0.2], [1.0, 0.9, 0.45]]], np.float16)
-    with h5py.File(tmp_path / "edges.h5", "w") as file:
+    with h5py.File(tmp_path / "work/edges.h5", "w") as file:
         file["sure"] = np.ones((2, 3), np.float16)
         file["none"] = np.zeros((2, 3), np.float16)
         plain = EdgeWalk(file, AffinityConfig(log2_steps=0, walk_radius=2, beta=1e6), torch.device("cpu"))

@@ -28,10 +28,10 @@ def test_left_out_everywhere_or_nowhere(copy_run, tmp_path, capsys, least) -> No
     lines = [*TINY, "recam.combine=fc2", "recam.head_init=random", f"recam.min_agreement={least}"]
     data, run = copy_run(tmp_path, *TINY, until="classifier")
     out = fit(data, run.path, load_config(assignments=lines), until="maps").path
-    tree = json.loads((out / "recam.json").read_text())
+    tree = json.loads((out / "work/recam.json").read_text())
     names = list(tree["agreement"])
     assert tree["left_out"] == (names if least else [])
-    with h5py.File(out / "maps.h5") as file:
+    with h5py.File(out / "work/maps.h5") as file:
         equal = [np.array_equal(file["cam"][name][()], file["recam"][name][()]) for name in leaf_paths(file["cam"])]
     # An image without a label has no map, and those are equal anyway.
     assert all(equal) if least else not all(equal)

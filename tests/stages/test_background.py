@@ -38,7 +38,7 @@ def seeds_of(tmp_path: Path, background: bool) -> dict[str, list]:
         draw(tmp_path / f"{name}.png", [], 0, size=(1, 3))
         absent = frozenset({"a", "b"} - present)
         images.append(LabelledImage(name, tmp_path / f"{name}.png", frozenset(present), absent))
-    with h5py.File(tmp_path / "maps.h5", "w") as maps:
+    with h5py.File(tmp_path / "work/maps.h5", "w") as maps:
         maps.create_dataset("one", data=np.float16([[[0.1, 0.5, 0.9]]])).attrs["class_ids"] = [1]
         maps.create_dataset("none", data=np.zeros((0, 1, 3), np.float16)).attrs["class_ids"] = []
         kept = Kept()
@@ -91,6 +91,6 @@ def test_two_rounds_end_to_end(tmp_path):
             with h5py.File(run.path / part / file) as masks:
                 assert all(0 not in masks[str(number)][()] for number in range(5)), (part, file)
     # Fused with probabilities among the labels alone: where there is one label it has all of them.
-    with h5py.File(run.path / "maps.h5") as first, h5py.File(run.path / "rounds/2/maps.h5") as second:
+    with h5py.File(run.path / "work/maps.h5") as first, h5py.File(run.path / "rounds/2/work/maps.h5") as second:
         expected = first["recam/0"][()].astype(np.float32) / 2 + 0.5
         assert np.allclose(second["recam/0"][()].astype(np.float32), expected, atol=2e-3)

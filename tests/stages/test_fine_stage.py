@@ -22,10 +22,10 @@ def finished(copy_run, tmp_path_factory):
 
 
 def test_the_refined_source_alone_and_the_probe_joins_it(finished):
-    maps, fine, fused = (arrays(finished.path / name) for name in ("maps.h5", "fine.h5", "fused.h5"))
+    maps, fine, fused = (arrays(finished.path / name) for name in ("work/maps.h5", "work/fine.h5", "work/fused.h5"))
     assert fine.keys() == {name for name in maps if name.startswith("recam/")}
     assert any(not np.array_equal(fine[name], maps[name]) for name in fine)
-    with h5py.File(finished.path / "fine.h5") as one, h5py.File(finished.path / "maps.h5") as two:
+    with h5py.File(finished.path / "work/fine.h5") as one, h5py.File(finished.path / "work/maps.h5") as two:
         assert all(one[name].attrs["class_ids"].tolist() == two[name].attrs["class_ids"].tolist() for name in fine)
     for name, array in fine.items():
         assert array.shape == maps[name].shape
@@ -42,19 +42,19 @@ def test_the_refined_source_alone_and_the_probe_joins_it(finished):
 def test_it_goes_on_after_a_kill_with_the_same_result(finished, copy_run, tmp_path, monkeypatch):
     data, run = copy_run(tmp_path, *TINY, until="maps")
     out = run.path
-    stop_after(monkeypatch, "fine.h5", 4)
+    stop_after(monkeypatch, "work/fine.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(FINE), until="fine")
-    assert not (out / "fine.h5").exists()
+    assert not (out / "work/fine.h5").exists()
     fit(data, out, config(FINE), until="fine")
-    one, two = arrays(finished.path / "fine.h5"), arrays(out / "fine.h5")
+    one, two = arrays(finished.path / "work/fine.h5"), arrays(out / "work/fine.h5")
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
 def test_plain_cam_can_be_the_source(copy_run, tmp_path):
     data, run = copy_run(tmp_path, *TINY, until="maps")
     fit(data, run.path, config(FINE, "refine.source=cam"), until="fine")
-    assert {name.split("/")[0] for name in arrays(run.path / "fine.h5")} == {"cam"}
+    assert {name.split("/")[0] for name in arrays(run.path / "work/fine.h5")} == {"cam"}
 
 
 @pytest.mark.parametrize(

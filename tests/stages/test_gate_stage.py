@@ -47,7 +47,7 @@ def run(copy_run: CopyRun, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_what_it_writes(finished: RunFolder) -> None:
-    tree = json.loads((finished.path / "gate.json").read_text())
+    tree = json.loads((finished.path / "work/gate.json").read_text())
     assert finished.section("gate") == tree and tree["stage_key"] == finished.key_of("gate")
     assert [(one["name"], one["positives"], one["negatives"], one["unknown"]) for one in tree["classes"]] == [
         ("red", 3, 3, 0),
@@ -56,7 +56,7 @@ def test_what_it_writes(finished: RunFolder) -> None:
     assert {one["verdict"] for one in tree["classes"]} == {"do not trust"} and tree["images"] == 8
     record = finished.state.stages["gate"]
     assert (record["ok"], record["weak"], record["do_not_trust"]) == (0, 0, 2)
-    with h5py.File(finished.path / "features.h5") as file:
+    with h5py.File(finished.path / "work/features.h5") as file:
         assert file["images/0"].shape == (1280,) and np.isfinite(file["images/0"][()]).all()
 
 
@@ -74,8 +74,8 @@ def test_a_changed_gate_redoes_the_gate_alone(run: tuple[Path, Path], capsys: py
     ran(capsys)
     fit(source, out, config("gate.min_positives=2"))
     assert ran(capsys) == ["gate"]
-    assert json.loads((out / "gate.json").read_text())["classes"][0]["verdict"] == "weak"
-    (out / "gate.json").unlink()
+    assert json.loads((out / "work/gate.json").read_text())["classes"][0]["verdict"] == "weak"
+    (out / "work/gate.json").unlink()
     fit(source, out, config("gate.min_positives=2"))
     assert ran(capsys) == ["gate"]
 
@@ -94,12 +94,12 @@ def test_an_older_run_gets_the_gate_and_keeps_the_rest(
     older = RunFolder.open(out)
     del older.state.stages["gate"]
     older.save()
-    (out / "gate.json").unlink()
-    (out / "features.h5").unlink()  # a cache: made again, as the gate needs it
+    (out / "work/gate.json").unlink()
+    (out / "work/features.h5").unlink()  # a cache: made again, as the gate needs it
     ran(capsys)
     fit(source, out, config())
     assert ran(capsys) == ["features", "gate"]
-    (out / "features.h5").unlink()
+    (out / "work/features.h5").unlink()
     fit(source, out, config())
     assert ran(capsys) == []  # and not where nobody does
 
@@ -114,7 +114,7 @@ def test_a_corrected_label_needs_no_second_pass(run: tuple[Path, Path], monkeypa
     table = source / "labels.csv"
     table.write_text(table.read_text().replace("images/0.png,red,train", "images/0.png,blue,train"))
     fit(source, out, config(), until="gate")
-    tree = json.loads((out / "gate.json").read_text())
+    tree = json.loads((out / "work/gate.json").read_text())
     assert [one["positives"] for one in tree["classes"]] == [2, 4]
 
 
@@ -139,9 +139,9 @@ def test_an_interrupted_redo_forgets_the_gate_of_the_old_labels(
 
 def test_the_features_do_not_depend_on_training(run: tuple[Path, Path]) -> None:
     source, out = run
-    (out / "features.h5").rename(out / "before.h5")
+    (out / "work/features.h5").rename(out / "before.h5")
     fit(source, out, config("classifier.lr=0.5", "classifier.min_steps=2", "gate.folds=2"), until="classifier")
-    with h5py.File(out / "before.h5") as one, h5py.File(out / "features.h5") as two:
+    with h5py.File(out / "before.h5") as one, h5py.File(out / "work/features.h5") as two:
         for number in range(8):
             assert np.array_equal(one[f"images/{number}"][()], two[f"images/{number}"][()])
 
@@ -155,14 +155,14 @@ def test_without_weights_it_runs_and_warns(tiny_csv: Path, tmp_path: Path, capsy
 
 def test_the_report_lists_and_shows_suspects(run: tuple[Path, Path]) -> None:
     out = run[1]
-    tree = json.loads((out / "gate.json").read_text())
+    tree = json.loads((out / "work/gate.json").read_text())
     one = {"image": "images/2", "name": "red", "probability": 0.0123, "typical": 0.5}
-    (out / "gate.json").write_text(json.dumps({**tree, "doubtful": [one] * 60, "missing": []}))
+    (out / "work/gate.json").write_text(json.dumps({**tree, "doubtful": [one] * 60, "missing": []}))
     page = write_report(RunFolder.open(out)).read_text(encoding="utf-8")
     assert "Labels that never fire (60)" in page and "Probably missing labels" not in page
     assert page.count("<td>red</td>") == 50 and "The first 50" in page and "0.012" in page
     assert page.count("<figcaption>red? images/2</figcaption>") == 8
-    (out / "gate.json").write_text("{}")
+    (out / "work/gate.json").write_text("{}")
     with pytest.raises(StoreError, match=r"gate\.json: damaged .*; delete it and run `recamlabel fit` again"):
         write_report(RunFolder.open(out))
 

@@ -26,7 +26,7 @@ def finished(copy_run, tmp_path_factory):
 
 
 def test_the_refined_source_is_joined_and_nothing_else(finished):
-    maps, fused = arrays(finished.path / "maps.h5"), arrays(finished.path / "fused.h5")
+    maps, fused = arrays(finished.path / "work/maps.h5"), arrays(finished.path / "work/fused.h5")
     assert finished.state.stages["probe"]["joined"] == sum(name.startswith("probe/") for name in fused) > 0
     for name, array in maps.items():
         group, image = name.split("/", 1)
@@ -42,12 +42,12 @@ def test_the_refined_source_is_joined_and_nothing_else(finished):
 def test_it_goes_on_after_a_kill_with_the_same_result(finished, copy_run, tmp_path, monkeypatch):
     data, run = copy_run(tmp_path, *TINY, until="maps")
     out = run.path
-    stop_after(monkeypatch, "fused.h5", 4)
+    stop_after(monkeypatch, "work/fused.h5", 4)
     with pytest.raises(KeyboardInterrupt):
         fit(data, out, config(), until="probe")
-    assert not (out / "fused.h5").exists()
+    assert not (out / "work/fused.h5").exists()
     fit(data, out, config(), until="probe")
-    one, two = arrays(finished.path / "fused.h5"), arrays(out / "fused.h5")
+    one, two = arrays(finished.path / "work/fused.h5"), arrays(out / "work/fused.h5")
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
     # What the interrupted pass had done counts as what it was: fused, or left as it is.
     facts = [RunFolder.open(run.path).state.stages["probe"]["joined"] for run in (finished, RunFolder.open(out))]
@@ -60,14 +60,14 @@ def test_one_image_has_nothing_to_learn_from(tmp_path, capsys):
     table.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
     run = fit(data, tmp_path / "run", config("runtime.force=true"), until="probe")
     assert "fewer than two images" in capsys.readouterr().err
-    maps, fused = arrays(run.path / "maps.h5"), arrays(run.path / "fused.h5")
+    maps, fused = arrays(run.path / "work/maps.h5"), arrays(run.path / "work/fused.h5")
     assert maps.keys() == fused.keys() and all(np.array_equal(maps[name], fused[name]) for name in maps)
 
 
 def test_without_the_probe_there_is_no_file(copy_run, tmp_path):
     data, run = copy_run(tmp_path, *TINY, until="maps")
     run = fit(data, run.path, config("probe.enabled=false", "refine.method=none"), until="masks")
-    assert not (run.path / "fused.h5").exists() and "probe" not in run.state.stages
+    assert not (run.path / "work/fused.h5").exists() and "probe" not in run.state.stages
 
 
 def image(name: str, *present: str) -> LabelledImage:
@@ -98,7 +98,7 @@ def test_nothing_is_learnt_from_images_outside_the_training_splits(finished, tmp
         lines[number] = f"{name},{'blue' if labels == 'red' else 'red'},{split}"
     table.write_text("\n".join(lines) + "\n")
     one, two = (
-        arrays(run.path / "fused.h5") for run in (finished, fit(data, tmp_path / "run", config(), until="probe"))
+        arrays(run.path / "work/fused.h5") for run in (finished, fit(data, tmp_path / "run", config(), until="probe"))
     )
     names = {lines[number].split(",")[0].rsplit(".", 1)[0] for number in changed}
     kept = [name for name in one if not any(name.endswith(part) for part in names)]
@@ -110,9 +110,9 @@ def test_it_is_fitted_again_to_what_the_crf_made_of_the_maps(finished, copy_run,
     def probes(name: str, *lines: str) -> dict[str, np.ndarray]:
         data, run = copy_run(tmp_path / name, *TINY, until="maps")
         fit(data, run.path, config(*lines), until="probe")
-        return {key: item for key, item in arrays(run.path / "fused.h5").items() if key.startswith("probe/")}
+        return {key: item for key, item in arrays(run.path / "work/fused.h5").items() if key.startswith("probe/")}
 
-    again = {key: item for key, item in arrays(finished.path / "fused.h5").items() if key.startswith("probe/")}
+    again = {key: item for key, item in arrays(finished.path / "work/fused.h5").items() if key.startswith("probe/")}
     never, two = probes("never", "probe.alternations=0"), probes("two", "runtime.workers=2")
     other = probes("other", "refine.method=none")
     assert all(np.array_equal(again[name], two[name]) and np.array_equal(again[name], other[name]) for name in again)
@@ -143,7 +143,7 @@ def test_features_are_computed_once_and_are_the_same_kept_or_not(copy_run, tmp_p
         seen.clear()
         data, run = copy_run(tmp_path / str(room), *TINY, until="maps")
         fit(data, run.path, config(), until="probe")
-        results.append(arrays(run.path / "fused.h5"))
+        results.append(arrays(run.path / "work/fused.h5"))
         looks.append(len(seen))
         assert not (run.path / "probe-features").exists()
     images = sum(name.startswith("cam/") for name in results[1])

@@ -261,8 +261,8 @@ def gate_json(run: RunFolder, *figures: tuple[float, float]) -> None:
 
 
 def write_gate(run: RunFolder, classes: list[dict]) -> None:
-    (run.path / "gate.json").write_text(json.dumps({"note": "", "classes": classes}))
-    run.finish("gate", "k", 0.0, ["gate.json"])
+    (run.path / "work/gate.json").write_text(json.dumps({"note": "", "classes": classes}))
+    run.finish("gate", "k", 0.0, ["work/gate.json"])
 
 
 def test_labels_drawn_at_random_stop_before_training(context):

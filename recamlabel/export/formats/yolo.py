@@ -134,7 +134,7 @@ def _loss(counts: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
 def _advice(plan: Plan) -> list[str]:
     lines = []
     if plan.validation_subset() is None:
-        lines.append("no validation split: data.yaml and semantic.yaml validate on the training images")
+        lines.append("no validation split: both .yaml files validate on the training images; --val 0.2 sets some aside")
     if plan.images == "link":
         lines.append("Ultralytics rewrites JPEG files that it finds damaged: --images copy keeps it away from yours")
     return lines

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel import __version__
+from recamlabel.core.colours import class_colours
 from recamlabel.core.progress import say, track
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import ConfigError
@@ -15,7 +16,7 @@ from recamlabel.review.compare.runs import Comparison, ImageChange, mask_pairs
 from recamlabel.review.page.gallery import Tile, picture_side, tile
 from recamlabel.review.page.html import short, template
 from recamlabel.review.page.photographs import Photographs
-from recamlabel.review.page.thumbnails import DIFFERENCE, class_colours, difference_overlay, mask_overlay
+from recamlabel.review.page.thumbnails import DIFFERENCE, difference_overlay, mask_overlay
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.run_folder import RunFolder
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from recamlabel.core.classes import ClassTable
+from recamlabel.core.colours import class_colours
 from recamlabel.review.fiftyone import fields as fields
 from recamlabel.review.fiftyone.session import QUEUE
-from recamlabel.review.page.thumbnails import class_colours
 
 # Mask and regions lie over each other: together 0.64.
 OPACITY = 0.4

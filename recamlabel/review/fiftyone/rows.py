@@ -155,7 +155,7 @@ class RowReader:
     def __enter__(self) -> RowReader:
         run = self.facts.run.path
         self._masks = self._stack.enter_context(open_store(run / "masks.h5"))
-        self._maps = self._open("maps.h5")
+        self._maps = self._open("work/maps.h5")
         self._segmenter = self._open(SEGMENTER_FILE) if self.facts.has_segmenter else None
         self._confidence = self._open(CONFIDENCE_FILE) if self.facts.run.artifact(CONFIDENCE_FILE) else None
         return self

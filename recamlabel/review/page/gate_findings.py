@@ -10,9 +10,10 @@ from typing import Any
 from recamlabel.errors import StoreError
 from recamlabel.review.page.gallery import Tile, tile
 from recamlabel.review.page.photographs import Photographs
+from recamlabel.storage.places import placed
 from recamlabel.storage.run_folder import RunFolder
 
-GATE_STAGE, GATE_FILE = "gate", "gate.json"
+GATE_STAGE, GATE_FILE = "gate", "work/gate.json"
 LISTED, PICTURED, SIDE = 50, 8, 176
 
 
@@ -55,7 +56,7 @@ def read_findings(run: RunFolder, photographs: Photographs) -> Findings | None:
     """
     if run.stage_state(GATE_STAGE) != "finished":
         return None
-    path = run.path / GATE_FILE
+    path = placed(run.path / GATE_FILE)
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         order = ("do not trust", "weak", "ok")

@@ -18,7 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from recamlabel.core.arrays import nearest, resize_maps
 from recamlabel.core.classes import BACKGROUND_ID, ClassTable
-from recamlabel.review.page.thumbnails import HATCH_COLOUR, OUTLINE, class_colours, hatched, outline
+from recamlabel.core.colours import class_colours
+from recamlabel.review.page.thumbnails import HATCH_COLOUR, OUTLINE, hatched, outline
 
 MAP_SIDE, LEVELS = 96, 64
 # Where a map is low the photograph shows through, without leaving the colour scale.

@@ -21,7 +21,7 @@ from recamlabel.review.page.tables import QualityScores
 from recamlabel.storage.hdf5 import open_store
 from recamlabel.storage.run_folder import RunFolder
 
-FEATURES_FILE = "features.h5"
+FEATURES_FILE = "work/features.h5"
 DIVERSE, CANDIDATES, WEIGHT = 200, 1000, 0.3
 
 

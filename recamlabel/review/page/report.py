@@ -12,6 +12,7 @@ from typing import Any
 
 from recamlabel import __version__
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core.colours import class_colours
 from recamlabel.core.progress import say, track
 from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError
@@ -35,7 +36,6 @@ from recamlabel.review.page.tables import (
     score_rows,
     scored,
 )
-from recamlabel.review.page.thumbnails import class_colours
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.run_folder import RunFolder
 

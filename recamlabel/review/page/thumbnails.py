@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import colorsys
 import io
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from recamlabel.core.arrays import nearest
 from recamlabel.core.classes import BACKGROUND_ID, ClassTable
+from recamlabel.core.colours import class_colours
 
 Picture = NDArray[np.uint8]
 WEBP_QUALITY = 82
@@ -25,10 +25,8 @@ DIFFERENCE = {
     "background against withheld": (120, 120, 120),
 }
 DIFFERENCE_FILL = 0.8
-IGNORE_COLOUR = (0.93, 0.92, 0.88)
 # Withheld pixels are hatched, so that no class looks like them.
 HATCH_COLOUR, HATCH_PERIOD, HATCH_WIDTH = (60, 60, 60), 6, 2
-GOLDEN_ANGLE = 0.381966
 
 
 def thumbnail(image: Picture, side: int) -> Picture:
@@ -72,19 +70,6 @@ def difference_overlay(
         picture[chosen] = picture[chosen] * (1 - DIFFERENCE_FILL) + np.array(colour) * DIFFERENCE_FILL
     result: Picture = picture.astype(np.uint8)
     return result
-
-
-def class_colours(table: ClassTable) -> Picture:
-    """Colours on the page ``(K + 2, 3)``: background, the classes in id order, "ignore" last.
-
-    Not the VOC palette, whose dark colours cannot be told apart over a photograph: hues a
-    golden angle apart, so that neighbours differ however many classes there are.
-    """
-    hues = (0.58 + GOLDEN_ANGLE * np.arange(len(table))) % 1
-    values = np.where(np.arange(len(table)) % 2, 0.78, 0.98)
-    classes = [colorsys.hsv_to_rgb(hue, 0.78, value) for hue, value in zip(hues, values, strict=True)]
-    colours = np.asarray([(1.0, 1.0, 1.0), *classes, IGNORE_COLOUR]) * 255
-    return np.asarray(colours.round(), dtype=np.uint8)
 
 
 def data_uri(picture: Picture) -> str:

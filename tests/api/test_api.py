@@ -68,7 +68,7 @@ def test_settings_by_name(tmp_path):
 
 
 def test_the_example_runs(tmp_path, monkeypatch, capsys):
-    example = Path(__file__).parent.parent / "examples" / "python_api.py"
+    example = Path(__file__).parent.parent.parent / "examples" / "python_api.py"
     whole = recamlabel.fit
 
     def short(source, out, settings):
