@@ -106,7 +106,7 @@ def test_the_format_is_read(site, photos):
 def test_everything_of_it_makes_masks(made, photos):
     run = RunFolder.open(made)
     assert run.state.dataset["adapter_package"] == "recamlabel-example 0.1.0"
-    with h5py.File(made / "work/cams.h5") as maps, h5py.File(made / "work/segmenter.h5") as masks:
+    with h5py.File(made / "work/cams.h5") as maps, h5py.File(made / "segmenter.h5") as masks:
         assert maps.attrs["variant"] == "smoothcam" and maps["cam/images/0"][()].max() > 0.99
         assert masks["images/0"].shape == (64, 80)
     # Each stage that reads a setting of theirs says by whose work, and no other.
