@@ -51,6 +51,7 @@ __all__ = [
     "Section",
     "SegmenterConfig",
     "config_from_tree",
+    "config_schema",
     "load_config",
     "setting_keys",
 ]
@@ -61,7 +62,7 @@ PRESETS = ("quick", "paper")
 class Config(Section):
     """The whole configuration. Section and key names are what ``--set section.key=value`` takes."""
 
-    preset: Literal["quick", "paper"] = "quick"
+    preset: Literal["quick", "paper"] = Field("quick", description="where all that is not set here is from")
     seed: int = Field(0, ge=0, description="seed of everything random")
     rounds: int = Field(
         1, ge=1, le=5, description="rounds of masks and segmenter; later ones start from the segmenter before"
@@ -153,6 +154,45 @@ def setting_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str,
         else:
             keys[f"{prefix}{name}"] = info.description or ""
     return keys
+
+
+def config_schema(config: Config | None = None, names: Mapping[str, Iterable[str]] | None = None) -> dict[str, Any]:
+    """A JSON schema (draft 2020-12) of the settings file, for editors (docs/plugins.md, "Settings in an editor").
+
+    Args:
+        config: Whose values are the schema's defaults; None: those of a setting alone.
+        names: By dotted key the names that an editor is to offer; others stay allowed, as packages bring more.
+
+    Example:
+        >>> schema = config_schema(Config(), {"maps.variant": ["cam"]})
+        >>> schema["properties"]["maps"]["properties"]["variant"]["anyOf"]
+        [{'enum': ['cam']}, {'type': 'string'}]
+        >>> schema["properties"]["masks"]["additionalProperties"]
+        False
+    """
+    tree = Config.model_json_schema()
+    values = (config or Config()).model_dump(mode="json")
+    schema: dict[str, Any] = _plain(tree, tree.pop("$defs"), values, "", dict(names or {}))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Settings of recamlabel", **schema}
+
+
+def _plain(
+    node: Mapping[str, Any], sections: Mapping[str, Any], value: Any, key: str, names: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
+    """A part of a schema, sections in place of references to them, as each has values of its own; without titles."""
+    if "$ref" in node:
+        node = {**sections[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}
+    plain = {name: part for name, part in node.items() if name not in ("title", "default")}
+    if "properties" in node:
+        prefix = f"{key}." if key else ""
+        plain["properties"] = {
+            name: _plain(part, sections, value[name], f"{prefix}{name}", names)
+            for name, part in node["properties"].items()
+        }
+        return plain
+    if key in names:
+        plain = {"anyOf": [{"enum": list(names[key])}, {"type": plain.pop("type")}], **plain}
+    return plain if value is None else {**plain, "default": value}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

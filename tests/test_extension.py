@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,7 +19,7 @@ import recamlabel
 from recamlabel.adapters import ADAPTERS, load_dataset
 from recamlabel.cli.main import run as run_command
 from recamlabel.config import load_config
-from recamlabel.errors import ConfigError, DatasetError
+from recamlabel.errors import ConfigError, DatasetError, StoreError
 from recamlabel.export import FORMATS, export_run
 from recamlabel.export.engine import export_with
 from recamlabel.export.formats.coco import CocoFormat
@@ -160,6 +161,117 @@ def test_a_segmenter(more, tmp_path):
 def test_a_segmenter_without_an_encoder_is_refused_in_words(more):
     with pytest.raises(ConfigError, match=r"segmenter\.method=bare gave a Sequential whose encoder is neither"):
         Segmenter("bare", Backbone("resnet10t"), 2)
+
+
+FAULTY = """
+import numpy as np
+from torch import nn
+from recamlabel.export.formats.hdf5 import Hdf5Format
+from recamlabel.refine import Refiner
+
+wide = Refiner("wide", lambda image, maps, config, background: maps[:, :2])
+loud = Refiner("loud", lambda image, maps, config, background: maps * 3)
+dead = Refiner("dead", lambda image, maps, config, background: 1 / 0)
+word = Refiner("word", lambda image, maps, config, background: "done")
+none = lambda request: None
+few = lambda request: type("S", (), {"maps": lambda self, images, pixels, classes: {"cam": []}})()
+other = lambda request: type("S", (), {"maps": lambda self, images, pixels, classes: {"mine": []}})()
+
+
+class Coarse(nn.Module):
+    def __init__(self, backbone, outputs):
+        super().__init__()
+        self.encoder, self.head = backbone, nn.Conv2d(backbone.channels, outputs, 1)
+
+    def forward(self, images):
+        return self.head(self.encoder(images))
+
+
+class Stuck(Hdf5Format):
+    name = "stuck"
+
+    def write(self, plan, folder, masks):
+        raise KeyError("x")
+"""
+FAULTY_POINTS = """[recamlabel.refiners]
+wide = faulty:wide
+loud = faulty:loud
+dead = faulty:dead
+word = faulty:word
+[recamlabel.variants]
+none = faulty:none
+few = faulty:few
+other = faulty:other
+[recamlabel.segmenters]
+coarse = faulty:Coarse
+[recamlabel.exporters]
+stuck = faulty:Stuck
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """A package whose things can be loaded, and fail at work."""
+    add(tmp_path / "faulty-site", "faulty", FAULTY, FAULTY_POINTS)
+    monkeypatch.syspath_prepend(str(tmp_path / "faulty-site"))
+    yield
+    sys.modules.pop("faulty", None)
+
+
+def refine(name):
+    maps = np.full((2, 8, 8), 0.5, np.float32)
+    return REFINERS.find(name).run(np.zeros((8, 8, 3), np.uint8), maps, None, True)
+
+
+def make_maps(name):
+    request = SimpleNamespace(heads={"cam": None})
+    return VARIANTS.find(name)(request).maps([None], [None], [[0]])
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (
+            lambda: refine("wide"),
+            r"method 'wide' of the package faulty gave scores of shape \(2, 2, 8\); expected \(2, 8",
+        ),
+        (
+            lambda: refine("loud"),
+            r"method 'loud' .* gave scores from 1.5 to 1.5; expected numbers in 0..1; that is a def",
+        ),
+        (
+            lambda: refine("dead"),
+            r"method 'dead' .* failed: ZeroDivisionError: division by zero; that is a defect of th",
+        ),
+        (lambda: refine("word"), r"method 'word' .* gave scores as a str; expected a NumPy array"),
+        (lambda: make_maps("none"), r"variant 'none' of the package faulty gave a NoneType; expected a MapSource"),
+        (lambda: make_maps("few"), r"variant 'few' .* gave 0 cam maps for 1 images; expected one for each"),
+        (lambda: make_maps("other"), r"variant 'other' .* gave maps by the names \['mine'\]; expected .* \['cam'\]"),
+    ],
+)
+def test_what_a_plug_in_gives_is_looked_at(faulty, work, words):
+    with pytest.raises(ConfigError, match=words):
+        work()
+
+
+def test_a_network_of_the_wrong_shape_is_refused_before_anything_is_trained(faulty):
+    words = r"segmenter 'coarse' of the package faulty gave logits of shape \(1, 2, 4, 6\) .* \(1, 2, 64, 96\)"
+    with pytest.raises(ConfigError, match=words):
+        check_settings(load_config(assignments=[*TINY_SEGMENTER, "segmenter.method=coarse"]))
+
+
+def test_an_export_that_fails_leaves_nothing(faulty, tmp_path, copy_run):
+    _, run = copy_run(tmp_path, *TINY)
+    with pytest.raises(StoreError, match=r"format 'stuck' of the package faulty failed: KeyError: 'x'; that is a def"):
+        export_run(run, "stuck", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_of_recamlabels_own_is_not_taken_and_that_is_said(more, capfd):
+    add(more, "greedy", MODULE, "[recamlabel.variants]\nlpcam = greedy:square\n")
+    check_settings(load_config(assignments=[*TINY, "maps.variant=lpcam"]))
+    said = capfd.readouterr().err
+    assert "note: maps.variant: variant 'lpcam' of the package greedy is not used: recamlabel has one of" in said
 
 
 def test_limits_of_formats_are_their_own(more, tmp_path, copy_run):

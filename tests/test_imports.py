@@ -26,7 +26,7 @@ ROOMS = (
     ("stages",),
     ("run",),
     ("export",),
-    ("review",),
+    ("review", "contracts"),
     ("api", "cli", "__init__", "__main__"),
 )
 ORDER = {name: number for number, names in enumerate(ROOMS) for name in names}

@@ -164,7 +164,8 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
         if not getattr(chosen, "accepts_names", False):
             _check_exists(source)
     dataset = chosen.read(source, options or AdapterOptions())
-    return replace(dataset, notes=(f"read as '{chosen.name}': {reason}", *dataset.notes))
+    taken = ADAPTERS.shadowed(adapter)
+    return replace(dataset, notes=(f"read as '{chosen.name}': {reason}", *[taken] * bool(taken), *dataset.notes))
 
 
 def options_from(data: DataConfig) -> AdapterOptions:

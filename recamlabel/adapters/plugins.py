@@ -12,7 +12,8 @@ from typing import Any
 
 from recamlabel.adapters.base import Adapter, Dataset
 from recamlabel.adapters.config import AdapterOptions
-from recamlabel.core.registry import checked, owner
+from recamlabel.core.plugins import owner
+from recamlabel.core.registry import checked
 from recamlabel.errors import DatasetError, RecamlabelError
 
 GROUP = "recamlabel.adapters"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import shutil
 import sys
@@ -27,6 +28,14 @@ EXTRAS = (
     ("huggingface", "sources huggingface:NAME and saved data sets", ("datasets", "pyarrow")),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn", "scipy", "safetensors")
+# What other packages may bring more of.
+REGISTRIES = (
+    "recamlabel.adapters:ADAPTERS",
+    "recamlabel.maps:VARIANTS",
+    "recamlabel.refine:REFINERS",
+    "recamlabel.models.segmenter:SEGMENTERS",
+    "recamlabel.export:FORMATS",
+)
 BROWSERS = ("google-chrome", "chromium", "chromium-browser", "firefox", "microsoft-edge")
 
 
@@ -56,6 +65,7 @@ def doctor() -> None:
         ("Packages", packages()),
         ("Where it computes", devices()),
         ("Optional parts", [pydensecrf(), fiftyone(), browser(), *extras()]),
+        ("Plug-ins", list(plugins()) or [Finding("none", True, "no other package brings anything (docs/plugins.md)")]),
     ):
         table = Table(title=title, title_justify="left", show_header=False)
         table.add_column(no_wrap=True)
@@ -102,6 +112,20 @@ def extras() -> Iterator[Finding]:
         else:
             text = f"{purpose}: {', '.join(f'{name} {number}' for name, number in found.items())}"
         yield Finding(extra, not missing, text)
+
+
+def plugins() -> Iterator[Finding]:
+    """What other packages bring, imported, each with its package and version, or with what is wrong with it."""
+    for place in REGISTRIES:
+        module, _, attribute = place.partition(":")
+        try:
+            offers = getattr(importlib.import_module(module), attribute).offers()
+        except Exception as error:  # where torch is broken, which is said above
+            yield Finding(attribute.lower(), False, f"cannot be listed ({_line(error)})")
+            continue
+        for one in offers:
+            text = f"{one.fault} ({one.package})" if one.fault else f"{one.package}, {one.value}"
+            yield Finding(f"{one.kind} {one.name}", not one.fault, text)
 
 
 def pydensecrf() -> Finding:

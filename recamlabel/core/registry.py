@@ -9,16 +9,14 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Generic, TypeVar
 
+from recamlabel.core.plugins import FlawError, Offer, owner, package, points_of
 from recamlabel.errors import ConfigError, RecamlabelError
 
 T = TypeVar("T")
-
-
-class FlawError(ValueError):
-    """What is wrong with another package's thing, as the end of a sentence about it."""
+_TAKEN = "recamlabel has one of its own by that name; ask the package to rename it"
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -69,7 +67,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 module, _, attribute = thing.partition(":")
                 thing = self.built_in[name] = getattr(importlib.import_module(module), attribute)
             return thing
-        points = list(entry_points(group=self.group, name=name)) if self.group else []
+        points = [point for point in self._points() if point.name == name]
         if not points:
             raise self.error(unknown(self.key, name, (*self.choices_before, *self.names), self.kind))
         if len(points) > 1:
@@ -86,8 +84,33 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def others(self) -> tuple[str, ...]:
         """Names of other packages' things, sorted, without importing one."""
-        points = entry_points(group=self.group) if self.group else ()
-        return tuple(sorted({point.name for point in points} - {*self.built_in, "auto"}))
+        return tuple(sorted({point.name for point in self._points()} - {*self.built_in, "auto"}))
+
+    def origin(self, name: str) -> str:
+        """Name and version of the package that a name is from; empty for this package's own, and for none."""
+        if name in self.built_in or name == "auto":
+            return ""
+        return next((package(point) for point in self._points() if point.name == name), "")
+
+    def shadowed(self, name: str) -> str:
+        """What to say where a name that is asked for is this package's own, and another package offers one too."""
+        rivals = [point for point in self._points() if point.name == name] if name in self.built_in else []
+        return "; ".join(f"{self.kind} {name!r} of {owner(one)} is not used: {_TAKEN}" for one in rivals)
+
+    def offers(self) -> list[Offer]:
+        """Everything that other packages offer, imported, with what is wrong with it."""
+        found = []
+        for point in self._points():
+            fault = ""
+            if point.name in {*self.built_in, "auto"}:
+                fault = f"{self.kind} {point.name!r} of {owner(point)} is not used: {_TAKEN}"
+            else:
+                try:
+                    self.find(point.name)
+                except RecamlabelError as error:
+                    fault = str(error)
+            found.append(Offer(self.kind, point.name, package(point), point.value, fault))
+        return found
 
     def load_others(self) -> tuple[list[T], list[str]]:
         """Other packages' things that can be used, and a message for each that cannot."""
@@ -98,6 +121,9 @@ class Registry(Mapping[str, T], Generic[T]):
             except RecamlabelError as error:
                 broken.append(str(error))
         return usable, broken
+
+    def _points(self) -> tuple[EntryPoint, ...]:
+        return points_of(self.group) if self.group else ()
 
     def _load(self, point: EntryPoint) -> T:
         who = f"{self.kind} {point.name!r} of {owner(point)} ({point.value})"
@@ -171,8 +197,3 @@ def called(thing: Any, point: EntryPoint) -> Any:
     if not callable(thing):
         raise FlawError(f"is a {type(thing).__name__}; expected a function")
     return thing
-
-
-def owner(point: EntryPoint) -> str:
-    """Whose an entry point is, in words."""
-    return f"the package {point.dist.name}" if point.dist is not None else "an installed package"

@@ -19,7 +19,7 @@ from recamlabel.evaluation.id_order import IdOrder
 from recamlabel.evaluation.seeds import THRESHOLDS, SeedSweep
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import best_level
-from recamlabel.refine import stepped
+from recamlabel.refine import refiner_of
 from recamlabel.storage.hdf5 import class_ids, open_store
 from recamlabel.storage.run_folder import RunFolder, has_background
 
@@ -119,7 +119,7 @@ def _miou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def candidates(run: RunFolder) -> list[float]:
     """Levels that differ in this run: the CRF's, or 0.05, 0.06, … 0.95."""
     refine = run.state.config.get("refine", {})
-    if stepped(str(refine.get("method", "none"))):
+    if refiner_of(str(refine.get("method", "none"))).stepped:
         return [float(level) for level in refine["levels"]]
     return [round(0.01 * step, 2) for step in range(5, 96)]
 

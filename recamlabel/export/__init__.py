@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from recamlabel.core.registry import Registry, checked
+from recamlabel.core.progress import say
+from recamlabel.core.registry import Registry
 from recamlabel.export.base import IMAGE_MODES, INSTANCES, ExportOptions, Format, ImageMode
 from recamlabel.export.engine import ExportResult, export_with
 from recamlabel.export.formats.coco import CocoFormat
@@ -22,6 +23,7 @@ from recamlabel.export.formats.mmseg import MmsegFormat
 from recamlabel.export.formats.voc import VocFormat
 from recamlabel.export.formats.yolo import YoloFormat
 from recamlabel.export.mask_sources import SOURCES
+from recamlabel.export.plugins import guarded
 from recamlabel.export.selection import ON_CHANGED, ONLY, OnChanged, Only, Wanted
 from recamlabel.storage.run_folder import RunFolder
 
@@ -57,7 +59,7 @@ FORMATS: Registry[Format] = Registry(
     "format",
     {one.name: one for one in BUILT_IN},
     "recamlabel.exporters",
-    checked("kind", "naming", "max_classes", "image_modes", "check", "write", "image_path", "label_files", "readings"),
+    guarded,
 )
 
 
@@ -122,5 +124,7 @@ def export_run(
         400
     """
     format_ = get_format(format_name)
+    if taken := FORMATS.shadowed(format_name):
+        say(f"note: {taken}")
     wanted = Wanted(splits, only, ids, on_changed, val)
     return export_with(format_, run, out, what=what, wanted=wanted, images=images, options=options, check=check)

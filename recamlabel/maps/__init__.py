@@ -6,14 +6,23 @@ of the group ``recamlabel.variants``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
 
+from recamlabel.core.plugins import owner
 from recamlabel.core.registry import Registry, called
 
 if TYPE_CHECKING:
     from recamlabel.maps.base import Factory
 
 __all__ = ["VARIANTS", "get_variant"]
+
+
+def _adopt(thing: Any, point: EntryPoint) -> Factory:
+    from recamlabel.maps.base import guarded
+
+    return guarded(called(thing, point), f"variant {point.name!r} of {owner(point)}")
+
 
 # Names of places, as importing them loads torch, which settings alone do not need.
 VARIANTS: Registry[Factory] = Registry(
@@ -29,7 +38,7 @@ VARIANTS: Registry[Factory] = Registry(
         "precomputed": "recamlabel.maps.precomputed:precomputed",
     },
     "recamlabel.variants",
-    called,
+    _adopt,
 )
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.core.classes import ClassTable
+from recamlabel.core.plugins import FlawError, blame, check_scores
+from recamlabel.errors import ConfigError
 from recamlabel.maps.config import MapsConfig
 from recamlabel.models.backbones import Backbone
 
@@ -68,3 +70,45 @@ class MapRequest:
 
 
 Factory = Callable[[MapRequest], MapSource]
+
+
+def guarded(factory: Factory, who: str) -> Factory:
+    """Another package's variant; what it raises, and maps that are none, are told as that package's fault."""
+
+    def make(request: MapRequest) -> MapSource:
+        with blame(who, ConfigError):
+            source = factory(request)
+            if not callable(getattr(source, "maps", None)):
+                raise FlawError(f"gave a {type(source).__name__}; expected a MapSource, which has a method maps")
+        return _Guarded(source, who, tuple(request.heads))
+
+    return make
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A source of another package, whose maps are looked at before they are stored."""
+
+    source: MapSource
+    who: str
+    heads: tuple[str, ...]
+
+    def maps(
+        self, images: Sequence[LabelledImage], pixels: list[np.ndarray], classes: list[list[int]]
+    ) -> dict[str, list[np.ndarray]]:
+        """As the source. Raises ConfigError for whatever it raises or gives that is no map."""
+        with blame(self.who, ConfigError):
+            made = self.source.maps(images, pixels, classes)
+            if not isinstance(made, Mapping) or set(made) != set(self.heads):
+                found = sorted(made) if isinstance(made, Mapping) else type(made).__name__
+                raise FlawError(f"gave maps by the names {found}; expected those of the heads: {sorted(self.heads)}")
+            return {name: self._checked(name, list(rows), classes) for name, rows in made.items()}
+
+    def _checked(self, name: str, rows: list[np.ndarray], classes: list[list[int]]) -> list[np.ndarray]:
+        if len(rows) != len(classes):
+            raise FlawError(f"gave {len(rows)} {name} maps for {len(classes)} images; expected one for each")
+        what = f"{name} maps"
+        return [
+            check_scores(maps, (len(own), None, None), what).astype(np.float16)
+            for maps, own in zip(rows, classes, strict=True)
+        ]

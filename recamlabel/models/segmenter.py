@@ -9,12 +9,15 @@ Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", TPAMI 20
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recamlabel.core.plugins import FlawError, blame, owner
 from recamlabel.core.registry import Registry, called
 from recamlabel.errors import ConfigError, WeightsError
 from recamlabel.models.backbones import Backbone, any_size
@@ -71,9 +74,42 @@ def _upernet(backbone: Backbone, classes: int) -> nn.Module:
     return net
 
 
+Make = Callable[[Backbone, int], nn.Module]
+
+
+def _adopt(thing: Any, point: EntryPoint) -> Make:
+    make, who = called(thing, point), f"segmenter {point.name!r} of {owner(point)}"
+
+    def guarded(backbone: Backbone, outputs: int) -> nn.Module:
+        """Another package's network, tried on a black image before hours of training; what it raises is its fault."""
+        with blame(who, ConfigError):
+            net = make(backbone, outputs)
+            if not isinstance(net, nn.Module):
+                raise FlawError(f"gave a {type(net).__name__}; expected a torch.nn.Module")
+            _try(net, outputs)
+        return net
+
+    return guarded
+
+
+@torch.no_grad()
+def _try(net: nn.Module, outputs: int) -> None:
+    """Raises FlawError where the logits of an image are not ``(1, outputs, H, W)``."""
+    image = torch.zeros(1, 3, 2 * MULTIPLE, 3 * MULTIPLE)
+    modes = {module: module.training for module in net.modules()}
+    with torch.random.fork_rng(devices=[]):
+        logits = net.eval()(image)
+    for module, training in modes.items():
+        module.training = training
+    expected, found = (1, outputs, *image.shape[2:]), tuple(getattr(logits, "shape", ()))
+    if not isinstance(logits, Tensor) or found != expected:
+        what = f"logits of shape {found}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise FlawError(f"gave {what} for an image of shape {tuple(image.shape)}; expected {expected}")
+
+
 # A segmenter is called with the backbone, which holds the weights to start from, and the number of outputs. What it
 # returns has an ``encoder``: the backbone itself, or one of segmentation-models-pytorch (``tu-*``) of the same network.
-SEGMENTERS: Registry[Callable[[Backbone, int], nn.Module]] = Registry(
+SEGMENTERS: Registry[Make] = Registry(
     "segmenter.method",
     "segmenter",
     {
@@ -82,7 +118,7 @@ SEGMENTERS: Registry[Callable[[Backbone, int], nn.Module]] = Registry(
         "upernet": _upernet,
     },
     "recamlabel.segmenters",
-    called,
+    _adopt,
 )
 
 
@@ -99,7 +135,8 @@ def check_encoder(config: SegmenterConfig, backbone: BackboneConfig) -> None:
         backbone: Of the classifier, whose network the encoder may be.
 
     Raises:
-        ConfigError: No such segmenter, or an encoder of another network than the weights that it is to start from.
+        ConfigError: No such segmenter, an encoder of another network than the weights that it is to start from, or
+            another package's network that cannot be used, which is made once to see that.
         WeightsError: Weights that are not there.
     """
     check_segmenter(config.method)
@@ -110,6 +147,8 @@ def check_encoder(config: SegmenterConfig, backbone: BackboneConfig) -> None:
             f"segmenter.encoder={config.encoder} cannot start from the {config.encoder_weights}'s weights, which "
             f"are those of {backbone.name}; set segmenter.encoder_weights to imagenet, embedded, none or a file"
         )
+    if SEGMENTERS.origin(config.method):
+        Segmenter(config.method, Backbone(config.encoder or backbone.name, backbone.output_stride), 1)
 
 
 class Segmenter(nn.Module):

@@ -9,14 +9,16 @@ background level at which the pixel would still be given to the class. Masks are
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.core.registry import FlawError, Registry
+from recamlabel.core.plugins import FlawError, blame, check_scores, owner
+from recamlabel.core.registry import Registry
+from recamlabel.errors import ConfigError
 from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.levels import crf_scores
 
@@ -46,7 +48,25 @@ def _adopt(thing: Any, point: EntryPoint) -> Refiner:
         raise FlawError(f"is a {type(thing).__name__}; expected a recamlabel.refine.Refiner")
     if thing.name != point.name:
         raise FlawError(f"calls itself {thing.name!r}; expected the name of its entry point")
-    return thing
+    return (
+        thing
+        if thing.run is None
+        else replace(thing, run=_guarded(thing.run, f"method {point.name!r} of {owner(point)}"))
+    )
+
+
+def _guarded(run: Refine, who: str) -> Refine:
+    """Another package's work on an image; what it raises, and scores that are none, are told as its fault."""
+
+    def checked(
+        image: NDArray[np.uint8], maps: NDArray[np.float32], config: RefineConfig, background: bool
+    ) -> NDArray[np.float32]:
+        with blame(who, ConfigError):
+            scores = check_scores(run(image, maps, config, background), maps.shape, "scores")
+        result: NDArray[np.float32] = scores.astype(np.float32)
+        return result
+
+    return checked
 
 
 BUILT_IN = (
@@ -73,6 +93,19 @@ def walks(method: str) -> bool:
 def stepped(method: str) -> bool:
     """Whether a resolved method's scores come in steps at ``refine.levels``."""
     return REFINERS.find(method).stepped
+
+
+def refiner_of(method: str) -> Refiner:
+    """The refiner that finished scores were made by; one that only has the name, where its package is gone.
+
+    Example:
+        >>> refiner_of("crf").stepped, refiner_of("gone").stepped
+        (True, False)
+    """
+    try:
+        return REFINERS.find(method)
+    except ConfigError:
+        return Refiner(method)
 
 
 def resolve_method(name: str) -> str:

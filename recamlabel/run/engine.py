@@ -21,6 +21,7 @@ from recamlabel.masks.reviewed import ReviewFolder
 from recamlabel.run.forecast import Forecast
 from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import Planned, Scope
+from recamlabel.stages.plugins import plugin_versions
 from recamlabel.stages.view import View
 from recamlabel.storage.run_folder import FINISHED, RunFolder
 
@@ -121,7 +122,8 @@ def run_stage(view: View, one: Planned) -> None:
             f"{run.path}: stage '{stage.name}' ended without {', '.join(absent)}, which it is to make; that is a "
             "defect of the stage, and nothing of it is recorded"
         )
-    more = {**facts, "peak_mb": round(peak_megabytes(), 0), "versions": versions()}
+    made_with = {**versions(), **plugin_versions(one.inputs["facts"])}
+    more = {**facts, "peak_mb": round(peak_megabytes(), 0), "versions": made_with}
     run.state.versions = versions()
     run.finish(stage.name, one.key, seconds, one.makes, one.inputs, **({"cache": True} if stage.cache else {}), **more)
     run.log(stage=stage.name, event="finish", key=one.key, seconds=round(seconds, 2))

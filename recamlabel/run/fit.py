@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recamlabel.adapters import ADAPTERS
 from recamlabel.config import Config, config_from_tree
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import say
@@ -29,7 +30,8 @@ from recamlabel.run.redo import Redo, what_is_redone
 from recamlabel.run.rounds import install, kept_keys, kept_round, later_steps, open_round, restore_first, run_rounds
 from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
-from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages.graph import Scope, Stage, flatten
+from recamlabel.stages.plugins import shadowed_notes
 from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.storage.atomic import remove_dead
 from recamlabel.storage.places import WORK
@@ -191,6 +193,8 @@ def check_settings(config: Config) -> Config:
     check_backend(config.refine.crf)
     check_backend(config.segmenter.predict.crf)
     get_variant(config.maps.variant)
+    for line in shadowed_notes(dict(flatten(config.model_dump()))):
+        say(f"note: {line}")
     file_identity(config.maps)
     if config.segmenter.enabled:
         check_encoder(config.segmenter, config.backbone)
@@ -212,6 +216,7 @@ def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
     run.state.dataset = {
         "source": _origin(source),
         "adapter": catalog.dataset.adapter,
+        "adapter_package": ADAPTERS.origin(catalog.dataset.adapter) or None,
         "fingerprint": catalog.fingerprint(),
         "images": len(catalog.images),
         "classes": list(catalog.dataset.classes.names),

@@ -14,7 +14,7 @@ from recamlabel.data.catalog import CATALOG_FILE, Catalog, load_catalog
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.run.engine import Plan, to_do
 from recamlabel.stages.graph import Planned, flatten
-from recamlabel.storage.outdated import changes, why_outdated
+from recamlabel.storage.outdated import PLUGIN, changes, why_outdated
 from recamlabel.storage.run_folder import RunFolder
 
 SHOWN = 20
@@ -134,7 +134,8 @@ def _other_facts(one: Planned, made: Mapping[str, Any]) -> Iterator[str]:
     before, now = made.get("facts", {}), one.inputs["facts"]
     for name in (name for name in {**before, **now} if name not in ("images", "training", "pixels")):
         if before.get(name) != now.get(name):
-            yield f"{one.name}: {FACTS.get(name, name)}"
+            packages = f"{name}: {before.get(name, 'none')} -> {now.get(name, 'none')}"
+            yield f"{one.name}: {packages if name.startswith(PLUGIN) else FACTS.get(name, name)}"
     if made.get("version") != one.inputs["version"]:
         yield f"{one.name}: works differently since the version of recamlabel that the run was made with"
 

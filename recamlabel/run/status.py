@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recamlabel.storage.digest import content_digest
-from recamlabel.storage.outdated import setting, why_outdated
+from recamlabel.storage.outdated import other_packages, setting, why_outdated
 from recamlabel.storage.run_folder import FINISHED, FREED, NOT_RUN, OUTDATED, RunFolder
 
 # Facts of a result that are the content of a file, and the setting that names it.
@@ -60,10 +60,11 @@ def stage_rows(run: RunFolder) -> list[StageRow]:
 
 
 def _changed(run: RunFolder, record: Mapping[str, Any], above: Mapping[str, StageRow]) -> str:
-    """Which file has other content than when a result was made from it, or than when one below was."""
+    """Which file or package is another one than when a result was made from it, or than when one below was."""
     inputs = run.state.inputs.get(record["key"], {})
     below = (above[need].because for need in inputs.get("needs", {}) if need in above)
-    return next(filter(None, chain(_other_files(run, inputs.get("facts", {})), below)), "")
+    facts = inputs.get("facts", {})
+    return next(filter(None, chain(_other_files(run, facts), other_packages(facts), below)), "")
 
 
 def _other_files(run: RunFolder, facts: Mapping[str, str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
 from recamlabel.models.weights import weights_identity
 from recamlabel.stages.cost import CostOf, one_pass
+from recamlabel.stages.plugins import plugin_facts
 
 # In no key and free to all: where and how fast, never what.
 FREE = "runtime"
@@ -220,10 +221,11 @@ class Graph:
             asked = not stage.on_demand or stage.name in on_demand
             if stage.name in scope.given or not asked or not stage.wanted(scope):
                 continue
+            settings = stage.settings(scope)
             inputs = {
                 "version": stage.version,
-                "settings": stage.settings(scope),
-                "facts": dict(stage.facts(scope)),
+                "settings": settings,
+                "facts": {**stage.facts(scope), **plugin_facts(settings)},
                 "needs": {name: keys[name] for name in stage.needs if name in keys},
             }
             keys[stage.name] = result_key(stage.name, inputs)

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recamlabel.core.plugins import installed
 from recamlabel.core.progress import say
 from recamlabel.storage.run_folder import OUTDATED, RunFolder
 
 LONGEST = 40
+# Before the setting that names another package's thing: facts of these names are that package and its version.
+PLUGIN = "plug-in of "
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -58,10 +61,24 @@ def _difference(run: RunFolder, stage: str, key: str) -> str:
     different = ", ".join(changes(before, {name: setting(run.state.config, name) for name in before}))
     if different:
         return different
+    if packages := ", ".join(other_packages(inputs.get("facts", {}))):
+        return packages
     for need, made in inputs.get("needs", {}).items():
         if run.state.plan.get(need) != made:
             return _difference(run, need, made)
     return "the images, the labels, or a file that a setting names, changed"
+
+
+def other_packages(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Packages that a result was made with and that are installed in another version, or not any more.
+
+    Example:
+        >>> list(other_packages({"images": "x", f"{PLUGIN}refine.method": "gone 1.0"}))
+        ['plug-in of refine.method: gone 1.0 -> not installed']
+    """
+    for name, made in facts.items():
+        if name.startswith(PLUGIN) and (now := installed(str(made))) != made:
+            yield f"{name}: {made} -> {now}"
 
 
 def setting(config: Mapping[str, Any], key: str) -> Any:

@@ -150,6 +150,11 @@ def test_built_in_names_stay_built_in_and_two_packages_cannot_share_one(site: Pa
         site, "greedy", EXAMPLE.replace('"list"', '"csv"'), {"csv": "greedy:ListAdapter", "list": "greedy:ListAdapter"}
     )
     assert python(site, "print(type(get_adapter('csv')).__name__)") == "CsvAdapter"
+    (source.parent / "labels.csv").write_text("image,labels\na.jpg,cat\n")
+    asked = f"print(load_dataset(Path({str(source.parent / 'labels.csv')!r}), 'csv').notes[1])"
+    assert python(site, asked).startswith(
+        "adapter 'csv' of the package greedy is not used: recamlabel has one of its own"
+    )
     owners = "the package greedy, the package recamlabel_list"
     message = f"adapter 'list' is offered by 2 packages ({owners}); uninstall all but one"
     assert refused(site, "get_adapter('list')") == message

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.core.arrays import from_uint8, resize_maps
-from recamlabel.refine import REFINERS
+from recamlabel.refine import refiner_of
 from recamlabel.review.decisions.runs import Runs
 from recamlabel.storage.run_folder import RunFolder
 
@@ -33,7 +33,7 @@ def stored_levels(run: RunFolder) -> tuple[list[float], float | None]:
 
 def _has_levels(refine: Mapping[str, Any]) -> bool:
     """Whether the refiner was run at levels of its own."""
-    return "method" in refine and REFINERS.find(str(refine["method"])).run is not None
+    return "method" in refine and refiner_of(str(refine["method"])).run is not None
 
 
 def level_codes(scores: NDArray[np.uint8], shape: tuple[int, int], levels: Sequence[float]) -> NDArray[np.uint16]:
