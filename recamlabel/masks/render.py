@@ -27,11 +27,12 @@ from recamlabel.masks.evidence import (
     gather_evidence,
     margin_histogram,
     margin_limit,
+    winners,
     with_background,
 )
 from recamlabel.masks.pngs import PngMark, palette_of, png_mark, save_record
 from recamlabel.masks.quality import MaskQuality
-from recamlabel.masks.rescue import keep_labelled
+from recamlabel.masks.rescue import keep_labelled, usual_sizes
 from recamlabel.storage.atomic import swap_folder
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 from recamlabel.storage.png import save_mask
@@ -104,6 +105,7 @@ class RenderJob:
         cam_threshold: Background level of plain CAM, for comparison.
         ignore: ``"auto"``, ``"none"``, or the share of the pixels to withhold.
         png: Mode of the PNG files, ``"P"`` or ``"L"``.
+        sizes: :func:`object_sizes`; None: nothing is known of them.
     """
 
     catalog: Catalog
@@ -114,6 +116,7 @@ class RenderJob:
     cam_threshold: float
     ignore: str | float = "auto"
     png: str = "P"
+    sizes: Mapping[int, float] | None = None
 
     @property
     def background(self) -> bool:
@@ -139,6 +142,20 @@ class RenderJob:
             self.background,
             stored.probe,
         )
+
+
+def object_sizes(job: RenderJob, advance: Advance) -> dict[int, float]:
+    """How large the smaller objects of each class are, as shares of the pixels of their masks."""
+    shares: dict[int, list[float]] = {}
+    for image in job.catalog.images:
+        item = job.scores[f"scores/{image.id}"]
+        if ids := class_ids(item):
+            slots = winners(from_uint8(item[()]), job.threshold)
+            counts = np.bincount(slots.ravel(), minlength=len(ids) + 1)[1:] / slots.size
+            for class_id, share in zip(ids, counts, strict=True):
+                shares.setdefault(class_id, []).extend([float(share)] if share else [])
+        advance()
+    return usual_sizes(shares)
 
 
 def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
@@ -204,7 +221,7 @@ def render_one(
     # Plain CAM last: the maps of a re-activation that was cut short may be 0 everywhere.
     planes_at_hand = [planes for planes in (stored.maps, probe, stored.cams) if planes is not None]
     sources = [from_uint8(stored.scores), *(np.asarray(planes, np.float32) for planes in planes_at_hand)]
-    kept = tuple(sorted({*keep_labelled(mask, ids, sources), *spared}))
+    kept = tuple(sorted({*keep_labelled(mask, ids, sources, job.sizes), *spared}))
     withheld = float((mask == table.ignore_id).mean())
     expected = _expected(mask, probe, list(classes), job.background) if ids and probe is not None else {}
     missing = tuple(class_id for class_id in ids if not (mask == class_id).any())

@@ -14,7 +14,7 @@ from recamlabel.core.arrays import map_histogram
 from recamlabel.core.progress import say, track
 from recamlabel.evaluation.calibration import KnownLevel, candidates, known_level
 from recamlabel.masks.calibrate import ANYWHERE, Calibration, LevelEvidence, calibrate, otsu_level
-from recamlabel.masks.render import RenderJob, ignore_limit, render_masks
+from recamlabel.masks.render import RenderJob, ignore_limit, object_sizes, render_masks
 from recamlabel.masks.reviewed import ReviewedMasks, ReviewFolder
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.cost import PIXEL_WORK, Cost, megapixels
@@ -49,6 +49,9 @@ def run_masks(view: View) -> Mapping[str, Any]:
             # In no key: the indices are the same, and `fit` writes the files anew where it differs.
             view.settings.masks.png,
         )
+        if view.catalog.dataset.classes.background:
+            with track("sizes", len(images), more=True) as advance:
+                job = replace(job, sizes=object_sizes(job, advance))
         workers = max(1, view.workers)
         with track("evidence", len(images), more=True) as advance:
             limit = ignore_limit(job, advance, workers)
@@ -148,7 +151,7 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "masks",
-    9,
+    10,
     run_masks,
     "background level; masks as HDF5 and PNG",
     needs=("refine", "calibration"),

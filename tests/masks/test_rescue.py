@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from recamlabel.adapters.base import Dataset, LabelledImage
 from recamlabel.core.arrays import to_uint8
@@ -14,7 +15,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.masks.evidence import gather_evidence
 from recamlabel.masks.quality import MaskQuality, review_order
 from recamlabel.masks.render import RenderJob, render_one, withhold
-from recamlabel.masks.rescue import TaughtMasks, best_region, keep_labelled
+from recamlabel.masks.rescue import TaughtMasks, best_region, keep_labelled, usual_sizes
 
 TABLE = ClassTable(("dent", "scratch"))
 
@@ -25,6 +26,16 @@ def planes(*rows: list[float]) -> np.ndarray:
 
 def test_the_region_is_connected_to_the_peak_and_above_half_of_it():
     assert best_region(planes([0.2, 0.3, 0.1, 0.0, 0.3, 0.0]), 0).tolist() == [[True, True, False, False, False, False]]
+
+
+def test_the_region_is_no_larger_than_the_class_usually_is():
+    wide = planes([0.5, 0.7, 0.8, 1.0, 0.6, 0.5, 0.0, 0.0])
+    sizes = [int(best_region(wide, 0, largest).sum()) for largest in (1.0, 0.5, 0.25, 0.125, 0.01)]
+    assert sizes == [6, 4, 2, 1, 1], "the level rises to the peak, which stays"
+    mask = np.zeros((1, 8), dtype=np.uint8)
+    assert keep_labelled(mask, [2], [wide], {2: 0.25}) == (2,)
+    assert mask.tolist() == [[0, 0, 2, 2, 0, 0, 0, 0]]
+    assert usual_sizes({1: [0.1, 0.3], 2: [0.3, 0.1, 0.2, 0.5]}) == {2: pytest.approx(0.175)}
 
 
 def test_a_class_that_is_never_strongest_is_kept_at_its_largest_share():
