@@ -63,7 +63,7 @@ class Config(Section):
     """The whole configuration. Section and key names are what ``--set section.key=value`` takes."""
 
     preset: Literal["quick", "paper"] = Field("quick", description="where all that is not set here is from")
-    seed: int = Field(0, ge=0, description="seed of everything random")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of everything random")
     rounds: int = Field(
         1, ge=1, le=5, description="rounds of masks and segmenter; later ones start from the segmenter before"
     )
@@ -204,6 +204,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: no such file; expected a TOML file with settings") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: nested too deep; expected sections such as [classifier]") from None
 
 
 def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -220,7 +222,7 @@ def _parse_assignment(line: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {line!r}: expected section.key=value, for example --set masks.threshold=0.4")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     return key.strip(), value
 

@@ -157,13 +157,20 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
         (('cat', 'dog'), 3, 3)
     """
     source = Path(source)
+    try:
+        return _load(source, adapter, options or AdapterOptions())
+    except RecursionError:
+        raise DatasetError(f"{source}: nested deeper than any data set is: folders, or a label file") from None
+
+
+def _load(source: Path, adapter: str, options: AdapterOptions) -> Dataset:
     if adapter == "auto":
         chosen, reason = detect(source)
     else:
         chosen, reason = get_adapter(adapter), "as asked"
         if not getattr(chosen, "accepts_names", False):
             _check_exists(source)
-    dataset = chosen.read(source, options or AdapterOptions())
+    dataset = chosen.read(source, options)
     taken = ADAPTERS.shadowed(adapter)
     return replace(dataset, notes=(f"read as '{chosen.name}': {reason}", *[taken] * bool(taken), *dataset.notes))
 

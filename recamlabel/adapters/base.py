@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -127,6 +128,10 @@ class Adapter(Protocol):
         ...
 
 
+# Of a file name: 255 bytes in most file systems, with ".png" and what a temporary file adds.
+LONGEST_NAME = 245
+
+
 def check_image_id(image_id: str) -> None:
     """Refuse ids that could leave a folder: empty, absolute, ``..``, backslash, drive letter.
 
@@ -153,6 +158,13 @@ def check_image_id(image_id: str) -> None:
         raise DatasetError(
             f"unsafe image id {image_id!r}: an id is a relative path with '/' between its parts, "
             "without '..', drive letter or backslash"
+        )
+    # `<id>.png` is a file of the run, and found out in time.
+    long = next((part for part in parts if len(os.fsencode(part)) > LONGEST_NAME), None)
+    if long is not None:
+        raise DatasetError(
+            f"image id {image_id[:60]!r}…: {len(os.fsencode(long))} bytes in one name; expected at most "
+            f"{LONGEST_NAME}, so that a mask of that name can be written; rename the image"
         )
 
 

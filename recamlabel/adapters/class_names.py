@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from recamlabel.adapters.base import Problem
@@ -83,10 +84,24 @@ def unknown_class(name: str, known: Sequence[str], origin: str) -> str:
         "unknown class 'ct'; did you mean 'cat'? (classes given by classes.txt: cat, dog)"
     """
     folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    question = f"; did you mean {folded[near[0]]!r}?" if near else ""
+    near = _nearest(name.casefold(), tuple(folded))
+    question = f"; did you mean {folded[near]!r}?" if near else ""
     shown = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
     return f"unknown class {name!r}{question} (classes given by {origin}: {shown})"
+
+
+# Names that are compared with all classes: a look at each of a thousand takes 20 ms, and a file may have any number.
+_COMPARED = 100
+_asked: set[str] = set()
+
+
+@lru_cache(maxsize=1024)
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """The most similar of the known names; None where none is similar, or many others were looked up already."""
+    if len(known) > _COMPARED and len(_asked) >= _COMPARED:
+        return None
+    _asked.add(name)
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 
 class LabelSets:

@@ -32,6 +32,29 @@ class _Place:
     path: Path
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values only: words such as ``no`` and dates stay text, and an alias is an error.
+
+    The safe loader refuses tags such as ``!!python/object``. Aliases of aliases are 400 bytes that become gigabytes
+    as soon as they are written out, and no data.yaml needs one.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As the safe loader's; raises for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias '*{event.anchor}' is not read; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "int")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class YoloAdapter:
     """Reads ``data.yaml`` (``path``, ``train``, ``val``, ``test``, ``names``) and the label files beside the images.
 
@@ -93,15 +116,16 @@ def _file_of(source: Path) -> Path | None:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        # The safe loader makes plain values only; a tag such as !!python/object is an error.
-        tree = yaml.safe_load(read_text(file))
+        tree = yaml.load(read_text(file), Loader=_PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", row {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise DatasetError(f"{file}{where}: not valid YAML: {what}") from None
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: not valid YAML: {error}") from None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DatasetError(f"{file}: not valid YAML: a value that does not fit its tag ({error})") from None
+    except RecursionError:
+        raise DatasetError(f"{file}: nested deeper than any data.yaml is") from None
     if not isinstance(tree, dict):
         raise DatasetError(f"{file}: expected keys such as 'names:' and 'train:', found {type(tree).__name__}")
     return tree

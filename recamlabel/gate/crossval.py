@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ Probabilities = NDArray[np.float64]
 
 # More rows make a fold slow and hardly better; the others are still predicted.
 MAX_ROWS = 4000
+# Rows that are held in double precision at once.
+BLOCK = 8192
 MAX_ITERATIONS = 300
 
 
@@ -53,11 +56,11 @@ def out_of_fold(
     if not training.any():
         return probabilities
     order = canonical_order(ids)
-    scaled = _standardised(features, order[training[order]])
+    scaled = Standardised.of(features, order[training[order]])
     for column in range(labels.shape[1]):
         labelled = order[labels[order, column] >= 0]
         probabilities[labelled, column] = _one_class(
-            scaled[labelled], labels[labelled, column], training[labelled], folds, strength
+            scaled.only(labelled), labels[labelled, column], training[labelled], folds, strength
         )
     return probabilities
 
@@ -89,18 +92,43 @@ def average_precision(labels: NDArray[np.int8], probabilities: Probabilities) ->
     return float(average_precision_score(labels[there], probabilities[there]))
 
 
-def _standardised(features: Features, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """All features by mean and standard deviation of some rows; uses no label, so it leaks none."""
-    # scikit-learn takes a second to import, which a verb that needs no gate should not pay.
-    from sklearn.preprocessing import StandardScaler
+@dataclass(frozen=True)
+class Standardised:
+    """Features by mean and standard deviation of some of their rows, made when asked for: no copy of all is held.
 
-    # Rows in canonical order: a sum of floats depends on the order.
-    scaler = StandardScaler().fit(np.asarray(features[rows], dtype=np.float64))
-    return np.asarray(scaler.transform(np.asarray(features, dtype=np.float64)))
+    Attributes:
+        features: ``(N, D)`` as they are.
+        mean, scale: ``(D,) float64``.
+        rows: Positions of the rows that count, in order.
+    """
+
+    features: Features
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    rows: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, features: Features, rows: NDArray[np.intp]) -> Standardised:
+        """By some rows, in canonical order, as a sum of floats depends on it; uses no label, so it leaks none."""
+        # scikit-learn takes a second to import, which a verb that needs no gate should not pay.
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler()
+        for start in range(0, len(rows), BLOCK):
+            scaler.partial_fit(np.asarray(features[rows[start : start + BLOCK]], dtype=np.float64))
+        return cls(features, scaler.mean_, scaler.scale_, np.arange(len(features)))
+
+    def only(self, rows: NDArray[np.intp]) -> Standardised:
+        """The same of some rows."""
+        return replace(self, rows=self.rows[rows])
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """``(M, D) float64`` of some of the rows."""
+        return (np.asarray(self.features[self.rows[rows]], dtype=np.float64) - self.mean) / self.scale
 
 
 def _one_class(
-    features: NDArray[np.float64], labels: NDArray[np.int8], training: NDArray[np.bool_], folds: int, strength: float
+    features: Standardised, labels: NDArray[np.int8], training: NDArray[np.bool_], folds: int, strength: float
 ) -> Probabilities:
     """Probabilities of one class for its known rows ``(M, D)``, already in canonical order."""
     from sklearn.model_selection import StratifiedKFold
@@ -122,7 +150,7 @@ def _one_class(
 
 
 def _fit_predict(
-    features: NDArray[np.float64],
+    features: Standardised,
     labels: NDArray[np.int8],
     fit: NDArray[np.intp],
     predict: NDArray[np.intp],
@@ -134,7 +162,8 @@ def _fit_predict(
     rows = fit[chosen]
     model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
     model.fit(features[rows], labels[rows], sample_weight=weights)
-    return np.asarray(model.predict_proba(features[predict])[:, 1])
+    parts = (predict[start : start + BLOCK] for start in range(0, len(predict), BLOCK))
+    return np.concatenate([model.predict_proba(features[part])[:, 1] for part in parts] or [np.zeros(0)])
 
 
 def bounded_rows(labels: NDArray[np.int8], limit: int = MAX_ROWS) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -84,20 +84,35 @@ def co_occurrence(labels: NDArray[np.int8], names: Sequence[str], together: floa
         >>> [(pair.first, pair.relation, pair.second) for pair in co_occurrence(labels, ["rail", "train"], 0.9)]
         [('rail', 'never seen without', 'train')]
     """
-    present, known = (labels == 1).astype(np.float64), (labels >= 0).astype(np.float64)
-    both, own = present.T @ present, present.T @ known
-    share = np.divide(both, own, out=np.zeros_like(both), where=own > 1)
-    bound = share >= together
-    np.fill_diagonal(bound, False)
+    share, both = _shares(labels)
+    bound = {pair for pair, value in share.items() if value >= together}
     pairs = []
-    for first, second in np.argwhere(bound):
-        mutual = bool(bound[second, first])
+    for first, second in bound:
+        mutual = (second, first) in bound
         if mutual and names[first] > names[second]:
             continue
         relation: Relation = "cannot be told apart" if mutual else "never seen without"
-        shares = float(share[first, second]), float(share[second, first])
-        pairs.append(Pair(names[first], names[second], relation, *shares, int(both[first, second])))
+        shares = share[first, second], share.get((second, first), 0.0)
+        pairs.append(Pair(names[first], names[second], relation, *shares, both[first, second]))
     return tuple(sorted(pairs, key=lambda pair: (pair.relation, -pair.together, pair.first, pair.second)))
+
+
+def _shares(labels: NDArray[np.int8]) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], int]]:
+    """By pair of classes that share an image: the share of the first's images that have the second, and how many do.
+
+    Sparse, as most of ten thousand classes never meet. Images count whose labels of both are known, more than one.
+    """
+    # scipy's sparse matrices take a moment to import.
+    from scipy.sparse import csr_array
+
+    present, unknown = csr_array(labels == 1, dtype=np.int64), csr_array(labels < 0, dtype=np.int64)
+    own, both, without = present.sum(axis=0), (present.T @ present).tocoo(), (present.T @ unknown).todok()
+    share, counts = {}, {}
+    for first, second, count in zip(both.coords[0].tolist(), both.coords[1].tolist(), both.data.tolist(), strict=True):
+        known = int(own[first]) - int(without.get((first, second), 0))
+        if first != second and known > 1:
+            share[first, second], counts[first, second] = count / known, count
+    return share, counts
 
 
 def hard_to_tell_apart(labels: NDArray[np.int8], names: Sequence[str], together: float) -> list[str]:

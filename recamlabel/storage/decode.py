@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,9 +106,10 @@ def decode_image(data: bytes, path: Path, longest: int | None = None) -> np.ndar
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of an image file. Raises DatasetError if it is missing or cannot be read."""
+    _check_regular(path)
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
 
 
@@ -126,9 +128,10 @@ def image_size(path: Path) -> tuple[int, int]:
         >>> image_size(path)
         (2, 3)
     """
+    _check_regular(path)
     try:
         stream = path.open("rb")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
     with stream:
         if not stream.read(1):
@@ -153,9 +156,10 @@ def image_orientation(path: Path) -> int:
         >>> image_orientation(path)
         1
     """
+    _check_regular(path)
     try:
         stream = path.open("rb")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
     with stream, _opened(stream, path) as image:
         return _orientation(image)
@@ -203,7 +207,19 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _not_readable(path: Path, error: OSError) -> DatasetError:
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe, which one would wait for, and a device, which may never end. Raises DatasetError."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it says why
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DatasetError(f"{path}: a pipe, socket or device; expected an image file; {_WAY_OUT}")
+
+
+def _not_readable(path: Path, error: OSError | ValueError) -> DatasetError:
+    if not isinstance(error, OSError):
+        return DatasetError(f"{str(path)!r}: no path that a file can have ({error}); {_WAY_OUT}")
     if isinstance(error, FileNotFoundError):
         return DatasetError(f"{path}: no such image; {_WAY_OUT}")
     if isinstance(error, IsADirectoryError) or path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from recamlabel.adapters.base import Problem
 from recamlabel.adapters.files.text import read_text
 from recamlabel.errors import DatasetError
 
+# Column names that a message gives.
+SHOWN = 20
 DELIMITERS = (",", ";", "\t")
 
 
@@ -123,7 +126,8 @@ def _header_names(file: Path, header: Row) -> tuple[str, ...]:
     cells = list(header.cells)
     while cells and not cells[-1]:
         cells.pop()
-    twice = next((name for name in cells if name and cells.count(name) > 1), None)
+    counts = Counter(cells)
+    twice = next((name for name in cells if name and counts[name] > 1), None)
     if twice is not None:
         raise DatasetError(f"{file}, row {header.line}: two columns are called {twice!r}; every name may stand once")
     return tuple(cells)
@@ -132,12 +136,13 @@ def _header_names(file: Path, header: Row) -> tuple[str, ...]:
 def _check_widths(file: Path, names: Sequence[str], rows: Sequence[Row]) -> tuple[list[Row], list[Problem]]:
     """Rows cut to the header's width (blank cells behind it are harmless); others are problems."""
     good, problems, width = [], [], len(names)
+    shown = ", ".join(names[:SHOWN]) + (", …" if width > SHOWN else "")
     for row in rows:
         if len(row.cells) >= width and not any(row.cells[width:]):
             good.append(Row(row.line, row.cells[:width]))
             continue
         message = (
-            f"cells: {len(row.cells)} here, {width} in the header ({', '.join(names)}); "
+            f"cells: {len(row.cells)} here, {width} in the header ({shown}); "
             "put quotes around a cell that has the delimiter in it"
         )
         problems.append(Problem(message, file, row.line))

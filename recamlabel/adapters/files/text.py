@@ -54,6 +54,8 @@ def read_bytes(file: Path) -> bytes:
     """
     if file.is_dir():
         raise DatasetError(f"{file}: a folder; expected a text file")
+    if file.exists() and not file.is_file():
+        raise DatasetError(f"{file}: a pipe, socket or device; expected a text file")
     try:
         data = file.read_bytes()
     except FileNotFoundError:

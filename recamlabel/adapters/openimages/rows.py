@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -119,10 +120,6 @@ def _descriptions(file: Path, problems: list[Problem]) -> dict[str, str]:
         elif names.setdefault(cells[0].strip(), cells[1].strip()) != cells[1].strip():
             message = f"{cells[0]!r} is called {names[cells[0].strip()]!r} above and {cells[1]!r} here; keep one"
             problems.append(Problem(message, file, row))
-    twins = [name for name in names.values() if list(names.values()).count(name) > 1] if _has_twins(names) else []
+    twins = {name for name, count in Counter(names.values()).items() if count > 1}
     # Open Images has some names twice; they are different classes.
     return {label: f"{name} ({label})" if name in twins else name for label, name in names.items()}
-
-
-def _has_twins(names: dict[str, str]) -> bool:
-    return len(set(names.values())) < len(names)
