@@ -6,6 +6,7 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -168,6 +169,8 @@ def main() -> None:
     # five times slower beside another busy process on two cores, and save a seventh alone
     # (benchmarks/openmp_wait.py).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A scheduler that stops a job sends this: what is finished is kept as with Ctrl-C, and it is said.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

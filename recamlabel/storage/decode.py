@@ -7,7 +7,7 @@ import math
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,8 @@ from recamlabel.errors import DatasetError
 from recamlabel.storage.pixels import UnknownRangeError, to_rgb
 
 MAX_PIXELS = 20_000 * 20_000
+# Above that one image at a time is decoded, whatever the number of threads: each takes gigabytes meanwhile.
+_LARGE_PIXELS, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
 # Not every format Pillow knows: EPS, for one, would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
@@ -98,7 +100,8 @@ def decode_image(data: bytes, path: Path, longest: int | None = None) -> np.ndar
         if longest is not None:
             scale = longest / max(image.size)
             image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-        pixels = to_rgb(image)
+        with _ONE_AT_A_TIME if image.width * image.height > _LARGE_PIXELS else nullcontext():
+            pixels = to_rgb(image)
         # Only now: a PNG may have its EXIF behind the pixels, and Pillow turns a TIFF itself.
         turn = _UPRIGHT.get(_orientation(image))
     return np.ascontiguousarray(turn(pixels)) if turn else pixels

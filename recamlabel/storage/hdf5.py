@@ -34,13 +34,33 @@ COMPRESSION = 4
 PACKERS = 2
 
 
+class Store(h5py.File):
+    """An HDF5 file whose damaged data says which file it is in, and what to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        rotten = isinstance(error, OSError) and error.errno is None and not self._reads_whole()
+        place = self.filename
+        super().__exit__(kind, error, trace)
+        if rotten:
+            raise StoreError(f"{place}: damaged ({error}); delete it and run `recamlabel fit` again, it makes it anew")
+
+    def _reads_whole(self) -> bool:
+        """Whether all of it can be read: of several files that were open, one is to blame."""
+        try:
+            for path in leaf_paths(self):
+                self[path][()]
+        except OSError:
+            return False
+        return True
+
+
 def open_store(path: Path) -> h5py.File:
     """Open an HDF5 file for reading. Raises StoreError where it is missing or damaged."""
     path = placed(path)
     if not path.is_file():
         raise StoreError(f"{path}: no such file; run `recamlabel fit` first")
     try:
-        return h5py.File(path, "r")
+        return Store(path, "r")
     except OSError as error:
         raise StoreError(
             f"{path}: not a readable HDF5 file ({error}); delete it and run `recamlabel fit` again"
