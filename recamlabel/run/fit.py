@@ -208,7 +208,7 @@ def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
     """Write down what this run is made from; from here on other results are outdated."""
     catalog = intake.catalog
     run.state.plan = plan.keys_for(run)
-    if not run.is_current("dataset", intake.key):
+    if not run.is_current("dataset", intake.key) or intake.anew:
         save_catalog(run.path / CATALOG_FILE, catalog)
         images, left_out = len(catalog.images), list(intake.left_out)
         run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], images=images, left_out=left_out)

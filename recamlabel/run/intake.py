@@ -29,11 +29,13 @@ class Intake:
         catalog: Its images, sizes and hashes.
         key: Changes whenever a label, an image file or the treatment of bad images may have.
         left_out: What ``on_bad_image=skip`` left out, one line an image.
+        anew: Whether it was read anew, and not taken from the run's own record.
     """
 
     catalog: Catalog
     key: str
     left_out: tuple[str, ...]
+    anew: bool = True
 
 
 def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
@@ -52,7 +54,7 @@ def take_in(source: Path, config: Config, run: RunFolder | None) -> Intake:
     key = _signature(dataset, config)
     catalog = _known(run, key, config)
     if run is not None and catalog is not None:
-        intake = Intake(catalog, key, tuple(run.state.stages["dataset"].get("left_out", ())))
+        intake = Intake(catalog, key, tuple(run.state.stages["dataset"].get("left_out", ())), anew=False)
     else:
         intake = _inspect(dataset, config, key)
     _stop_unless_forced(dataset, picture_reasons(intake.catalog), config)
@@ -69,7 +71,6 @@ def _known(run: RunFolder | None, key: str, config: Config) -> Catalog | None:
         return load_catalog(run.path / CATALOG_FILE, config.data.background)
     except StoreError as error:
         say(f"note: {error}; it is made anew from the labels and images")
-        del run.state.stages["dataset"]
         return None
 
 

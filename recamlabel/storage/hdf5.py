@@ -34,7 +34,7 @@ COMPRESSION = 4
 PACKERS = 2
 
 
-class Store(h5py.File):
+class Store(h5py.File):  # type: ignore[misc]  # h5py has no types
     """An HDF5 file whose damaged data says which file it is in, and what to do."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
