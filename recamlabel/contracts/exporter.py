@@ -56,7 +56,7 @@ def check_exporter(format_: Format, folder: Path) -> None:
 
 
 def _drawn(format_: Format, root: Path) -> tuple[Plan, list[tuple[Item, Mask]]]:
-    """Three images in two splits, one with ignored pixels, one in which nothing is."""
+    """Three images in two splits, one with withheld pixels, one in which nothing is."""
     items, masks = [], []
     for number, (name, split) in enumerate((("a/one", "train"), ("a/two", "train"), ("b three", "val"))):
         height, width = _SHAPES[number % 2]

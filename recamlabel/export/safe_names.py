@@ -64,7 +64,7 @@ def folder_name(split: str) -> str:
 
 
 def ignore_label(table: ClassTable) -> str:
-    """A name for ignored pixels that no class has.
+    """A name for withheld pixels that no class has.
 
     Example:
         >>> ignore_label(ClassTable(("dent",))), ignore_label(ClassTable(("ignore",)))

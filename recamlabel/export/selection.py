@@ -1,7 +1,7 @@
 """Which images an export holds, and what is done with masks that say nothing: the one place for both.
 
 The rule: a mask that was rejected, that is empty although the labels name classes, or that has nothing but
-ignored pixels is *not* a sign that nothing is in the image. So a format of objects (``kind = "instances"``),
+withheld pixels is *not* a sign that nothing is in the image. So a format of objects (``kind = "instances"``),
 whose readers take an image without any for an empty one, does not get the image at all, and a format with a value for
 every pixel (``kind = "index"``) gets a mask of the ignore value alone. An image whose labels are all absent
 stays, as the negative that it is. What is done is said with counts, and ``recamlabel-export.json`` has the ids.
@@ -37,7 +37,7 @@ REASONS: Mapping[str, str] = {
     "rejected": "whose mask was rejected",
     "changed": "whose file is not the one that the masks were made from",
     "empty": "whose labels name classes while the mask has no object",
-    "ignored": "whose mask has nothing but ignored pixels",
+    "ignored": "whose mask has nothing but withheld pixels",
     "unlabelled": "without any label, for some classes not even 'absent'",
 }
 """Why an image is left out, or its mask written as unknown: key in the record, and words."""
@@ -84,7 +84,7 @@ class LeftOut:
     Attributes:
         by_only: Ids of images that ``--only`` leaves out, by reason.
         by_rule: The same for those that the rule is about, and for changed files.
-        unknown: Ids of images whose mask is written as ignored pixels alone, by reason.
+        unknown: Ids of images whose mask is written as withheld pixels alone, by reason.
         missing: Names of the labelled classes that a mask lacks while it has others, by image id.
         own_level: Names of the classes that a mask has at a level of their own only
             (:mod:`recamlabel.masks.rescue`), by image id.

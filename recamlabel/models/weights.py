@@ -158,7 +158,8 @@ def _embedded_state(backbone: Backbone) -> dict[str, Tensor]:
     package = EMBEDDED.get(backbone.name)
     if package is None:
         raise WeightsError(
-            f"backbone.weights='embedded' exists for {', '.join(EMBEDDED)} only, not for {backbone.name!r}; {REMEDY}"
+            f"backbone.weights='embedded' exists for {', '.join(EMBEDDED)} only, not for {backbone.name!r}; "
+            f"--set backbone.weights=imagenet fetches those of timm; or {REMEDY}"
         )
     try:
         module = importlib.import_module(package)

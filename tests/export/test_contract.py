@@ -57,7 +57,7 @@ class Tampering:
 
 
 class FormatContract(ABC):
-    """Six images in two splits, with awkward names, three classes and ignored pixels."""
+    """Six images in two splits, with awkward names, three classes and withheld pixels."""
 
     name: str
     sixteen_bit = False

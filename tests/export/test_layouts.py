@@ -253,7 +253,7 @@ def test_huggingface(run: RunFolder, tmp_path: Path) -> None:
 
 def test_cvat(run: RunFolder, tmp_path: Path) -> None:
     result = export_run(run, "cvat", tmp_path / "out")
-    assert "1 ignored pixels have a colour of their own in SegmentationClass and no object" in result.notes
+    assert "1 withheld pixels have a colour of their own in SegmentationClass and no object" in result.notes
     with zipfile.ZipFile(result.path / "annotations.zip") as archive:
         assert set(archive.namelist()) == {
             "labelmap.txt",

@@ -82,7 +82,7 @@ def test_yolo_leaves_out_what_would_be_a_false_negative(run: RunFolder, tmp_path
     note = next(note for note in result.notes if note.startswith("left out"))
     assert note == (
         "left out, because they would be read as images in which nothing is: 2 images whose labels name classes while "
-        "the mask has no object; 1 image whose mask has nothing but ignored pixels; 1 image whose mask was rejected"
+        "the mask has no object; 1 image whose mask has nothing but withheld pixels; 1 image whose mask was rejected"
     )
     assert record(result)["left_out"] == {
         "rejected": ["i/rejected"],

@@ -45,7 +45,7 @@ class Segment:
 
 
 def segments(mask: Mask, table: ClassTable, instances: Instances, *, background: bool = False) -> Iterator[Segment]:
-    """The segments of a mask in class order; ignored pixels are in none.
+    """The segments of a mask in class order; withheld pixels are in none.
 
     Args:
         mask: ``(H, W)`` class ids.

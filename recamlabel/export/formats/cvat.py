@@ -56,7 +56,7 @@ class CvatFormat:
                 archive.writestr(f"SegmentationObject/{item.name}.png", colour_png(_objects(mask, plan.classes)))
         notes = ["CVAT: create a task with the images and these labels, then upload the archive as annotations"]
         if ignored:
-            notes.append(f"{ignored} ignored pixels have a colour of their own in SegmentationClass and no object")
+            notes.append(f"{ignored} withheld pixels have a colour of their own in SegmentationClass and no object")
         return notes
 
     def image_path(self, item: Item) -> str:
@@ -88,7 +88,7 @@ def _label_map(table: ClassTable) -> str:
 
 
 def _objects(mask: Mask, table: ClassTable) -> Mask:
-    """Instance ids: one object per class of the image; background and ignored pixels are no object."""
+    """Instance ids: one object per class of the image; background and withheld pixels are no object."""
     numbers = np.zeros(table.ignore_id + 1, dtype=np.uint8)
     present = [value for value in np.unique(mask).tolist() if value not in {0, table.ignore_id}]
     numbers[present] = np.arange(1, len(present) + 1)

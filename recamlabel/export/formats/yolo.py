@@ -109,7 +109,7 @@ def _yaml_text(text: str) -> str:
 
 
 def _overlap(mask: Mask, drawn: Mask, plan: Plan) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Intersection and union by class id, ``(2, K + 1)``; ignored pixels take no part."""
+    """Intersection and union by class id, ``(2, K + 1)``; withheld pixels take no part."""
     valid = mask != plan.classes.ignore_id
     count = len(plan.classes) + 1
     there, again = mask[valid], drawn[valid]

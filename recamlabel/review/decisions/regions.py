@@ -31,7 +31,7 @@ class Region:
 
 
 def regions_of(mask: Mask, table: ClassTable) -> list[Region]:
-    """One region per class in a mask ``(H, W)``, in id order; background and ignored pixels have none.
+    """One region per class in a mask ``(H, W)``, in id order; background and withheld pixels have none.
 
     Example:
         >>> found = regions_of(np.array([[0, 2], [255, 2]], dtype=np.uint8), ClassTable(("cat", "dog")))
