@@ -110,7 +110,7 @@ def fit(
         "runtime.force": force or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    hooks, finish = partial(_hooks, yes), partial(_finish, as_json=as_json)
+    hooks, finish = partial(_hooks, yes, as_json), partial(_finish, as_json=as_json)
     if with_review or (out is None and is_run(source)):
         _refuse_beside_own_settings(out)
         _go_on(source, assignments, given, with_review, None if dry_run else hooks, finish)
@@ -170,12 +170,12 @@ def _go_on(
         finish(review_round.fit_again(path, assignments, changes, hooks()))
 
 
-def _hooks(yes: bool) -> Hooks:
+def _hooks(yes: bool, as_json: bool) -> Hooks:
     from recamlabel.review.page.report import REPORT_FILE, write_report
     from recamlabel.run.fit import Hooks
 
     def masks_made(run: RunFolder) -> None:
-        click.echo(f"a first look: {write_report(run)}", err=True)
+        click.echo(f"a first look: {write_report(run)}", err=as_json)
 
     def agree() -> bool:
         if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -69,10 +69,8 @@ def write_file(path, images, rng=None):
 @pytest.mark.parametrize("name", VARIANTS)
 class TestContract:
     def source(self, name, backbone, heads, tmp_path, **settings):
-        write_file(tmp_path / "work/maps.h5", items(tmp_path))
-        config = MapsConfig(
-            variant=name, file=str(tmp_path / "work/maps.h5"), scales=[1.0, 0.5], advcam_steps=2, **settings
-        )
+        write_file(tmp_path / "maps.h5", items(tmp_path))
+        config = MapsConfig(variant=name, file=str(tmp_path / "maps.h5"), scales=[1.0, 0.5], advcam_steps=2, **settings)
         samples = [(picture, own) for picture, own in zip(pictures(), LABELS, strict=True) if own]
         request = MapRequest(backbone, heads, config, TABLE, lambda: samples, normal=lambda: pictures()[1:2])
         return get_variant(name)(request)
@@ -103,7 +101,7 @@ class TestContract:
         settings = [*TINY, f"maps.variant={name}", "maps.advcam_steps=1", "refine.method=none"]
         if name == "precomputed":
             _, first = copy_run(tmp_path / "copied", *TINY, "refine.method=none", until="maps")
-            settings.append(f"maps.file={first.path / 'maps.h5'}")
+            settings.append(f"maps.file={first.path / 'work/maps.h5'}")
         run = fit(tiny_csv, tmp_path / "run", load_config(assignments=settings), until="maps")
         assert ("cams" in run.state.stages) == (name != "cam")
         with h5py.File(run.path / "work/maps.h5") as file:

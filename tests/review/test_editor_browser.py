@@ -54,8 +54,9 @@ def build(folder: Path, count: int = 3) -> RunFolder:
     maps = np.linspace(0, 1, 384).reshape(2, 12, 16)
     images = [TinyImage(f"i/{number}", CLASSES, maps, maps, mask_of(number)) for number in range(count)]
     run = make_run(folder, CLASSES, images)
-    for name, pick, ids in (("scores", scores_of, {"class_ids": np.array([1, 2])}), ("segmenter", segmenter_of, {})):
-        with ShardedWriter(run.path / f"{name}.h5", "key", {}) as writer:
+    stored = (("work/scores.h5", scores_of, {"class_ids": np.array([1, 2])}), ("segmenter.h5", segmenter_of, {}))
+    for name, pick, ids in stored:
+        with ShardedWriter(run.path / name, "key", {}) as writer:
             for number in range(count):
                 path = f"scores/i/{number}" if ids else f"i/{number}"
                 writer.add(f"i/{number}", {path: (pick(number), ids)})

@@ -109,7 +109,7 @@ def test_a_class_with_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[st
     output = capsys.readouterr()
     assert "only 1 training image has: blue; too rare to learn, its masks are guesses" in output.err
     check_masks(tmp_path / "run", output.out)
-    gate = {one["name"]: one["verdict"] for one in json.loads((tmp_path / "run/gate.json").read_text())["classes"]}
+    gate = {one["name"]: one["verdict"] for one in json.loads((tmp_path / "run/work/gate.json").read_text())["classes"]}
     assert gate["blue"] == "do not trust"
     assert "blue" in output.out.partition("classes:")[2], "named in the last lines of fit"
 

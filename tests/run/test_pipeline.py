@@ -211,11 +211,11 @@ def test_an_interrupted_rendering_starts_over(copied, monkeypatch):
 
     whole, calls = module.save_mask, []
 
-    def interrupted(path, mask):
+    def interrupted(path, mask, palette=None):
         calls.append(path)
         if len(calls) > 5:
             raise KeyboardInterrupt
-        whole(path, mask)
+        whole(path, mask, palette)
 
     monkeypatch.setattr(module, "save_mask", interrupted)
     before = (run.path / "masks.h5").read_bytes()

@@ -217,6 +217,7 @@ def test_where_a_class_is_unknown_nothing_is_sure_background(tmp_path):
 
 def test_the_floor_is_background_to_the_walk(tmp_path):
     maps = np.array([[[0.5, 0.45, 0.2], [1.0, 0.9, 0.45]]], np.float16)
+    (tmp_path / "work").mkdir(exist_ok=True)
     with h5py.File(tmp_path / "work/edges.h5", "w") as file:
         file["sure"] = np.ones((2, 3), np.float16)
         file["none"] = np.zeros((2, 3), np.float16)

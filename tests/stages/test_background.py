@@ -38,6 +38,7 @@ def seeds_of(tmp_path: Path, background: bool) -> dict[str, list]:
         draw(tmp_path / f"{name}.png", [], 0, size=(1, 3))
         absent = frozenset({"a", "b"} - present)
         images.append(LabelledImage(name, tmp_path / f"{name}.png", frozenset(present), absent))
+    (tmp_path / "work").mkdir(exist_ok=True)
     with h5py.File(tmp_path / "work/maps.h5", "w") as maps:
         maps.create_dataset("one", data=np.float16([[[0.1, 0.5, 0.9]]])).attrs["class_ids"] = [1]
         maps.create_dataset("none", data=np.zeros((0, 1, 3), np.float16)).attrs["class_ids"] = []

@@ -88,7 +88,20 @@ def test_predict_labels_new_images(finished, tmp_path, capsys):
     source, out = images(tmp_path / "new"), tmp_path / "out"
     assert command(["predict", str(finished.path), str(source), "--out", str(out), "--probabilities"]) == 0
     assert "masks: 3 in" in capsys.readouterr().out
-    assert sorted(path.name for path in out.iterdir()) == ["masks", "masks.h5", "probabilities.h5"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "classes.txt",
+        "index.html",
+        "masks",
+        "masks.h5",
+        "overlays",
+        "probabilities.h5",
+    ]
+    assert (out / "classes.txt").read_text() == "red\nblue\n"
+    page = (out / "index.html").read_text()
+    assert "3 predicted masks" in page and "overlays/sub/%C3%A4%201.jpg" in page and "script" not in page
+    for number, size in enumerate([(40, 30), (64, 64), (1, 1)]):
+        assert Image.open(out / "overlays" / "sub" / f"ä {number}.jpg").size == size
+        assert Image.open(out / "masks" / "sub" / f"ä {number}.png").mode == "P"
     with h5py.File(out / "masks.h5") as masks, h5py.File(out / "probabilities.h5") as soft:
         assert masks.attrs["class_names"] == '["red", "blue"]'
         for number, size in enumerate([(30, 40), (64, 64), (1, 1)]):
