@@ -65,6 +65,15 @@ def truth(tmp_path: Path) -> Path:
     return tmp_path / "truth"
 
 
+def test_the_page_runs_no_script(tmp_path: Path) -> None:
+    """A content policy on every page: what a class is called is text."""
+    from recamlabel.review.page.html import static_file
+
+    for name in ("compare.html.j2", "predicted.html.j2"):
+        assert 'include "policy.html.j2"' in static_file(name)
+    assert "default-src 'none'" in static_file("policy.html.j2") and "script-src" not in static_file("policy.html.j2")
+
+
 def test_every_figure_by_hand(runs: tuple[RunFolder, RunFolder]) -> None:
     found = compare_runs(*runs)
     assert found.images == (
