@@ -195,7 +195,7 @@ class Measured:
         if not self.record("segmentation") or "val" not in self.catalog.dataset.splits:
             return NOTHING
         copy = self.run.path.with_name(f"{self.run.path.name}-limit")
-        if not (copy / CATALOG_FILE).is_file():
+        if not placed(copy / CATALOG_FILE).is_file():
             shutil.copytree(self.run.path, copy)
             with_true_masks(RunFolder.open(copy), self.pairs)
         taught = RunFolder.open(copy)
@@ -277,7 +277,7 @@ def one_run(folder: Path, out: Path, seed: int, arguments: argparse.Namespace) -
         except RecamlabelError as error:
             problem = f"{out}: {error}"
             say(problem)
-    if not (out / CATALOG_FILE).is_file():
+    if not placed(out / CATALOG_FILE).is_file():
         return {}, problem or f"{out}: no run"
     return dict(Measured(RunFolder.open(out), folder, limit=arguments.limit).rows()), problem
 

@@ -234,7 +234,7 @@ def _cost(scope: Scope) -> Cost:
 
 STAGE = Stage(
     "local",
-    1,
+    2,
     run_local,
     "at which size a class is recognised, and maps of single places",
     peeks=("gate",),

@@ -176,8 +176,8 @@ def test_local_maps_take_part_only_where_they_recognise_no_less_than_the_whole_i
     )
     assert verdict.whole_share == pytest.approx((0.77 - 0.2) / (0.80 - 0.2))
     assert admission(found, [(0.1, 0.2), nothing]).whole_share == 0.0  # worse than guessing tells nothing
-    assert admission(found, [(0.81, 0.2), nothing]).admitted  # within the standard error
-    worse = admission(found, [(0.83, 0.2), nothing])
+    assert admission(found, [(0.85, 0.2), nothing]).admitted  # not more than two means may lie apart by chance
+    worse = admission(found, [(0.86, 0.2), nothing])
     assert not worse.admitted and worse.line.startswith("left out: held-out")
     assert not admission(found, [nothing, nothing]).admitted
 
