@@ -108,14 +108,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         tree = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (
+        safetensors.SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors"
         ) from None
     tree = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
     if not isinstance(tree, Mapping) or not all(isinstance(value, Tensor) for value in tree.values()):
         raise WeightsError(f"{path}: holds something else than a dictionary of tensors; expected a state_dict")
+    broken = [str(name) for name, value in tree.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise WeightsError(f"{path}: {len(broken)} of {len(tree)} tensors hold NaN or infinity ({broken[0]}, …)")
     return dict(tree)
 
 

@@ -16,6 +16,7 @@ from run_by_hand import TinyImage, make_run
 from recamlabel.data.catalog import load_catalog
 from recamlabel.errors import ConfigError, StoreError
 from recamlabel.masks.reviewed import Decision, ReviewedMasks, ReviewFolder
+from recamlabel.review.decisions.file import _text, utc_time
 from recamlabel.review.decisions.identity import identity_of, mask_digest
 from recamlabel.review.decisions.runs import Runs
 from recamlabel.review.decisions.take_in import import_decisions
@@ -69,6 +70,12 @@ def test_decisions_arrive_and_settle_masks(run: RunFolder) -> None:
     masks = ReviewedMasks(run.path)
     np.testing.assert_array_equal(masks("i/a"), MASKS["i/a"])
     np.testing.assert_array_equal(masks("i/b"), np.full((4, 4), 255))
+
+
+def test_half_a_character_and_a_time_beyond_the_calendar(run: RunFolder) -> None:
+    assert _text({"note": "half \ud83d of it"}, "note") == "half ? of it"
+    with pytest.raises(ValueError, match="no time of this calendar"):
+        utc_time("9999-12-31T23:59:59-23:59")
 
 
 def test_a_second_import_records_nothing(run: RunFolder) -> None:

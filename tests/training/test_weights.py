@@ -25,6 +25,26 @@ def test_embedded_exists_for_few_networks():
         load_backbone_weights(Backbone("resnet10t"), "embedded")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as weights"),
+        (b"plain text, no weights", "cannot be read as weights"),
+        ({"conv.weight": torch.tensor([1.0, float("nan")])}, r"1 of 1 tensors hold NaN or infinity \(conv.weight"),
+        ({"epoch": 3}, "something else than a dictionary of tensors"),
+        ([1, 2], "something else than a dictionary of tensors"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, content, message):
+    path = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(WeightsError, match=message):
+        read_weights(path)
+
+
 def test_weights_that_cannot_be_fetched(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no route to host")

@@ -162,7 +162,10 @@ def utc_time(text: str) -> str:
         return ""
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except OverflowError:
+        raise ValueError(f"time {text!r}: no time of this calendar in UTC") from None
 
 
 def _tree(path: Path) -> Mapping[str, Any]:
@@ -203,7 +206,8 @@ def _text(tree: Any, name: str, default: str | None = None) -> str:
     value = tree[name] if default is None else tree.get(name, default)
     if not isinstance(value, str):
         raise TypeError(f"{name!r} is {value!r}, expected text")
-    return value
+    # Half of a character, which JSON can hold and no file can.
+    return value.encode("utf-8", "replace").decode()
 
 
 def _why(error: Exception) -> str:
