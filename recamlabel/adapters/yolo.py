@@ -14,7 +14,7 @@ from recamlabel.adapters.assemble import Draft, Entry, assemble, some
 from recamlabel.adapters.base import Dataset, Problem
 from recamlabel.adapters.class_names import is_background
 from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
-from recamlabel.adapters.files.listing import FolderListing, is_file, is_image_name, is_there
+from recamlabel.adapters.files.listing import FolderListing, images_below, is_file, is_there
 from recamlabel.adapters.files.text import read_text
 from recamlabel.adapters.ids import absolute_source, relative_path
 from recamlabel.errors import DatasetError
@@ -191,7 +191,7 @@ def _resolve(text: str, base: Path, beside: Path) -> Path | None:
 
 def _entries(place: _Place, base: Path, names: dict[int, str], draft: Draft, listing: FolderListing) -> Iterator[Entry]:
     if place.path.is_dir():
-        images: list[tuple[Path, Path, int | None]] = [(path, place.path, None) for path in _images_below(place.path)]
+        images: list[tuple[Path, Path, int | None]] = [(path, place.path, None) for path in images_below(place.path)]
         draft.problems += _orphans(place.path, [path for path, _, _ in images])
     else:
         images = [(path, place.path, row) for path, row in _listed(place.path, base, draft)]
@@ -216,10 +216,6 @@ def _entries(place: _Place, base: Path, names: dict[int, str], draft: Draft, lis
             )
         else:
             yield Entry(relative, file, row, "", nothing, absent=nothing, split=place.split)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_image_name(path.name) and path.is_file())
 
 
 def _listed(file: Path, base: Path, draft: Draft) -> Iterator[tuple[Path, int]]:

@@ -22,6 +22,7 @@ from recamlabel.review.page.tables import read_quality_scores
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.places import FINE_FILE, FUSED_FILE, JOINED_FILE, LOCAL_FILE, MAPS_FILE, SCORES_FILE
 from recamlabel.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
 
 # Files of class maps that a run may hold, and the group of each kind in them.
 KINDS = {
-    "cam": ("work/maps.h5", "cam"),
-    "recam": ("work/maps.h5", "recam"),
-    "fine": ("work/fine.h5", "recam"),
-    "local": ("work/local.h5", "local"),
-    "joined": ("work/joined.h5", "recam"),
-    "fused": ("work/fused.h5", "recam"),
-    "probe": ("work/fused.h5", "probe"),
-    "scores": ("work/scores.h5", "scores"),
+    "cam": (MAPS_FILE, "cam"),
+    "recam": (MAPS_FILE, "recam"),
+    "fine": (FINE_FILE, "recam"),
+    "local": (LOCAL_FILE, "local"),
+    "joined": (JOINED_FILE, "recam"),
+    "fused": (FUSED_FILE, "recam"),
+    "probe": (FUSED_FILE, "probe"),
+    "scores": (SCORES_FILE, "scores"),
 }
 Mask = NDArray[np.unsignedinteger[Any]]
 # Longer side of pictures in a notebook, and how many of a run's are shown.
@@ -131,7 +132,7 @@ class RunImage:
             >>> run["images/3"].maps("recam")["cat"].max()  # doctest: +SKIP
             1.0
         """
-        name, group = KINDS.get(kind, ("work/maps.h5", kind))
+        name, group = KINDS.get(kind, (MAPS_FILE, kind))
         with open_store(self._run.folder.need(name)) as file:
             item = _item(file, f"{group}/{self.id}")
             values = item[()]

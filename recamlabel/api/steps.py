@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recamlabel.core.arrays import resize_maps
+from recamlabel.core.arrays import resize_maps, to_uint8
 from recamlabel.core.classes import ClassTable
 from recamlabel.core.progress import track
 from recamlabel.core.registry import check_choice
 from recamlabel.errors import ConfigError
-from recamlabel.masks.calibrate import LevelEvidence, calibrate
-from recamlabel.masks.criterion import blurred_all_over, candidate_levels, kept_and_erased
+from recamlabel.masks.calibrate import Answers, Calibration, LevelEvidence, answers, calibrate
+from recamlabel.masks.criterion import candidate_levels
 from recamlabel.masks.evidence import gather_evidence
 from recamlabel.masks.render import render_mask
 from recamlabel.models.cam import class_activation, normalise_by_max
@@ -239,23 +239,6 @@ def refine(
     return smooth(run(np.ascontiguousarray(image), resized, config, True), config.smooth * max(image.shape[:2]))
 
 
-@dataclass(frozen=True)
-class Level:
-    """A background level that was chosen without any true mask.
-
-    Attributes:
-        threshold: In (0, 1).
-        interval: 5th to 95th percentile when the labels are drawn anew.
-        origin: How it was chosen, in words.
-        curve: ``(level, criterion)``.
-    """
-
-    threshold: float
-    interval: tuple[float, float]
-    origin: str
-    curve: tuple[tuple[float, float], ...]
-
-
 def choose_level(
     images: Sequence[NDArray[np.uint8]],
     scores: Sequence[NDArray[np.floating[Any]]],
@@ -264,7 +247,7 @@ def choose_level(
     *,
     levels: Sequence[float] | None = None,
     seed: int = 0,
-) -> Level:
+) -> Calibration:
     """The background level of scores of one's own: where regions correlate best with what a classifier goes by.
 
     Args:
@@ -276,7 +259,8 @@ def choose_level(
         seed: Of the drawings.
 
     Returns:
-        The level; ``origin`` says so where the classifier's answers tell nothing, and the level is the default then.
+        ``level.threshold``, its ``interval``, the ``curve`` of the criterion, and in ``origin`` how it was chosen:
+        where the classifier's answers tell nothing, it is the default, and that says so.
 
     Raises:
         ConfigError: Counts that differ, scores out of [0, 1], answers of another shape.
@@ -292,32 +276,20 @@ def choose_level(
             f"{len(images)} images, {len(scores)} scores, {len(class_ids)} lists of ids: expected as many each"
         )
     tried = tuple(levels) if levels is not None else candidate_levels([], False)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Answers] = []
     with track("level", len(images)) as advance:
-        for image, soft, ids in zip(images, scores, class_ids, strict=True):
+        for image, given, ids in zip(images, scores, class_ids, strict=True):
             _check_image(image)
-            rows += _answers(image, resize_maps(_checked(soft, "scores"), *image.shape[:2]), ids, ask, tried)
+            soft = _checked(given, "scores")
+            if len(soft) != len(ids):
+                raise ConfigError(f"scores of {len(soft)} classes, but {len(ids)} class ids")
+            own = partial(_asked, ask, ids=ids)
+            rows += answers(image, resize_maps(soft, *image.shape[:2]), tried, own)
             advance()
-    columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.zeros((0, len(tried)))] * 3 + [
-        np.zeros(0)
-    ] * 2
-    found = calibrate(LevelEvidence(np.array(tried), *columns), seed)
-    return Level(found.threshold, found.interval, found.origin, found.curve)
+    return calibrate(LevelEvidence.of(tried, rows), seed)
 
 
-def _answers(
-    image: NDArray[np.uint8], soft: Maps, ids: Sequence[int], ask: Ask, levels: Sequence[float]
-) -> Iterator[tuple[Any, Any, Any, float, float]]:
-    if len(soft) != len(ids):
-        raise ConfigError(f"scores of {len(soft)} classes, but {len(ids)} class ids")
-    hazy = blurred_all_over(image)
-    whole, blurred = _asked(ask, [image, hazy], ids)
-    for slot, questions in enumerate(kept_and_erased(image, hazy, soft, levels)):
-        kept, erased = (_asked(ask, pictures, ids)[:, slot] for pictures in (questions.kept, questions.erased))
-        yield kept, erased, questions.area, float(whole[slot]), float(blurred[slot])
-
-
-def _asked(ask: Ask, pictures: Sequence[NDArray[np.uint8]], ids: Sequence[int]) -> NDArray[np.float64]:
+def _asked(ask: Ask, pictures: Sequence[NDArray[np.uint8]], *, ids: Sequence[int]) -> NDArray[np.float64]:
     """Probabilities ``(B, C)`` of the classes with these ids."""
     found = np.asarray(ask(pictures), dtype=np.float64)
     if found.ndim != 2 or len(found) != len(pictures) or found.shape[1] < max(ids, default=0):
@@ -352,7 +324,7 @@ def to_mask(
     if len(soft) != len(class_ids) or not 0 <= threshold <= 1:
         raise ConfigError(f"expected {len(soft)} class ids and a level in [0, 1], got {len(class_ids)} and {threshold}")
     table = ClassTable(tuple(str(number) for number in range(1, max(class_ids, default=1) + 1)))
-    stored = np.rint(soft * 255).astype(np.uint8)
+    stored = to_uint8(soft)
     mask = render_mask(stored, list(class_ids), shape, threshold, table)
     return mask.astype(np.uint8 if table.mask_dtype == np.uint8 else np.uint16, copy=False)
 
@@ -389,7 +361,7 @@ def score_mask(
     """
     soft, source = _checked(scores, "scores"), _checked(maps, "maps")
     other = source if plain is None else _checked(plain, "plain")
-    stored = np.rint(soft * 255).astype(np.uint8)
+    stored = to_uint8(soft)
     evidence = gather_evidence(stored, source, other, class_ids, threshold, plain_threshold, True)
     return {int(class_id): round(float(value), 6) for class_id, value in evidence.class_scores().items()}
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
-from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import Spread, Summary
 from recamlabel.run.check import CheckReport, examine
 
 _MAX_ROWS = 100
+_STYLES = {"problem": "red", "note": "yellow", "warning": "yellow", "fit would refuse": "bold red"}
 # Names of label files that say nothing of the data set.
 _USUAL_STEMS = frozenset({"labels", "label", "data", "annotations", "metadata"})
 
@@ -69,7 +69,7 @@ def check(
         options["--preset"] = preset if preset != "quick" else None
         step = _next_step(source, assignments, options, coco_exhaustive)
         _show(report, Console(highlight=False), step)
-    context.exit(1 if report.refusals else 0)
+    context.exit(0 if report.ok else 1)
 
 
 def _show(report: CheckReport, console: Console, next_step: str) -> None:
@@ -80,14 +80,9 @@ def _show(report: CheckReport, console: Console, next_step: str) -> None:
     hidden = len(report.summary.classes) - _MAX_ROWS
     if hidden > 0:
         console.print(f"… and {hidden} more classes; --json lists all")
-    for line in problem_lines(report.dataset.problems):
-        text, style = f"{'problem' if line.fatal else 'note'}: {line.text}", "red" if line.fatal else "yellow"
-        console.print(_plain(text, style), soft_wrap=True)
-    for warning in report.warnings:
-        console.print(_plain(f"warning: {warning}", "yellow"), soft_wrap=True)
-    for reason in report.refusals:
-        console.print(_plain(f"fit would refuse: {reason}", "bold red"), soft_wrap=True)
-    if not report.refusals:
+    for kind, text in report.findings():
+        console.print(_plain(f"{kind}: {text}", _STYLES[kind]), soft_wrap=True)
+    if report.ok:
         count = len(report.warnings)
         but = f", with {count} warning{'s' if count > 1 else ''} (above)" if count else ""
         console.print(_plain(f"fit would accept this data set{but}", "yellow" if count else "green"))

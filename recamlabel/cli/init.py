@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES
+from recamlabel.adapters.files.listing import images_below
 from recamlabel.errors import DatasetError, StoreError
 
 LABELS = "labels.csv"
@@ -61,11 +62,7 @@ def init(folder: Path, classes: str | None, out: Path | None) -> None:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected one with photographs")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    found = images_below(folder)
     if not found:
         raise DatasetError(
             f"{folder}: no photograph in it; expected files such as {', '.join(sorted(IMAGE_SUFFIXES)[:4])}"

@@ -16,7 +16,6 @@ from recamlabel.core.plugins import FlawError, Offer, owner, package, points_of
 from recamlabel.errors import ConfigError, RecamlabelError
 
 T = TypeVar("T")
-_TAKEN = "recamlabel has one of its own by that name; ask the package to rename it"
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -95,7 +94,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def shadowed(self, name: str) -> str:
         """What to say where a name that is asked for is this package's own, and another package offers one too."""
         rivals = [point for point in self._points() if point.name == name] if name in self.built_in else []
-        return "; ".join(f"{self.kind} {name!r} of {owner(one)} is not used: {_TAKEN}" for one in rivals)
+        return "; ".join(map(self._taken, rivals))
 
     def offers(self) -> list[Offer]:
         """Everything that other packages offer, imported, with what is wrong with it."""
@@ -103,7 +102,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for point in self._points():
             fault = ""
             if point.name in {*self.built_in, "auto"}:
-                fault = f"{self.kind} {point.name!r} of {owner(point)} is not used: {_TAKEN}"
+                fault = self._taken(point)
             else:
                 try:
                     self.find(point.name)
@@ -121,6 +120,12 @@ class Registry(Mapping[str, T], Generic[T]):
             except RecamlabelError as error:
                 broken.append(str(error))
         return usable, broken
+
+    def _taken(self, point: EntryPoint) -> str:
+        return (
+            f"{self.kind} {point.name!r} of {owner(point)} is not used: recamlabel has one of its own by that name; "
+            "ask the package to rename it"
+        )
 
     def _points(self) -> tuple[EntryPoint, ...]:
         return points_of(self.group) if self.group else ()

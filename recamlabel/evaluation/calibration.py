@@ -21,6 +21,7 @@ from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.masks.calibrate import best_level
 from recamlabel.refine import refiner_of
 from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.places import SCORES_FILE
 from recamlabel.storage.run_folder import RunFolder, has_background
 
 RESAMPLES = 200
@@ -155,7 +156,7 @@ def calibrate_with_truth(
     drawn = np.random.default_rng(seed).permutation(len(matched))[:count]
     chosen = [list(matched)[at] for at in sorted(drawn)]
     check_order(truth, catalog, matched, chosen, stated=truth_classes is not None)
-    with open_store(run.path / "work/scores.h5") as scores, track("calibrate", len(chosen)) as advance:
+    with open_store(run.path / SCORES_FILE) as scores, track("calibrate", len(chosen)) as advance:
 
         def masks() -> Iterable[tuple[str, NDArray[np.integer]]]:
             for name in chosen:

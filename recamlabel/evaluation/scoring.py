@@ -26,6 +26,7 @@ from recamlabel.masks.render import render_mask
 from recamlabel.masks.rescue import KEPT_IDS
 from recamlabel.masks.reviewed import MASKS_FILE, ReviewFolder
 from recamlabel.storage.hdf5 import class_ids, first_dataset, open_store
+from recamlabel.storage.places import MAPS_FILE, SCORES_FILE
 from recamlabel.storage.run_folder import RunFolder
 
 What = Literal["cam-seeds", "recam-seeds", "scores", "masks", "complete-masks", "reviewed", "segmenter"]
@@ -40,7 +41,6 @@ STAGE_OF: dict[str, str] = {
     "segmenter": "segmentation",
 }
 WITH_TRUTH = "chosen with ground truth"
-SCORES_FILE = "work/scores.h5"
 
 
 def made_key(run: RunFolder, what: str) -> str:
@@ -148,7 +148,7 @@ def score_soft(run: RunFolder, catalog: Catalog, pairs: Pairs) -> Outcome:
     """Maps or refined scores at the best of 101 background levels, which is chosen with the true masks."""
     refined = pairs.what == "scores"
     group = "scores" if refined else pairs.what.removesuffix("-seeds")
-    path = run.path / (SCORES_FILE if refined else "work/maps.h5")
+    path = run.path / (SCORES_FILE if refined else MAPS_FILE)
     best = best_level(path, group, catalog, pairs)
     return Outcome(best.counts, best.threshold, WITH_TRUTH, best.curve)
 

@@ -10,17 +10,17 @@ averaging over drawings is the bagging of Breiman, "Bagging Predictors", Machine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.core.arrays import BINS
-from recamlabel.masks.criterion import correlation
+from recamlabel.masks.criterion import blurred_all_over, correlation, kept_and_erased
 from recamlabel.storage.atomic import replacing
 from recamlabel.storage.hdf5 import open_store
 
@@ -33,6 +33,38 @@ TELLING, ENOUGH = 0.3, 0.5
 ANYWHERE = (0.0, 1.0)
 ORIGIN = "chosen without ground truth, by what the classifier goes by"
 NOTHING = "the default, half of the peak, as the classifier's answers say nothing about regions"
+
+
+Ask = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.floating[Any]]]
+"""``B images (h, w, 3) uint8 -> (B, C)`` confidence in each of an image's C classes, in [0, 1]."""
+
+
+class Answers(NamedTuple):
+    """The classifier's confidence in one label of one image: a row of :class:`LevelEvidence`."""
+
+    kept: NDArray[np.floating[Any]]
+    erased: NDArray[np.floating[Any]]
+    area: NDArray[np.float64]
+    whole: float
+    blurred: float
+
+
+def answers(
+    image: NDArray[np.uint8], scores: NDArray[np.float32], levels: Sequence[float], ask: Ask
+) -> Iterator[Answers]:
+    """What the classifier says to the regions of each of an image's classes, class by class.
+
+    Args:
+        image: ``(h, w, 3) uint8``, at the scores' size.
+        scores: ``(C, h, w)`` in [0, 1].
+        levels: L background levels.
+        ask: The classifier.
+    """
+    hazy = blurred_all_over(image)
+    whole, blurred = ask([image, hazy])
+    for slot, questions in enumerate(kept_and_erased(image, hazy, scores, levels)):
+        kept, erased = (ask(pictures)[:, slot] for pictures in (questions.kept, questions.erased))
+        yield Answers(kept, erased, questions.area, float(whole[slot]), float(blurred[slot]))
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,18 @@ class LevelEvidence:
     area: NDArray[np.float64]
     whole: NDArray[np.float64]
     blurred: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, levels: Sequence[float], rows: Sequence[Answers]) -> LevelEvidence:
+        """The answers of all labels that were asked about.
+
+        Example:
+            >>> LevelEvidence.of([0.3, 0.5], []).kept.shape
+            (0, 2)
+        """
+        shapes = {name: (-1, len(levels)) if name in ("kept", "erased", "area") else (-1,) for name in Answers._fields}
+        parts = {name: np.reshape([getattr(row, name) for row in rows], shape) for name, shape in shapes.items()}
+        return cls(np.array(levels), **parts)
 
     def save(self, path: Path, attributes: dict[str, Any]) -> None:
         """Write the arrays to an HDF5 file, atomically."""

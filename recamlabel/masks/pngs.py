@@ -82,6 +82,19 @@ class PngDamage:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class PngRecord:
+    """What the PNG files were when they were written.
+
+    Args:
+        mode: Of all of them, ``"P"`` or ``"L"``.
+        marks: By image id.
+    """
+
+    mode: str
+    marks: Mapping[str, PngMark]
+
+
 def png_mark(path: Path) -> PngMark:
     """The mark of a file that was just written."""
     state = file_state(path)
@@ -117,13 +130,13 @@ def check_pngs(run: RunFolder) -> PngDamage:
     stage = run.state.stages.get("masks", {})
     if FOLDER not in stage.get("outputs", ()) or not (run.path / MASKS_FILE).is_file():
         return PngDamage()
-    marks = _read_record(run.path, str(stage["key"]))
-    if marks is None:
+    record = _read_record(run.path, str(stage["key"]))
+    if record is None:
         return PngDamage(missing=tuple(name for name in _ids(run.path) if not _png(run.path, name).is_file()))
     missing: list[str] = []
     changed: list[str] = []
     touched: list[str] = []
-    for name, mark in marks.items():
+    for name, mark in record.marks.items():
         path = _png(run.path, name)
         state = file_state(path)
         if state is None:
@@ -144,20 +157,19 @@ def fix_pngs(run: RunFolder) -> PngDamage:
     """
     damage = check_pngs(run)
     key = str(run.state.stages.get("masks", {}).get("key", ""))
-    marks = _read_record(run.path, key)
-    mode = _wanted_mode(run) if marks is None else _recorded_mode(run.path)
+    record = _read_record(run.path, key)
     if damage:
         for name in damage.changed:
             _keep(run.path, name)
-        _write_again(run, (*damage.missing, *damage.changed), mode)
+        _write_again(run, (*damage.missing, *damage.changed), record.mode if record else _wanted_mode(run))
         kept = f"; what was changed lies in {BY_HAND}/" if damage.changed else ""
         say(
             f"masks: {damage}; written again from {MASKS_FILE}{kept}. Nothing reads these files: paint masks in "
             "`recamlabel review`"
         )
-    if marks is not None and (damage or damage.touched):
-        names = (*damage.missing, *damage.changed, *damage.touched)
-        save_record(run.path, key, marks | {name: png_mark(_png(run.path, name)) for name in names}, mode)
+    if record is not None and (damage or damage.touched):
+        renewed = {name: png_mark(_png(run.path, name)) for name in (*damage.missing, *damage.changed, *damage.touched)}
+        save_record(run.path, key, {**record.marks, **renewed}, record.mode)
     return damage
 
 
@@ -171,12 +183,12 @@ def match_png_mode(run: RunFolder) -> bool:
     """
     stage = run.state.stages.get("masks", {})
     key, wanted = str(stage.get("key", "")), _wanted_mode(run)
-    marks = _read_record(run.path, key)
-    if marks is None or wanted == _recorded_mode(run.path) or not (run.path / MASKS_FILE).is_file():
+    record = _read_record(run.path, key)
+    if record is None or wanted == record.mode or not (run.path / MASKS_FILE).is_file():
         return False
-    _write_again(run, tuple(marks), wanted)
-    save_record(run.path, key, {name: png_mark(_png(run.path, name)) for name in marks}, wanted)
-    say(f"masks: {len(marks)} PNG files written again in mode {wanted} (masks.png); the masks are the same")
+    _write_again(run, record.marks, wanted)
+    save_record(run.path, key, {name: png_mark(_png(run.path, name)) for name in record.marks}, wanted)
+    say(f"masks: {len(record.marks)} PNG files written again in mode {wanted} (masks.png); the masks are the same")
     return True
 
 
@@ -191,21 +203,15 @@ def _wanted_mode(run: RunFolder) -> str:
     return str(run.state.config.get("masks", {}).get("png", "P"))
 
 
-def _recorded_mode(run: Path) -> str:
-    """The mode of the files as they were written; L in runs of earlier versions."""
-    try:
-        return str(json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8")).get("png", "L"))
-    except (OSError, ValueError, AttributeError):
-        return "L"
-
-
-def _read_record(run: Path, key: str) -> dict[str, PngMark] | None:
+def _read_record(run: Path, key: str) -> PngRecord | None:
     """The record of the present masks; None where there is none, or none that can be read."""
     try:
         tree: Any = json.loads(placed(run / RECORD_FILE).read_text(encoding="utf-8"))
         if tree["stage_key"] != key:
             return None
-        return {name: PngMark((int(row[0]), int(row[1])), str(row[2])) for name, row in tree["files"].items()}
+        marks = {name: PngMark((int(row[0]), int(row[1])), str(row[2])) for name, row in tree["files"].items()}
+        # Earlier versions wrote no other mode and do not say it.
+        return PngRecord(str(tree.get("png", "L")), marks)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
 

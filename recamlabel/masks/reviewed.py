@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.errors import StoreError
-from recamlabel.storage.atomic import replacing, write_text
+from recamlabel.storage.atomic import read_lines, replacing, write_text
 from recamlabel.storage.hdf5 import StoredArrays, first_dataset, leaf_paths, open_store, write_array
 
 Status = Literal["accepted", "rejected", "fix"]
@@ -85,7 +85,7 @@ class ReviewFolder:
         if not self.decisions_path.is_file():
             return []
         decisions = []
-        for row, line in enumerate(self._lines(), 1):
+        for row, line in enumerate(read_lines(self.decisions_path), 1):
             try:
                 tree = json.loads(line)
                 decisions.append(Decision(**{**tree, "tags": tuple(tree.get("tags", ()))}))
@@ -94,10 +94,6 @@ class ReviewFolder:
                     f"{self.decisions_path}: line {row} is no decision ({error}); repair or delete that line"
                 ) from None
         return decisions
-
-    def _lines(self) -> list[str]:
-        # Not splitlines, which ends a line at U+2028 and U+0085 too: a note may hold them.
-        return self.decisions_path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
     def decisions(self) -> dict[str, Decision]:
         """The decision that counts, by image id."""

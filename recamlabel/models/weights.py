@@ -105,9 +105,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     weights_identity(str(path))
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        tree = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except (
         safetensors.SafetensorError,
         pickle.UnpicklingError,

@@ -60,16 +60,19 @@ class CheckReport:
         """What is wrong with single files and rows."""
         return self.dataset.problems
 
-    def lines(self) -> list[str]:
-        """Problems, warnings and refusals in words, equal ones in one line with their count."""
-        problems = [f"{'problem' if line.fatal else 'note'}: {line.text}" for line in problem_lines(self.problems)]
-        warnings = [f"warning: {text}" for text in self.warnings]
-        return [*problems, *warnings, *(f"fit would refuse: {text}" for text in self.refusals)]
+    def findings(self) -> list[tuple[str, str]]:
+        """What is wrong as ``(kind, text)``: ``problem``, ``note``, ``warning`` or ``fit would refuse``.
+
+        Equal problems are one, with their count.
+        """
+        found = [("problem" if line.fatal else "note", line.text) for line in problem_lines(self.problems)]
+        found += [("warning", text) for text in self.warnings]
+        return [*found, *(("fit would refuse", text) for text in self.refusals)]
 
     def __str__(self) -> str:
         counts = f"{self.source}: {self.summary.images} images, {len(self.summary.classes)} classes"
         verdict = "fit would accept this data set" if self.ok else "fit would refuse this data set"
-        return "\n".join([counts, *self.lines(), verdict])
+        return "\n".join([counts, *(f"{kind}: {text}" for kind, text in self.findings()), verdict])
 
     def _repr_html_(self) -> str:
         """For notebooks."""

@@ -32,9 +32,8 @@ from recamlabel.stages import GRAPH, REPEATED
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.graph import Scope, Stage, flatten
 from recamlabel.stages.plugins import shadowed_notes
-from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.storage.atomic import remove_dead
-from recamlabel.storage.places import WORK
+from recamlabel.storage.places import SCORES_FILE, WORK
 from recamlabel.storage.run_folder import RunFolder, RunState, is_run
 
 
@@ -208,7 +207,7 @@ def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
     """Write down what this run is made from; from here on other results are outdated."""
     catalog = intake.catalog
     run.state.plan = plan.keys_for(run)
-    if not run.is_current("dataset", intake.key) or intake.anew:
+    if intake.anew:
         save_catalog(run.path / CATALOG_FILE, catalog)
         images, left_out = len(catalog.images), list(intake.left_out)
         run.finish("dataset", intake.key, 0.0, [CATALOG_FILE], images=images, left_out=left_out)

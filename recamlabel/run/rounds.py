@@ -30,9 +30,8 @@ from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.edges import EDGES_FILE
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import CLASSIFIER_WEIGHTS
-from recamlabel.stages.view import FUSED_FILE, MAPS_FILE
 from recamlabel.storage.atomic import swap_folder
-from recamlabel.storage.places import placed
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, placed
 from recamlabel.storage.run_folder import FINISHED, LOG_FILE, RunFolder, RunState
 
 ROUNDS_FOLDER = "rounds"

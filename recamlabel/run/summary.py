@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from recamlabel.storage.outdated import why_outdated
-from recamlabel.storage.places import placed
+from recamlabel.storage.places import GATE_FILE, placed
 from recamlabel.storage.run_folder import FINISHED, RunFolder
 
-QUALITY_FILE, GATE_FILE, REPORT_FILE = "quality.json", "work/gate.json", "report.html"
+QUALITY_FILE, REPORT_FILE = "quality.json", "report.html"
 SHAPES: dict[str, dict[str, type]] = {QUALITY_FILE: {"images": dict}, GATE_FILE: {"classes": list}}
 VERDICTS = {"do not trust": "do not trust", "weak": "weak:"}
 DOUBTFUL = 0.5

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES, LabelledImage, image_id
+from recamlabel.adapters.files.listing import images_below
 from recamlabel.core.classes import ClassTable
 from recamlabel.core.colours import mask_palette
 from recamlabel.core.progress import Advance
@@ -45,7 +46,7 @@ def find_images(source: Path) -> tuple[LabelledImage, ...]:
     if source.is_file():
         paths, root = [source], source.parent
     elif source.is_dir():
-        paths, root = sorted(path for path in source.rglob("*") if _is_image(path)), source
+        paths, root = images_below(source), source
     else:
         raise DatasetError(f"{source}: no such file or folder; expected an image or a folder of images")
     if not paths:
@@ -57,10 +58,6 @@ def find_images(source: Path) -> tuple[LabelledImage, ...]:
             raise DatasetError(f"{path}: has the id {name!r}, which {images[name].path.name} has too; rename one")
         images[name] = LabelledImage(name, path, frozenset(), frozenset())
     return tuple(images.values())
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def refuse_target(out: Path, source: Path) -> None:

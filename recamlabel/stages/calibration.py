@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +14,18 @@ from recamlabel.core.arrays import from_uint8, resize_maps
 from recamlabel.core.devices import to_device
 from recamlabel.core.progress import track
 from recamlabel.data.batches import Normalisation, resize
-from recamlabel.masks.calibrate import LevelEvidence
-from recamlabel.masks.criterion import blurred_all_over, candidate_levels, kept_and_erased
+from recamlabel.masks.calibrate import Answers, LevelEvidence, answers
+from recamlabel.masks.criterion import candidate_levels
 from recamlabel.models.inputs import run_network, working_size
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.refine import stepped
 from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import BACKBONE, load_classifier
-from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.places import SCORES_FILE
 
 LEVELS_FILE = "work/levels.h5"
 # Images that the classifier is asked about: means over so many are steady, and a data set of a hundred thousand does
@@ -50,20 +50,8 @@ def run_calibration(view: View) -> Mapping[str, Any]:
             stored = scores[f"scores/{image.id}"]
             rows += _answers(view, net, read_image(image.path), from_uint8(stored[()]), class_ids(stored), levels)
             advance()
-    shapes = {name: (-1, len(levels)) if name in ("kept", "erased", "area") else (-1,) for name in Answers._fields}
-    parts = {name: np.reshape([getattr(row, name) for row in rows], shape) for name, shape in shapes.items()}
-    LevelEvidence(np.array(levels), **parts).save(path / LEVELS_FILE, {"stage_key": view.key})
+    LevelEvidence.of(levels, rows).save(path / LEVELS_FILE, {"stage_key": view.key})
     return {"asked": len(chosen)}
-
-
-class Answers(NamedTuple):
-    """The classifier's confidence in one label of one image; see :class:`recamlabel.masks.calibrate.LevelEvidence`."""
-
-    kept: NDArray[np.float64]
-    erased: NDArray[np.float64]
-    area: NDArray[np.float64]
-    whole: float
-    blurred: float
 
 
 def spread(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
@@ -88,24 +76,21 @@ def _answers(
 ) -> Iterator[Answers]:
     size = working_size(pixels.shape[0], pixels.shape[1], view.config.maps.max_side)
     small = resize(pixels, *size)
-    soft, hazy = resize_maps(soft, *size), blurred_all_over(small)
+    own = np.array(ids) - 1
     normalisation = Normalisation(net.backbone.mean, net.backbone.std)
 
     def ask(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Confidence in every class, ``(n, K)``."""
+        """Confidence in the image's own classes, ``(n, C)``."""
         first, place = different(pictures)
         asked = [pictures[index] for index in first]
         logits = [
             run_network(net, asked[start : start + PICTURES], size, normalisation, view.device, view.config.runtime.amp)
             for start in range(0, len(asked), PICTURES)
         ]
-        found: NDArray[np.float64] = torch.cat(logits).float().sigmoid().double().cpu().numpy()[place]
+        found: NDArray[np.float64] = torch.cat(logits).float().sigmoid().double().cpu().numpy()[place][:, own]
         return found
 
-    whole, blurred = ask([small, hazy])
-    for class_id, questions in zip(ids, kept_and_erased(small, hazy, soft, levels), strict=True):
-        kept, erased = (ask(pictures)[:, class_id - 1] for pictures in (questions.kept, questions.erased))
-        yield Answers(kept, erased, questions.area, float(whole[class_id - 1]), float(blurred[class_id - 1]))
+    return answers(small, resize_maps(soft, *size), levels, ask)
 
 
 def different(pictures: Sequence[NDArray[np.uint8]]) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
 from recamlabel.stages.networks import BACKBONE, classifier_head
 from recamlabel.stages.view import View
+from recamlabel.storage.places import CAMS_FILE
 
 
 def run_cams(view: View) -> Mapping[str, Any]:
@@ -23,7 +24,7 @@ def run_cams(view: View) -> Mapping[str, Any]:
         facts = source.findings.facts()
         for line in source.findings.warnings():
             say(f"warning: {line}")
-    return {**facts, **write_maps(view, "work/cams.h5", [source], ("classifier",))}
+    return {**facts, **write_maps(view, CAMS_FILE, [source], ("classifier",))}
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ STAGE = Stage(
     "class maps by another variant than CAM",
     needs=("classifier",),
     reads=_reads,
-    makes=("work/cams.h5",),
+    makes=(CAMS_FILE,),
     wanted=lambda scope: scope.config.maps.variant != "cam",
     facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
     cost=_cost,

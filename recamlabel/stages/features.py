@@ -19,8 +19,7 @@ from recamlabel.stages.cost import one_pass
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
-
-FEATURES_FILE = "work/features.h5"
+from recamlabel.storage.places import FEATURES_FILE
 
 
 def run_features(view: View) -> Mapping[str, Any]:

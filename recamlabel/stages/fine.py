@@ -14,11 +14,11 @@ from recamlabel.stages.cost import Cost, megapixels, over_scales
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import write_maps
 from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
-from recamlabel.stages.view import MAPS_FILE, View
+from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import open_store
+from recamlabel.storage.places import FINE_FILE, MAPS_FILE
 
 # The maps of the refined source again, with the objects' ends of larger inputs.
-FINE_FILE = "work/fine.h5"
 
 
 def wants_fine(config: Config) -> bool:

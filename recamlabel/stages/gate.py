@@ -15,9 +15,9 @@ from recamlabel.stages.features import read_features
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
+from recamlabel.storage.places import GATE_FILE
 from recamlabel.storage.run_folder import RunFolder
 
-GATE_FILE = "work/gate.json"
 METRICS_SECTION = "gate"
 SHOWN = 20
 

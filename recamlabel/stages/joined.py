@@ -12,11 +12,11 @@ from recamlabel.core.arrays import resize_maps
 from recamlabel.core.progress import track
 from recamlabel.models.cam import PEAK_EPS
 from recamlabel.stages.cost import Cost
-from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Stage
-from recamlabel.stages.local import LOCAL_FILE, LOCAL_GROUP, read_scale
-from recamlabel.stages.view import JOINED_FILE, MAPS_FILE, View
+from recamlabel.stages.local import LOCAL_GROUP, read_scale
+from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+from recamlabel.storage.places import FINE_FILE, JOINED_FILE, LOCAL_FILE, MAPS_FILE
 
 
 def run_joined(view: View) -> Mapping[str, Any]:

@@ -39,8 +39,9 @@ from recamlabel.stages.probe import choose, deal
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.storage.places import LOCAL_FILE, WORK
 
-LOCAL_FILE, SCALE_FILE = "work/local.h5", "work/scale.json"
+SCALE_FILE = f"{WORK}/scale.json"
 METRICS_SECTION = "scale"
 # Positions of each image, and images, that the principal components are computed from.
 DRAWN, PROJECTED = 100, 16

@@ -12,7 +12,8 @@ from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
 from recamlabel.stages.networks import BACKBONE, RECAM, classifier_head, recam_head
-from recamlabel.stages.view import MAPS_FILE, View
+from recamlabel.stages.view import View
+from recamlabel.storage.places import CAMS_FILE, MAPS_FILE
 
 
 def run_maps(view: View) -> Mapping[str, Any]:
@@ -21,7 +22,7 @@ def run_maps(view: View) -> Mapping[str, Any]:
     learnt, second = recam_head(view)
     sources: list[MapSource]
     if config.maps.variant != "cam":
-        stored = PrecomputedMaps(view.run.path / "work/cams.h5", view.catalog.dataset.classes, config.maps)
+        stored = PrecomputedMaps(view.run.path / CAMS_FILE, view.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight. Other variants
         # make theirs with it: of `patchmemory` it shares the distance among the classes.
         sources = [stored, map_source(view, learnt, second, fallback="cam")]

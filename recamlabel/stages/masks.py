@@ -19,9 +19,9 @@ from recamlabel.masks.reviewed import ReviewedMasks, ReviewFolder
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.cost import PIXEL_WORK, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
-from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import open_store
+from recamlabel.storage.places import SCORES_FILE
 
 if TYPE_CHECKING:
     from recamlabel.evaluation.calibration import KnownLevel

@@ -31,11 +31,11 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.models.inputs import input_size, run_network
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
-from recamlabel.stages.fine import FINE_FILE
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, load_classifier
-from recamlabel.stages.view import FUSED_FILE, JOINED_FILE, MAPS_FILE, View
+from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, leaf_paths, open_store
+from recamlabel.storage.places import FINE_FILE, FUSED_FILE, JOINED_FILE, MAPS_FILE
 
 # Numbers in the sample's features: half a gigabyte in half precision.
 SAMPLE_VALUES = 1 << 28

@@ -19,6 +19,7 @@ from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
 from recamlabel.stages.training import make_batches, run_training, save_trained
 from recamlabel.stages.view import View
+from recamlabel.storage.places import CAMS_FILE
 from recamlabel.training.config import RecamConfig
 from recamlabel.training.objectives.recam import RecamObjective
 
@@ -32,7 +33,7 @@ def run_recam(view: View) -> Mapping[str, Any]:
     torch.manual_seed(view.config.seed + 1)
     net = RecamNet(load_classifier(view), view.config.recam, view.config.data.background)
     plain = view.config.maps.variant == "cam"
-    masks = None if plain else MapStore(view.run.path / "work/cams.h5", len(view.catalog.dataset.classes))
+    masks = None if plain else MapStore(view.run.path / CAMS_FILE, len(view.catalog.dataset.classes))
     batches = make_batches(view, view.config.recam, net.classifier.backbone, offset=1, masks=masks)
     labels = view.catalog.dataset.labels(view.catalog.training_images(view.config.data.train_splits))
     # The classifier goes on learning what it learnt, where it learns at all.

@@ -15,8 +15,8 @@ from recamlabel.stages.edges import EDGES_FILE
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.storage.places import SCORES_FILE
 
-SCORES_FILE = "work/scores.h5"
 # Of the random walk, for each label and megapixel of the image (benchmarks/random_walk.py).
 WALK_SECONDS = 1.0
 WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")

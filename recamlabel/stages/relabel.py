@@ -14,8 +14,9 @@ from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
-from recamlabel.stages.view import FUSED_FILE, MAPS_FILE, View
+from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE
 
 
 def run_relabel(view: View) -> Mapping[str, Any]:

@@ -23,9 +23,9 @@ from recamlabel.segment.predict import Predictor, decide, restrict
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
-from recamlabel.stages.refine import SCORES_FILE
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.storage.places import SCORES_FILE
 
 SEGMENTATION_FILE = "segmenter.h5"
 

@@ -16,13 +16,9 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.inputs import input_size
 from recamlabel.stages.graph import FREE, Names, covers
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE
 from recamlabel.storage.run_folder import RunFolder
 
-MAPS_FILE = "work/maps.h5"
-# The maps of the refined source fused with the probe, all else as in maps.h5; in later rounds with the segmenter.
-FUSED_FILE = "work/fused.h5"
-# The maps of the refined source with those of the local heads.
-JOINED_FILE = "work/joined.h5"
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
 

@@ -46,6 +46,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file that this program writes line by line.
+
+    Not ``splitlines``, which ends a line at U+2028 and U+0085 too: names and notes in JSON may hold them.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.jsonl"
+        >>> write_text(path, "one\u2028still\\ntwo\\n")
+        >>> read_lines(path) == ["one\u2028still", "two"]
+        True
+    """
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
 def swap_folder(new: Path, target: Path) -> None:
     """Put folder ``new`` in the place of ``target`` and delete what was there."""
     old = target.with_name(f".{target.name}.old")

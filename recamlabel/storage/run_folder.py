@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from recamlabel.core.events import tell
 from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
-from recamlabel.storage.atomic import write_text
+from recamlabel.storage.atomic import read_lines, write_text
 from recamlabel.storage.places import WORK, earlier, placed
 
 RUN_FILE, LOG_FILE, METRICS_FILE = "run.toml", f"{WORK}/log.jsonl", "metrics.json"
@@ -303,7 +303,7 @@ class RunFolder:
         if not file.exists():
             return []
         events = []
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in read_lines(file):
             try:
                 events.append(json.loads(line))
             except json.JSONDecodeError:

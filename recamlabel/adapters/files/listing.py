@@ -80,6 +80,11 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and anywhere below it, hidden ones aside, in path order."""
+    return sorted(path for path in folder.rglob("*") if is_image_name(path.name) and path.is_file())
+
+
 def find_image_folder(candidates: Sequence[Path], names: Sequence[str]) -> Path | None:
     """The candidate folder with the most of some of the named files; the first of equals.
 

@@ -25,6 +25,7 @@ from recamlabel.review.decisions.regions import Region, regions_of
 from recamlabel.review.fiftyone import fields as fields
 from recamlabel.stages.confidence import CONFIDENCE_FILE
 from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.places import MAPS_FILE
 from recamlabel.storage.png import save_mask
 from recamlabel.storage.run_folder import RunFolder
 
@@ -155,7 +156,7 @@ class RowReader:
     def __enter__(self) -> RowReader:
         run = self.facts.run.path
         self._masks = self._stack.enter_context(open_store(run / "masks.h5"))
-        self._maps = self._open("work/maps.h5")
+        self._maps = self._open(MAPS_FILE)
         self._segmenter = self._open(SEGMENTER_FILE) if self.facts.has_segmenter else None
         self._confidence = self._open(CONFIDENCE_FILE) if self.facts.run.artifact(CONFIDENCE_FILE) else None
         return self

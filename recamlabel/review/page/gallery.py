@@ -29,10 +29,11 @@ from recamlabel.review.page.queue import review_queue
 from recamlabel.review.page.tables import QualityScores
 from recamlabel.review.page.thumbnails import Picture, data_uri
 from recamlabel.storage.hdf5 import class_ids, open_store
+from recamlabel.storage.places import MAPS_FILE, SCORES_FILE
 from recamlabel.storage.run_folder import FINISHED, OUTDATED, RunFolder
 
 SIDE, DECODERS = 320, 2
-STORES = ("work/maps.h5", "masks.h5", "segmenter.h5", "work/scores.h5")
+STORES = (MAPS_FILE, "masks.h5", "segmenter.h5", SCORES_FILE)
 
 
 @dataclass(frozen=True)
@@ -202,11 +203,11 @@ class Gallery:
     def _card(self, image: LabelledImage, small: Picture, files: Mapping[str, h5py.File | None]) -> Card:
         labels = tuple((class_id, self.table.name_of(class_id)) for class_id in self.table.ids_of(image.present))
         names = ", ".join(name for _, name in labels) or "no label"
-        empty = "no label, no map" if files["work/maps.h5"] is not None and not labels else "not made yet"
+        empty = "no label, no map" if files[MAPS_FILE] is not None and not labels else "not made yet"
         pseudo, kept = (_read(files[name], image.id) for name in ("masks.h5", MASKS_FILE))
         subject = kept if self.kinds.get(image.id) == "painted" else pseudo
         columns = [
-            Column(kind, tuple(self._maps(files["work/maps.h5"], kind, image)), empty) for kind in ("CAM", "ReCAM")
+            Column(kind, tuple(self._maps(files[MAPS_FILE], kind, image)), empty) for kind in ("CAM", "ReCAM")
         ] + [Column("Mask", self._mask("Mask", image, pseudo, small), subject=subject is pseudo)]
         if kept is not None and self.kinds.get(image.id) != "rejected" and not _equal(kept, pseudo):
             columns.append(Column("Reviewed", self._mask("Reviewed mask", image, kept, small), subject=subject is kept))
@@ -246,7 +247,8 @@ class Gallery:
         planes = {"mask": packed(subject)}
         if self.segmenter in (FINISHED, OUTDATED):
             planes["segmenter"] = packed(_read(files["segmenter.h5"], image.id))
-        scores = None if files["work/scores.h5"] is None else files["work/scores.h5"].get(f"scores/{image.id}")
+        store = files[SCORES_FILE]
+        scores = None if store is None else store.get(f"scores/{image.id}")
         ids = () if scores is None else tuple(class_ids(scores))
         if scores is not None and ids and self.table.background:
             planes["levels"] = packed(level_codes(scores[()], self.catalog.shapes[image.id], self.levels))

@@ -10,10 +10,10 @@ from typing import Any
 from recamlabel.errors import StoreError
 from recamlabel.review.page.gallery import Tile, tile
 from recamlabel.review.page.photographs import Photographs
-from recamlabel.storage.places import placed
+from recamlabel.storage.places import GATE_FILE, placed
 from recamlabel.storage.run_folder import RunFolder
 
-GATE_STAGE, GATE_FILE = "gate", "work/gate.json"
+GATE_STAGE = "gate"
 LISTED, PICTURED, SIDE = 50, 8, 176
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.review.page.tables import QualityScores
 from recamlabel.storage.hdf5 import open_store
+from recamlabel.storage.places import FEATURES_FILE
 from recamlabel.storage.run_folder import RunFolder
 
-FEATURES_FILE = "work/features.h5"
 DIVERSE, CANDIDATES, WEIGHT = 200, 1000, 0.3
 
 
