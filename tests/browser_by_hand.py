@@ -42,6 +42,12 @@ def opened(context: Any, run: RunFolder, name: str = "report.html") -> Any:
     return page
 
 
+def reloaded(page: Any) -> None:
+    """Loads the page again, once what it stored has left its process: Chromium may read it in another one."""
+    page.wait_for_timeout(300)
+    page.reload()
+
+
 def state(page: Any, image: str) -> str:
     text: str = page.get_by_role("article", name=image, exact=True).locator(".state").text_content() or ""
     return text

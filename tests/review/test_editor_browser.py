@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_by_hand import downloaded, opened, state
+from browser_by_hand import downloaded, opened, reloaded, state
 from PIL import Image
 from run_by_hand import TinyImage, make_run, with_present_images
 
@@ -269,7 +269,7 @@ def test_paint_survives_a_reload_and_goes_on_after_the_import(context: Any, tmp_
     brush_size(page, 9)
     stroke(page, (60.0, 44.0))
     page.locator("#editor-close").click()
-    page.reload()
+    reloaded(page)
     assert state(page, "i/0") == "painted" and "1 painted" in page.locator("#progress").inner_text()
     downloaded(page, tmp_path / "one.json")
     import_decisions(run, [tmp_path / "one.json"])
@@ -277,7 +277,7 @@ def test_paint_survives_a_reload_and_goes_on_after_the_import(context: Any, tmp_
     expected[under([(60.0, 44.0)], 9)] = 1
     np.testing.assert_array_equal(ReviewedMasks(run.path)("i/0"), expected)
     write_report(run)
-    page.reload()
+    reloaded(page)
     edit(page)
     brush_size(page, 5)
     stroke(page, (55.0, 30.0))
@@ -404,7 +404,7 @@ def test_filters_of_what_is_missing_painted_and_changed(context: Any, tmp_path: 
     for name in ("refine", "segmentation", "quality"):
         run.finish(name, "another-key", 1.0, run.state.stages[name]["outputs"])
     write_report(run)
-    page.reload()
+    reloaded(page)
     page.locator("#by-status").select_option("changed since")
     assert shown() == ["i/0"]
     assert page.get_by_text("mask changed since it was accepted").filter(visible=True).count() == 1

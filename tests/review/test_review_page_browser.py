@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from browser_by_hand import downloaded, opened, state
+from browser_by_hand import downloaded, opened, reloaded, state
 from PIL import Image
 from run_by_hand import TinyImage, make_run
 
@@ -99,7 +99,7 @@ def test_a_note_fires_no_shortcut_and_survives_a_reload(page: Any, tmp_path: Pat
     assert state(page, "i/7") == "" and page.locator("#opacity").input_value() == "65"
     page.keyboard.press("Escape")
     page.keyboard.press("a")
-    page.reload()
+    reloaded(page)
     assert state(page, "i/7") == "accepted"
     assert page.get_by_label("Note on i/7").input_value() == "a fur jork [o] <b>u</b>"
     entry = downloaded(page, tmp_path / "d.json")["decisions"]
@@ -112,7 +112,7 @@ def test_shortcuts_can_be_turned_off(page: Any) -> None:
     page.get_by_role("article", name="i/7", exact=True).focus()
     page.keyboard.press("a")
     assert state(page, "i/7") == ""
-    page.reload()
+    reloaded(page)
     assert not page.locator("#shortcuts").is_checked(), "a preference is kept"
 
 
@@ -197,10 +197,11 @@ def test_what_the_run_recorded_later_is_shown(context: Any, tmp_path: Path) -> N
     page = opened(context, run)
     for key in "jaa":
         page.keyboard.press(key)
+    assert (state(page, "i/7"), state(page, "i/6")) == ("accepted", "accepted")
     ReviewFolder(run.path).add([Decision("i/7", "fix", time="2999-01-01T00:00:00+00:00")], {}, 255)
     ReviewFolder(run.path).add([Decision("i/6", "fix", time="1999-01-01T00:00:00+00:00")], {}, 255)
     write_report(run)
-    page.reload()
+    reloaded(page)
     assert (state(page, "i/7"), state(page, "i/6")) == ("to fix", "accepted")
 
 
@@ -216,7 +217,7 @@ def test_decisions_stay_with_masks_that_stay_the_same(context: Any, tmp_path: Pa
     run.finish("masks", "another-key", 1.0, ["masks.h5"])
     run.finish("quality", "another-key", 0.1, ["quality.json"])
     write_report(run)
-    page.reload()
+    reloaded(page)
     assert (state(page, "i/7"), state(page, "i/6")) == ("", "rejected")
     assert [one["image"] for one in downloaded(page, tmp_path / "decisions.json")["decisions"]] == ["i/6"]
     assert len(import_decisions(run, [tmp_path / "decisions.json"]).recorded) == 1
