@@ -264,7 +264,8 @@ def _render(
         _render_here(run, scope, known)
         return
     # Rendered there, where the maps are that its masks were made from.
-    key, own = run.key_of("rounds", outdated=True), open_round(run, kept)
+    record, own = run.state.stages["rounds"], open_round(run, kept)
+    key = str(record.get("installs", record["key"]))
     with own.lock():
         _render_here(own, scope, known)
     install(run, kept, key)
