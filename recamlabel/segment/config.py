@@ -45,7 +45,7 @@ class SegmenterConfig(ScheduleConfig):
     side: Annotated[int, Field(ge=32)] | Literal["auto"] = Field(
         "auto",
         description="long side at which it learns and looks, pixels; 'auto': that of the local maps where they take "
-        "part and it is above segmenter.predict.max_side (at most the images' own), else that",
+        "part and it is above maps.max_side (at most the images' own), else augment.* and segmenter.predict.max_side",
     )
     lr: float = Field(0.01, gt=0, description="learning rate of the encoder")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the decoder = lr times this")

@@ -42,7 +42,7 @@ class Predictor:
 
     @property
     def max_side(self) -> int:
-        """Images with a longer side are scaled down to it."""
+        """Images with a longer side are scaled down to it; what the segmenter has learnt at, where that is known."""
         return self.side or self.config.max_side
 
     @property

@@ -61,23 +61,24 @@ def run_segmenter(view: View) -> Mapping[str, Any]:
         SEGMENTER_OFFSET,
         seeds=masks,
         weights=weights,
-        enlarged=side / view.config.augment.resize_max if side > config.predict.max_side else 1.0,
+        enlarged=side / view.config.augment.resize_max if side else 1.0,
     )
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches), view.config.data.background)
     last = run_training(view, objective, batches, config, _guess(view))
     save_trained(view, SEGMENTER_WEIGHTS, net)
-    return {**last, "side": side}
+    return {**last, "side": side} if side else last
 
 
-def side_of(view: View) -> int:
-    """Long side, in pixels, at which the segmenter learns and looks: small things need that of the local maps."""
+def side_of(view: View) -> int | None:
+    """Long side, in pixels, at which the segmenter learns and looks where the usual one is not enough; else None."""
     config, scale = view.config.segmenter, read_scale(view)
     if config.side != "auto":
         return config.side
     if not scale.get("admitted"):
-        return config.predict.max_side
+        return None
     # Larger than they are, images show nothing more.
-    return max(config.predict.max_side, min(scale["side"], typical_side(view, view.catalog.images)))
+    side = min(scale["side"], typical_side(view, view.catalog.images))
+    return side if side > view.config.maps.max_side else None
 
 
 def _guess(view: View) -> float | None:
@@ -114,7 +115,7 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     settings = but(SegmenterConfig, "segmenter", "enabled", "predict", "relabel_weight")
     review = ("review.weight",) if scope.reviewed else ()
     rest = ("augment", "seed", "data.train_splits", "data.background")
-    return (*settings, "segmenter.predict.max_side", "backbone", *rest, *review)
+    return (*settings, "backbone", "maps.max_side", *rest, *review)
 
 
 def _cost(scope: Scope) -> Cost:

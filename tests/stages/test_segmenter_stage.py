@@ -241,9 +241,9 @@ def test_another_content_of_the_encoders_weights_file_is_another_segmenter(tiny_
 @pytest.mark.parametrize(
     ("side", "scale", "expected"),
     [
-        ("auto", {}, 640),
-        ("auto", {"admitted": False, "side": 2048}, 640),
-        ("auto", {"admitted": True, "side": 320}, 640),
+        ("auto", {}, None),
+        ("auto", {"admitted": False, "side": 2048}, None),
+        ("auto", {"admitted": True, "side": 640}, None),
         ("auto", {"admitted": True, "side": 1310}, 1310),
         ("auto", {"admitted": True, "side": 4096}, 2000),  # no image is larger
         (900, {"admitted": True, "side": 1310}, 900),
