@@ -423,9 +423,10 @@ def content(path: Path) -> bytes:
     if path.suffix == ".jsonl":
         return json.dumps([_timeless(json.loads(line)) for line in data.decode().splitlines()]).encode()
     if path.suffix in (".pt", ".zip"):
-        # Archives say when each part was written; TorchScript's have theirs in any order, and the calls that led there.
+        # Archives say when each part was written. TorchScript's have theirs in any order, and beside code and weights
+        # the calls that led there, which are this script's (another line each), and a hash of all parts.
         with zipfile.ZipFile(path) as archive:
-            names = sorted(name for name in archive.namelist() if not name.endswith(".debug_pkl"))
+            names = sorted(name for name in archive.namelist() if not name.endswith((".debug_pkl", "serialization_id")))
             return b"".join(name.encode() + archive.read(name) for name in names)
     if path.suffix == ".html":
         return WORDS.sub("TIME", re.sub(r"(, )?resumed_at [\d.]+", "", data.decode())).encode()
