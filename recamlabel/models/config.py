@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from recamlabel.core.section import Section
@@ -17,5 +15,9 @@ class BackboneConfig(Section):
         "embedded",
         description="'embedded' (PyPI package, EfficientNet-Lite0 to 2), 'imagenet' (fetched by timm), 'none', a file",
     )
-    output_stride: Literal[8, 16, 32] = Field(16, description="image pixels per feature pixel")
-    frozen_stages: int = Field(0, ge=0, description="stages after the stem that are not trained (the stem never is)")
+    output_stride: int = Field(
+        16, ge=4, le=64, description="image pixels per feature pixel: 8, 16 or 32; of a ViT its patch"
+    )
+    frozen_stages: int = Field(
+        0, ge=0, description="stages after the stem, of a ViT blocks, that are not trained (the stem never is)"
+    )

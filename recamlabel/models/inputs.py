@@ -195,12 +195,14 @@ def tiles(length: int, stride: int) -> list[tuple[int, int, int | None, int | No
         >>> tiles(1800, 16)
         [(0, 1024, None, 56), (768, 1792, 8, 56), (1536, 1800, 8, None)]
     """
-    step, inner = TILE - 2 * OVERLAP, OVERLAP // stride
     if length <= TILE:
         return [(0, length, None, None)]
-    starts = list(range(0, length - 2 * OVERLAP, step))
+    # Whole multiples of any stride, a ViT's 14 too.
+    inner, size = OVERLAP // stride, TILE // stride * stride
+    margin = inner * stride
+    starts = list(range(0, length - 2 * margin, size - 2 * margin))
     ends = [start == starts[-1] for start in starts]
     return [
-        (start, length if end else start + TILE, inner if start else None, None if end else TILE // stride - inner)
+        (start, length if end else start + size, inner if start else None, None if end else size // stride - inner)
         for start, end in zip(starts, ends, strict=True)
     ]

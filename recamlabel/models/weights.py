@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recamlabel.errors import WeightsError
 from recamlabel.models.backbones import Backbone
+from recamlabel.models.layouts import looks_like, to_timm
 from recamlabel.storage.atomic import replacing
 from recamlabel.storage.digest import content_digest
 
@@ -93,7 +94,7 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
     elif source == "imagenet":
         state = _timm_state(backbone)
     else:
-        state = read_weights(Path(source))
+        state = to_timm(backbone.net, read_weights(Path(source)))
     load_strict(backbone.net, _without_classifier(backbone, state), origin=source)
 
 
@@ -121,7 +122,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors"
         ) from None
-    tree = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
+    for wrapper in ("state_dict", "model"):
+        tree = tree.get(wrapper, tree) if isinstance(tree, Mapping) else tree
     if not isinstance(tree, Mapping) or not all(isinstance(value, Tensor) for value in tree.values()):
         raise WeightsError(f"{path}: holds something else than a dictionary of tensors; expected a state_dict")
     broken = [str(name) for name, value in tree.items() if value.is_floating_point() and not value.isfinite().all()]
@@ -160,7 +162,10 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
         if names
     ]
     if problems:
-        raise WeightsError(f"{origin}: weights of another network: " + "; ".join(problems))
+        seems = looks_like(state)
+        raise WeightsError(
+            f"{origin}: weights of another network{f' (it looks like {seems})' if seems else ''}: {'; '.join(problems)}"
+        )
     module.load_state_dict({**own, **state})
 
 
