@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from recamlabel.adapters import ADAPTERS, AdapterOptions, Dataset, load_dataset
 from recamlabel.adapters.base import check_image_id
 from recamlabel.errors import RecamlabelError
 
+# benchmarks/datasets.py is not the library of that name, which is read with.
+sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).parent.resolve()]
 LIMIT, MEMORY = 10.0, 4 * 2**30
 COUNTS = ("executions", "read", "refused", "foreign exceptions", "over 10 s", "outside the root", "died")
 NAMES = ("a", "b", "c d", "é")
@@ -399,6 +402,10 @@ def keep(data: Path, out: Path, what: str, text: str) -> None:
 
 def work(place: Path, out: Path, seed: str, until: float, counts: np.ndarray) -> None:
     """What the child process does."""
+    # What packages bring is imported now, before the memory is limited.
+    ADAPTERS.load_others()
+    if find_spec("datasets") is not None:
+        import_module("datasets")
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -439,7 +446,6 @@ def fuzz(seconds: float, seed: int, out: Path) -> dict[str, int]:
     # The last number is that of the data set being read.
     counts = np.frombuffer(mmap.mmap(-1, 8 * (len(COUNTS) + 1)), np.int64)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    ADAPTERS.load_others()  # what packages bring is imported once, before the memory is limited
     until, round_number = time.monotonic() + seconds, 0
     os.environ["RECAMLABEL_CACHE"] = "/nonexistent"
     while time.monotonic() < until and counts[COUNTS.index("died")] < 20:

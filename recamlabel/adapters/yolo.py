@@ -169,6 +169,8 @@ def _places(tree: dict[str, Any], base: Path, file: Path) -> Iterator[_Place]:
         for text in value if isinstance(value, list) else [value] if value else []:
             any_split = True
             path = _resolve(str(text), base, file.parent)
+            if path is not None and path.parent == path:
+                raise DatasetError(f"{file}: {split}: '{text}' is the whole disk; expected a folder with images")
             if path is not None:
                 yield _Place(split, path)
             elif split != "test":  # many files name a test set that nobody has
