@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz_labels.py SECONDS [SEED] [--out FOLDER]
 
-Valid data sets of twelve kinds are written to memory (/dev/shm where there is one). Each execution changes one of
+Valid data sets of fourteen kinds are written to memory (/dev/shm where there is one). Each execution changes one of
 their label files (bytes, lines, cells, values of JSON, odd names, another format's text under this name), reads the
 data set with its adapter or by detection, and puts the file back; nothing is decoded. The work is done in a process of
 its own with 4 GB more than it has at its start, so that a crash or a hang inside of C is seen too. Counted are executions, data sets read
@@ -14,6 +14,7 @@ fuzz-findings), with the data set as it was and the traceback. Exit code 1 where
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import mmap
 import os
@@ -44,6 +45,9 @@ from recamlabel.errors import RecamlabelError
 sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).parent.resolve()]
 LIMIT, MEMORY = 10.0, 4 * 2**30
 COUNTS = ("executions", "read", "refused", "foreign exceptions", "over 10 s", "outside the root", "died")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 NAMES = ("a", "b", "c d", "é")
 OPTIONS = (
     AdapterOptions(classes=("dog", "cat")),
@@ -196,6 +200,18 @@ def fiftyone(root: Path) -> Path:
     return root
 
 
+def saved(root: Path) -> Path:
+    """A Hugging Face data set as its library saves it, with the images inside; none of them is opened."""
+    library = import_module("datasets")
+    labels = library.Sequence(library.ClassLabel(names=["cat", "dog"]))
+    features = library.Features({"image": library.Image(), "labels": labels})
+    held = [{"bytes": PNG, "path": f"{name}.png"} for name in NAMES]
+    rows = {"image": held, "labels": [[0], [0, 1], [], [1]]}
+    library.disable_progress_bars()
+    library.DatasetDict({"train": library.Dataset.from_dict(rows, features=features)}).save_to_disk(str(root))
+    return root
+
+
 def class_folders(root: Path) -> Path:
     """Folders; their names are changed, and classes.txt."""
     for number, place in enumerate(("train/cat/a", "train/dog/b", "train/background/c", "val/dog/d")):
@@ -213,6 +229,8 @@ KINDS = [
 ]
 if find_spec("pyarrow") is not None:
     KINDS.append(Kind("parquet", "huggingface", parquet))
+if find_spec("datasets") is not None:
+    KINDS.append(Kind("hf saved", "huggingface", saved))
 
 
 def mutate_bytes(data: bytes, chance: random.Random, others: list[bytes]) -> bytes:
@@ -409,6 +427,7 @@ def work(place: Path, out: Path, seed: str, until: float, counts: np.ndarray) ->
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    os.environ |= {"RECAMLABEL_CACHE": str(place / "cache"), "HF_HOME": str(place / "cache")}
     fuzzer = Fuzzer(place, out, random.Random(seed), counts)
     while time.monotonic() < until:
         fuzzer.once()
@@ -447,7 +466,6 @@ def fuzz(seconds: float, seed: int, out: Path) -> dict[str, int]:
     counts = np.frombuffer(mmap.mmap(-1, 8 * (len(COUNTS) + 1)), np.int64)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     until, round_number = time.monotonic() + seconds, 0
-    os.environ["RECAMLABEL_CACHE"] = "/nonexistent"
     while time.monotonic() < until and counts[COUNTS.index("died")] < 20:
         with tempfile.TemporaryDirectory(prefix="recamlabel-fuzz-", dir=memory) as place:
             watched(Path(place).resolve(), out, f"{seed}/{round_number}", until, counts)
