@@ -45,9 +45,7 @@ from recamlabel.errors import RecamlabelError
 sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).parent.resolve()]
 LIMIT, MEMORY = 10.0, 4 * 2**30
 COUNTS = ("executions", "read", "refused", "foreign exceptions", "over 10 s", "outside the root", "died")
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 NAMES = ("a", "b", "c d", "é")
 OPTIONS = (
     AdapterOptions(classes=("dog", "cat")),
@@ -62,9 +60,33 @@ TOKENS = (
     *("9" * 40, "9" * 400, "x" * 300, "é" * 130, "\u202e", "\U0001f600"),
     *("true", "no", "~", "!!bool x", "!!timestamp x", "&a [*a]", "*a", "? ", "- ", ": ", "#", "---\n", "\t", "    "),
     *("<object>", "</annotation>", "<!DOCTYPE a>", "&lt;", "&#0;", "&#x1b;", "<![CDATA[", "background", "good", "ok"),
-    *("[" * 2000, "{" * 2000, "a: " * 400, "0", "1.5", "__class__", "%s%n", "=1+1", "\x1b[31m", "C:", "~/a", "a/b", "."),
+    *(
+        "[" * 2000,
+        "{" * 2000,
+        "a: " * 400,
+        "0",
+        "1.5",
+        "__class__",
+        "%s%n",
+        "=1+1",
+        "\x1b[31m",
+        "C:",
+        "~/a",
+        "a/b",
+        ".",
+    ),
 )
-BYTES = (b"\xff", b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf", b"\x80\x04", b"\0\0", b"PAR1", b"\x1f\x8b", b"\xed\xa0\x80")
+BYTES = (
+    b"\xff",
+    b"\xfe\xff",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\x80\x04",
+    b"\0\0",
+    b"PAR1",
+    b"\x1f\x8b",
+    b"\xed\xa0\x80",
+)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, 2**70, float("nan"), float("inf"), "", " ", "\0", "..", "../a", "/etc/passwd"),
     *("a" * 300, "\ud800", "\n", "\u2028", [], {}, [[]], [{}], {"a": 1}, [None], ["cat"], "cat", "background", "good"),
@@ -347,7 +369,9 @@ class Fuzzer:
         """One execution."""
         number = self.chance.randrange(len(KINDS))
         self.counts[-1] = number
-        changed = self.chance.sample(self.files[number], k=1 + (self.chance.random() < 0.1 and len(self.files[number]) > 1))
+        changed = self.chance.sample(
+            self.files[number], k=1 + (self.chance.random() < 0.1 and len(self.files[number]) > 1)
+        )
         for path in changed:
             path.write_bytes(mutate(path.name, self.whole[path], self.chance, list(self.whole.values())))
         moved = self._rename_folder(number) if KINDS[number].adapter == "folder" else None
@@ -384,7 +408,9 @@ class Fuzzer:
         except Exception as error:
             self.count("foreign exceptions")
             last = traceback.extract_tb(error.__traceback__)[-1]
-            self.keep(number, f"{type(error).__name__} {Path(last.filename).name} {last.lineno}", traceback.format_exc())
+            self.keep(
+                number, f"{type(error).__name__} {Path(last.filename).name} {last.lineno}", traceback.format_exc()
+            )
         else:
             self.count("read")
             self._check(number, dataset)
