@@ -10,6 +10,7 @@ import click
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES
 from recamlabel.adapters.files.listing import images_below
+from recamlabel.cli.output import echo
 from recamlabel.errors import DatasetError, StoreError
 
 LABELS = "labels.csv"
@@ -55,8 +56,8 @@ def init(folder: Path, classes: str | None, out: Path | None) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("x", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())
-    click.echo(f"{place}: {len(images)} images; fill it in, in a spreadsheet or an editor, then")
-    click.echo(f"next: recamlabel check {place if out else folder}")
+    echo(f"{place}: {len(images)} images; fill it in, in a spreadsheet or an editor, then")
+    echo(f"next: recamlabel check {place if out else folder}")
 
 
 def _images(folder: Path) -> list[Path]:
