@@ -6,11 +6,11 @@ The corpus is `bad_input_cases.py`: label files of all formats, class names, ids
 maps, decisions, damaged runs, lists of ids, `predict`, `export`, `convert`, `review --import`, `evaluate`. A case is
 files, a command line, whether it is read (exit 0) or refused (exit 1 or 2), and a word that has to be said.
 
-Each command runs in a process forked from one that has imported everything. Limits: no traceback, no exit 70, 10 s, 1 GB
-of memory above that of a fork which does nothing, so that imports do not count (the largest resident set: the greater
-of what the kernel reports at the end and of what is seen each 3 ms), nothing written or run outside of the case's folder (Python's
-audit events of files and processes, and a folder beside it that has to stay as it is), no control character on the
-terminal. Exit code 1 where a case is not as expected.
+Each command runs in a process forked from one that has imported everything. Limits: no traceback, no exit 70, 10 s, 1
+GB of memory above that of a fork which does nothing, so that imports do not count (the largest resident set: the
+greater of what the kernel reports at the end and of what is seen each 3 ms), nothing written or run outside of the
+case's folder (Python's audit events of files and processes, and a folder beside it that has to stay as it is), no
+control character on the terminal. Exit code 1 where a case is not as expected.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def command(folder: Path, words: Sequence[str]) -> int:
     said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ |= {name: str(folder / "work" / "home") for name in ("HOME", "XDG_CACHE_HOME", "RECAMLABEL_CACHE")}
     os.environ |= {"TMPDIR": str(folder / "work"), "COLUMNS": "200", "HF_HOME": str(folder / "work" / "home")}
     tempfile.tempdir = None
@@ -233,9 +233,9 @@ def run_cases(cases: Sequence[Case], folder: Path) -> list[Outcome]:
     """All cases, each in a folder of its own that is removed where all was as expected."""
     warm()
     runs = folder / "runs"
-    if any(case.needs_run for case in cases):
-        if forked(lambda: quietly(partial(make_runs, runs)), 900.0).code:
-            raise RuntimeError("the runs that cases damage could not be made")
+    needed = any(case.needs_run for case in cases)
+    if needed and forked(lambda: quietly(partial(make_runs, runs)), 900.0).code:
+        raise RuntimeError("the run that cases damage could not be made")
     idle = forked(lambda: 0).peak
     outcomes = []
     for number, case in enumerate(cases):

@@ -4,11 +4,12 @@
 
 Valid data sets of fourteen kinds are written to memory (/dev/shm where there is one). Each execution changes one of
 their label files (bytes, lines, cells, values of JSON, odd names, another format's text under this name), reads the
-data set with its adapter or by detection, and puts the file back; nothing is decoded. The work is done in a process of
-its own with 4 GB more than it has at its start, so that a crash or a hang inside of C is seen too. Counted are executions, data sets read
-and refused, and what must not be: exceptions that are no RecamlabelError, executions over 10 s, image paths outside of
-the data root, ids that are not safe, processes that died. Each kind of finding is kept once in FOLDER (default:
-fuzz-findings), with the data set as it was and the traceback. Exit code 1 where there is one.
+data set with its adapter or by detection, and puts the file back; nothing is decoded. The work is done in a process
+of its own with 4 GB more than it has at its start, so that a crash or a hang inside of C is seen too. Counted are
+executions, data sets read and refused, and what must not be: exceptions that are no RecamlabelError, executions over
+10 s, image paths outside of the data root or ids that are not safe, processes that died. Each kind of finding is kept
+once in FOLDER (default: fuzz-findings), with the data set as it was and the traceback. Exit code 1 where there is
+one.
 """
 
 from __future__ import annotations
