@@ -23,6 +23,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -241,9 +242,16 @@ def run_cases(cases: Sequence[Case], folder: Path) -> list[Outcome]:
     for number, case in enumerate(cases):
         place = folder / f"case{number:03d}"
         outcomes.append(run_case(case, place, runs, idle))
-        if not outcomes[-1].faults:
-            shutil.rmtree(place)
+        if outcomes[-1].faults:
+            print(f"FAILED {case.group}: {case.name}: {'; '.join(outcomes[-1].faults)}", file=sys.stderr, flush=True)
+        else:
+            remove(place)
     return outcomes
+
+
+def remove(folder: Path) -> None:
+    """Also folders in each other a thousand times, which Python cannot."""
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 def table(outcomes: Sequence[Outcome]) -> list[str]:
@@ -279,10 +287,14 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with OpenMP's threads would wait for ever
     chosen = [case for case in cases if case.group in given.only][:: given.every]
     memory = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="recamlabel-bad-", dir=memory) as place:
-        outcomes = run_cases(chosen, Path(place).resolve())
+    place = Path(tempfile.mkdtemp(prefix="recamlabel-bad-", dir=memory)).resolve()
+    try:
+        outcomes = run_cases(chosen, place)
         if given.keep is not None:
+            remove(place / "runs")
             shutil.copytree(place, given.keep, symlinks=True, ignore=skip_pipes, dirs_exist_ok=True)
+    finally:
+        remove(place)
     print("\n".join(table(outcomes)))
     return int(any(one.faults for one in outcomes))
 

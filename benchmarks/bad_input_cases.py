@@ -126,7 +126,7 @@ def below(folder: str, files: Mapping[str, Content]) -> dict[str, Content]:
 
 def pictures(folder: str = "data/images", suffix: str = "png", names: Sequence[str] = "012345") -> dict[str, Content]:
     """Six pictures, or one for each name."""
-    return {f"{folder}/{name}.{suffix}": picture(number) for number, name in enumerate(names)}
+    return {f"{folder}/{name}.{suffix}": picture(int(name)) for name in names}
 
 
 def csv_text(labels: Sequence[str] = SETS, head: str = "image,labels") -> str:
@@ -531,7 +531,7 @@ def yolo_cases() -> list[Case]:
         "the whole disk": ("train: /\nnames: [a]\n", REFUSED, "whole disk"),
         "a device": ("train: /dev/zero\nnames: [a]\n", REFUSED, ""),
         "empty": ("", REFUSED, ""),
-        "a pickle": (BOOM, REFUSED, "pickle"),
+        "a pickle": (BOOM, REFUSED, "no adapter recognises"),
         "a NUL": (head + "names: ['a\0']\n", REFUSED, "NUL"),
         "a number of 400 digits": (head + f"names: {{{'9' * 400}: a}}\n", REFUSED, ""),
         "numbers with a gap": (head + "names: {0: red, 7: x, 1: blue}\n", READ, ACCEPTED),

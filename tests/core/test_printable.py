@@ -26,7 +26,7 @@ def test_messages_errors_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["fit\x1b[31m"]) == 2
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
-    assert said.err.count("\\x1b[31m") == 2
+    assert said.err.count("\\x1b[31m") == 3
 
 
 def test_other_names_are_a_set() -> None:
