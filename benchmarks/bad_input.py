@@ -49,6 +49,7 @@ WARM = (
     *("recamlabel.run.fit", "recamlabel.run.predict", "recamlabel.review.page.report", "recamlabel.export.engine"),
     *("recamlabel.review.decisions.take_in", "recamlabel.review.foreign.read", "recamlabel.review.predicted"),
     *("torch", "timm", "h5py", "sklearn.linear_model", "PIL.Image", "rich.console", "datasets", "pyarrow.parquet"),
+    *("matplotlib.font_manager", "matplotlib.backends.backend_agg", "matplotlib.figure"),
 )
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect")
 MAKES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
