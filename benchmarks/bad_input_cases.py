@@ -1250,14 +1250,14 @@ def decision_cases() -> list[Case]:
         "a later version": (decisions(lambda tree: tree.update(version=99)), REFUSED, "version 99"),
         "a version that is a text": (decisions(lambda tree: tree.update(version="2")), REFUSED, "version"),
         "a version that is a list": (decisions(lambda tree: tree.update(version=[2])), REFUSED, "version"),
-        "another run": (decisions(lambda tree: tree["run"].update(dataset="x")), REFUSED, ""),
+        "another run": (decisions(lambda tree: tree["run"].update(dataset="x")), REFUSED, "decisions of another run"),
         "no run": (decisions(lambda tree: tree.pop("run") and None), REFUSED, "damaged"),
         "a run that is a number": (decisions(lambda tree: tree.update(run=3)), REFUSED, "damaged"),
         "decisions that are a number": (decisions(lambda tree: tree.update(decisions=3)), REFUSED, "damaged"),
         "a decision that is a number": (decisions(lambda tree: tree.update(decisions=[3])), REFUSED, "decision 1"),
         "a decision that is null": (decisions(lambda tree: tree.update(decisions=[None])), REFUSED, "decision 1"),
         "an unknown status": (entry(status="maybe"), REFUSED, "unknown status"),
-        "a status that is a list": (entry(status=[]), REFUSED, ""),
+        "a status that is a list": (entry(status=[]), REFUSED, "unknown status"),
         "an image twice": (entry(image="images/1"), REFUSED, "twice"),
         "an image of nowhere": (entry(image="../../x"), REFUSED, "has not"),
         "an image that is a number": (entry(image=3), REFUSED, "decision 1"),
@@ -1268,53 +1268,73 @@ def decision_cases() -> list[Case]:
         "a note of 5 MB": (entry(note="x" * 5 * 2**20), READ, ""),
         "a time that is none": (entry(time="soon"), REFUSED, "decision 1"),
         "the year 9999": (entry(time="9999-12-31T23:59:59-23:59"), REFUSED, "calendar"),
-        "a mask of another size": (entry(painted=run_of(0, 1, size=(1, 1))), REFUSED, ""),
-        "a mask of 2^40 pixels": (entry(painted=run_of(0, 2**40, size=(2**20, 2**20))), REFUSED, ""),
-        "runs that do not fill": (entry(painted=run_of(0, 5)), REFUSED, ""),
-        "runs of a negative length": (entry(painted=run_of(0, -5, 0, 3077)), REFUSED, ""),
-        "runs of an unknown class": (entry(painted=run_of(77, 3072)), REFUSED, ""),
-        "runs of fractions": (entry(painted=run_of(0, 3072.5)), REFUSED, ""),
-        "runs that are words": (entry(painted={"size": "ab", "runs": "cd"}), REFUSED, ""),
+        "a mask of another size": (entry(painted=run_of(0, 1, size=(1, 1))), REFUSED, "1x1 pixels"),
+        "a mask of 2^40 pixels": (
+            entry(painted=run_of(0, 2**40, size=(2**20, 2**20))),
+            REFUSED,
+            "not pairs of whole numbers",
+        ),
+        "runs that do not fill": (entry(painted=run_of(0, 5)), REFUSED, "its runs hold 5 pixels"),
+        "runs of a negative length": (entry(painted=run_of(0, -5, 0, 3077)), REFUSED, "not pairs of whole numbers"),
+        "runs of an unknown class": (entry(painted=run_of(77, 3072)), REFUSED, "holds the values 77"),
+        "runs of fractions": (entry(painted=run_of(0, 3072.5)), REFUSED, "not pairs of whole numbers"),
+        "runs that are words": (entry(painted={"size": "ab", "runs": "cd"}), REFUSED, "not pairs of whole numbers"),
         "a painted mask": (entry(painted=run_of(0, 3000, 1, 72)), READ, ""),
         "100,000 deep": ('{"format": ' + "[" * 100_000, REFUSED, "not JSON"),
         "Latin-1": ('{"a": "é"}'.encode("latin-1"), REFUSED, "not JSON"),
         "a pickle": (BOOM, REFUSED, "not JSON"),
-        "a pipe": (pipe, REFUSED, ""),
-        "a folder": (folder_there, REFUSED, ""),
-        "a link to itself": (loop, REFUSED, ""),
-        "a link to /dev/zero": (link("/dev/zero"), REFUSED, ""),
+        "a pipe": (pipe, REFUSED, "d.json: a pipe"),
+        "a folder": (folder_there, REFUSED, "no mask in it"),
+        "a link to itself": (loop, REFUSED, "symbolic links"),
+        "a link to /dev/zero": (link("/dev/zero"), REFUSED, "a pipe, socket or device"),
     }
     words = ("review", "run", "--import", "d.json")
     cases = [
         Case("decisions", name, verdict, word, {"d.json": one}, words, True)
         for name, (one, verdict, word) in contents.items()
     ]
-    foreign: dict[str, tuple[str, Content]] = {
-        "an empty zip": ("t.zip", lambda path: zipfile.ZipFile(path, "w").close()),
-        "a zip cut off": ("t.zip", b"PK\x03\x04" + bytes(50)),
-        "a zip out of the folder": ("t.zip", slipping_zip),
-        "a zip of 1.5 GB of zeros": ("t.zip", zip_bomb),
-        "CVAT's XML with a document type": ("t.xml", "<!DOCTYPE a [<!ENTITY x 'y'>]><annotations/>"),
-        "CVAT's XML cut off": ("t.xml", "<annotations><image id='0' name='images/0.png'"),
-        "CVAT's runs that do not fill": ("t.xml", cvat("1, 2, 3")),
-        "CVAT's runs that are words": ("t.xml", cvat("a, b")),
-        "CVAT's box of 2^30": ("t.xml", cvat("1", 'left="0" top="0" width="1073741824" height="1073741824"')),
+    foreign: dict[str, tuple[str, Content, str]] = {
+        "an empty zip": ("t.zip", lambda path: zipfile.ZipFile(path, "w").close(), "no mask in it"),
+        "a zip cut off": ("t.zip", b"PK\x03\x04" + bytes(50), "not a readable zip"),
+        "a zip out of the folder": ("t.zip", slipping_zip, "no mask in SegmentationClass"),
+        "a zip of 1.5 GB of zeros": ("t.zip", zip_bomb, "larger than 1024 MiB"),
+        "CVAT's XML with a document type": (
+            "t.xml",
+            "<!DOCTYPE a [<!ENTITY x 'y'>]><annotations/>",
+            "not readable XML",
+        ),
+        "CVAT's XML cut off": ("t.xml", "<annotations><image id='0' name='images/0.png'", "not readable XML"),
+        "CVAT's runs that do not fill": ("t.xml", cvat("1, 2, 3"), "do not fill its box"),
+        "CVAT's runs that are words": ("t.xml", cvat("a, b"), "damaged shape"),
+        "CVAT's box of 2^30": (
+            "t.xml",
+            cvat("1", 'left="0" top="0" width="1073741824" height="1073741824"'),
+            "do not fill its box",
+        ),
         "Label Studio's nonsense": (
             "t.json",
             [{"data": {"image": "images/0.png"}, "annotations": [{"result": [{"value": {"rle": [1, 2, 3]}}]}]}],
+            "without any shape",
         ),
-        "Label Studio's list of numbers": ("t.json", [1, 2]),
-        "index PNGs of another size": ("masks/images/0.png", png_of(3, 3)),
-        "index PNGs in colour": ("masks/images/0.png", picture()),
+        "Label Studio's list of numbers": ("t.json", [1, 2], "expected the decisions.json"),
+        "index PNGs of another size": ("masks/images/0.png", png_of(3, 3), "another size than the image"),
+        "index PNGs in colour": ("masks/images/0.png", picture(), "in colour"),
         "index PNGs of an unknown class": (
             "masks/images/0.png",
             lambda path: path.write_bytes(array_image(np.full((48, 64), 77, np.uint8), "PNG")),
+            "no class id (77)",
         ),
-        "index PNGs that are bombs": ("masks/images/0.png", lambda path: path.write_bytes(png_of(20_000, 20_000))),
+        "index PNGs that are bombs": (
+            "masks/images/0.png",
+            lambda path: path.write_bytes(png_of(20_000, 20_000)),
+            "damaged PNG",
+        ),
     }
-    for name, (file, content) in foreign.items():
+    for name, (file, content, word) in foreign.items():
         given = file.split("/", 1)[0]
-        cases.append(Case("decisions", name, REFUSED, "", {file: content}, ("review", "run", "--import", given), True))
+        cases.append(
+            Case("decisions", name, REFUSED, word, {file: content}, ("review", "run", "--import", given), True)
+        )
     return cases
 
 
@@ -1384,15 +1404,23 @@ def run_cases() -> list[Case]:
         *(
             (catalog, "noise", "status", READ),
             (catalog, "a list", "report", REFUSED),
-            (catalog, "a pipe", "status", REFUSED),
+            (catalog, "a pipe", "status", READ),
         ),
         *(("run/quality.json", "cut", "report", REFUSED), ("run/quality.json", "a list", "report", REFUSED)),
         *((gate, "a list", "report", REFUSED), (gate, "noise", "report", REFUSED)),
-        *(("base/images/0.png", "empty", "export", REFUSED), ("base/images/0.png", "away", "report", REFUSED)),
+        *(("base/images/0.png", "empty", "export", REFUSED), ("base/images/0.png", "away", "report", READ)),
         *(("base/labels.csv", "noise", "fit", REFUSED), ("base/images/0.png", "a pipe", "fit", REFUSED)),
     ]
     cases = [
-        Case("runs", f"{file.partition('/')[2]} {how}: {ask}", verdict, "", {file: damaged(how)}, asks[ask], True)
+        Case(
+            "runs",
+            f"{file.partition('/')[2]} {how}: {ask}",
+            verdict,
+            Path(file).name if verdict == REFUSED else "",
+            {file: damaged(how)},
+            asks[ask],
+            True,
+        )
         for file, how, ask, verdict in table
     ]
     cases += [
@@ -1439,7 +1467,7 @@ def list_cases() -> list[Case]:
         "a NUL": ("0\0\n", REFUSED, "NUL"),
         "a pipe": (pipe, REFUSED, "pipe"),
         "a folder": (folder_there, REFUSED, "folder"),
-        "a link to itself": (loop, REFUSED, ""),
+        "a link to itself": (loop, REFUSED, "symbolic links"),
         "a link to /dev/zero": (link("/dev/zero"), REFUSED, "device"),
         "a pickle": (BOOM, REFUSED, "pickle"),
     }
@@ -1451,7 +1479,7 @@ def list_cases() -> list[Case]:
         for words in (evaluate, export)[: 2 if name in ("as it should be", "a pipe", "an id of nowhere") else 1]
     ]
     masks: dict[str, tuple[Content, str]] = {
-        "in colour": (picture(), ""),
+        "in colour": (picture(), "a colour image"),
         "of another size": (png_of(5, 5), "size"),
         "of an unknown class": (
             lambda path: path.write_bytes(array_image(np.full((48, 64), 99, np.uint8), "PNG")),
@@ -1460,20 +1488,31 @@ def list_cases() -> list[Case]:
         "empty": (b"", "0.png"),
         "cut": (picture()[:60], "0.png"),
         "a pickle": (BOOM, "0.png"),
-        "of 30,000 x 30,000": (lambda path: path.write_bytes(png_of(30_000, 30_000)), ""),
-        "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), ""),
-        "a link to /dev/zero": (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), ""),
+        "of 30,000 x 30,000": (
+            lambda path: path.write_bytes(png_of(30_000, 30_000)),
+            "expected at most 400 megapixels",
+        ),
+        "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "left out"),
+        "a link to /dev/zero": (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "left out"),
     }
     cases += [
-        Case("lists", f"a true mask: {name}", REFUSED, word, {"truth/images/0.png": content}, evaluate, True)
+        Case(
+            "lists",
+            f"a true mask: {name}",
+            READ if word == "left out" else REFUSED,
+            word,
+            {"truth/images/0.png": content},
+            evaluate,
+            True,
+        )
         for name, (content, word) in masks.items()
     ]
     cases.append(
         Case("lists", "no true masks", REFUSED, "nowhere", {}, ("evaluate", "run", "--truth", "nowhere"), True)
     )
-    for name, text in {"other names": "a\nb\n", "a NUL": "a\0\n", "empty": ""}.items():
+    for name, text in {"other names": "a\nb\n", "of Python": "['red', 'blue']\n", "empty": ""}.items():
         words = (*evaluate, "--truth-classes", "c.txt")
-        cases.append(Case("lists", f"--truth-classes: {name}", REFUSED, "", {"c.txt": text}, words, True))
+        cases.append(Case("lists", f"--truth-classes: {name}", REFUSED, "c.txt", {"c.txt": text}, words, True))
     return cases
 
 
@@ -1487,15 +1526,19 @@ def predict_cases() -> list[Case]:
         "a text": ({"new/a.png": "hello"}, REFUSED, "not an image"),
         "empty": ({"new/a.png": b""}, REFUSED, "empty"),
         "cut": ({"new/a.png": picture()[:3000]}, REFUSED, "damaged"),
-        "a pipe": ({"new/a.png": pipe}, REFUSED, ""),
-        "a link to /dev/zero": ({"new/a.png": link("/dev/zero")}, REFUSED, ""),
-        "a link to itself": ({"new/a.png": loop}, REFUSED, ""),
-        "a bomb": ({"new/a.png": lambda path: path.write_bytes(png_of(20_000, 20_000))}, REFUSED, ""),
+        "a pipe": ({"new/a.png": pipe}, REFUSED, "no image in it"),
+        "a link to /dev/zero": ({"new/a.png": link("/dev/zero")}, REFUSED, "no image in it"),
+        "a link to itself": ({"new/a.png": loop}, REFUSED, "no image in it"),
+        "a bomb": (
+            {"new/a.png": lambda path: path.write_bytes(png_of(20_000, 20_000))},
+            REFUSED,
+            "hardly anything can be in",
+        ),
         "one pixel": ({"new/a.png": png_of(1, 1)}, READ, "masks"),
         "one row of 5,000 pixels": ({"new/a.png": png_of(5_000, 1)}, READ, "masks"),
         "a name with ESC": ({"new/\x1b[31m.png": picture()}, READ, "masks"),
         "a name that is markup": ({"new/<img src=x onerror=alert(1)>.png": picture()}, READ, "masks"),
-        "two of one id": ({"new/a.png": picture(), "new/a.jpg": picture(1)}, REFUSED, ""),
+        "two of one id": ({"new/a.png": picture(), "new/a.jpg": picture(1)}, REFUSED, "rename one"),
         "a name of 250 bytes": ({f"new/{'n' * 246}.png": picture()}, REFUSED, "bytes in one name"),
     }
     cases = [
@@ -1507,16 +1550,16 @@ def predict_cases() -> list[Case]:
     one = partial(Case, "export", needs_run=True)
     asked = ("export", "run", "--format", "voc", "--out")
     cases += [
-        one("into the run", REFUSED, "", {}, (*asked, "run/out")),
-        one("into the data", REFUSED, "", {}, (*asked, "base/out")),
+        one("into the run", REFUSED, "inside the run folder", {}, (*asked, "run/out")),
+        one("into the data", REFUSED, "inside the data set", {}, (*asked, "base/out")),
         one("into a file", REFUSED, "out", {"out": "x"}, (*asked, "out")),
         one("into a full folder", REFUSED, "out", {"out/a": "x"}, (*asked, "out")),
-        one("into a link to itself", REFUSED, "", {"out": loop}, (*asked, "out")),
+        one("into a link to itself", REFUSED, "a link that leads to itself", {"out": loop}, (*asked, "out")),
         one("an unknown format", REFUSED, "did you mean", {}, ("export", "run", "--format", "vox", "--out", "out")),
         one("an unknown split", REFUSED, "train", {}, (*asked, "out", "--split", "x\x1b")),
-        one("a share of NaN", REFUSED, "", {}, (*asked, "out", "--val", "nan")),
-        one("a share of 7", REFUSED, "", {}, (*asked, "out", "--val", "7")),
-        one("what is not there", REFUSED, "", {}, (*asked, "out", "--what", "reviewed")),
+        one("a share of NaN", REFUSED, "got nan", {}, (*asked, "out", "--val", "nan")),
+        one("a share of 7", REFUSED, "got 7", {}, (*asked, "out", "--val", "7")),
+        one("what is not there", REFUSED, "nothing in this run is reviewed", {}, (*asked, "out", "--what", "reviewed")),
         one(
             "an address with ESC",
             READ,

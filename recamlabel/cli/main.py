@@ -199,6 +199,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("RECAMLABEL_DEBUG"):
             raise
+        # What Path.resolve raises, until Python 3.13 has it as an OSError.
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+            return _fail(f"{error}: a link that leads to itself; give another path, or remove it", 1)
         return _fail(_explain_unexpected(error), 70)
     return outcome if isinstance(outcome, int) else 0
 

@@ -176,7 +176,7 @@ def image_orientation(path: Path) -> int:
 def _opened(stream: BinaryIO, path: Path) -> Iterator[Image.Image]:
     """An image whose every trouble comes out as a DatasetError."""
     try:
-        with _without_pixel_limit():
+        with without_pixel_limit():
             image = Image.open(stream, formats=_formats())
         with image:
             _check_pixels(image, path)
@@ -293,4 +293,4 @@ class _PixelLimit:
                     Image.MAX_IMAGE_PIXELS = self._before
 
 
-_without_pixel_limit = _PixelLimit().lifted
+without_pixel_limit = _PixelLimit().lifted
