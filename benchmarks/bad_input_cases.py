@@ -164,7 +164,7 @@ ODD_FILES: dict[str, tuple[Content, str]] = {
     "a link to /dev/zero": (link("/dev/zero"), "device"),
     "a link to itself": (loop, ""),
     "a folder": (folder_there, "folder"),
-    "a pickle": (BOOM, ""),
+    "a pickle": (BOOM, "data/"),
 }
 
 
@@ -328,31 +328,31 @@ def coco_cases() -> list[Case]:
         "cut in half": (whole[: len(whole) // 2], REFUSED, "truncated"),
         "empty": ("", REFUSED, "no adapter recognises"),
         "a pickle": (BOOM, REFUSED, "no adapter recognises"),
-        "brackets, 100,000 deep": ("[" * 100_000, REFUSED, ""),
-        "objects, 100,000 deep": ('{"images":' * 100_000, REFUSED, ""),
-        "a list": ([], REFUSED, ""),
-        "null": ("null", REFUSED, ""),
-        "images is a number": (coco_tree(images=3), REFUSED, ""),
-        "annotations is null": (coco_tree(annotations=None), REFUSED, ""),
+        "brackets, 100,000 deep": ("[" * 100_000, REFUSED, "no adapter recognises"),
+        "objects, 100,000 deep": ('{"images":' * 100_000, REFUSED, "no adapter recognises"),
+        "a list": ([], REFUSED, "no adapter recognises"),
+        "null": ("null", REFUSED, "no adapter recognises"),
+        "images is a number": (coco_tree(images=3), REFUSED, "$.images"),
+        "annotations is null": (coco_tree(annotations=None), REFUSED, "no list 'annotations'"),
         "no categories": ({k: v for k, v in coco_tree().items() if k != "categories"}, REFUSED, "categories"),
         "a category twice": (coco_tree(categories=[{"id": 1, "name": "a"}] * 2), REFUSED, "twice"),
         "a category without a name": (coco_tree(categories=[{"id": 1}]), REFUSED, "no name"),
-        "a name that is a list": (coco_tree(categories=[{"id": 1, "name": ["a"]}]), REFUSED, ""),
-        "a file name with a NUL": (more(id=9, file_name="a.j\0pg"), REFUSED, ""),
-        "a file name that is a number": (more(id=9, file_name=3), REFUSED, ""),
+        "a name that is a list": (coco_tree(categories=[{"id": 1, "name": ["a"]}]), REFUSED, "$.categories[0].name"),
+        "a file name with a NUL": (more(id=9, file_name="a.j\0pg"), REFUSED, "no image"),
+        "a file name that is a number": (more(id=9, file_name=3), REFUSED, "$.images[6].file_name"),
         "a file name out of the folder": (more(id=9, file_name="../../x.png"), REFUSED, "'..'"),
         "an absolute file name": (more(id=9, file_name="/etc/passwd"), REFUSED, "outside"),
         "a file name with ESC": (more(id=9, file_name="\x1b[2Jx.png"), REFUSED, "no image"),
-        "half a surrogate": (whole.replace("images/5.png", "\\ud800.png"), REFUSED, ""),
+        "half a surrogate": (whole.replace("images/5.png", "\\ud800.png"), REFUSED, "surrogate"),
         "an id twice": (more(id=0, file_name="images/9.png"), REFUSED, "already"),
-        "an id that is a list": (more(id=[1], file_name="images/0.png"), REFUSED, ""),
+        "an id that is a list": (more(id=[1], file_name="images/0.png"), REFUSED, "$.images[6].id"),
         "an image of nowhere": (mark(id=9, image_id=77, category_id=1), REFUSED, "image_id 77"),
         "a category of nowhere": (mark(id=9, image_id=1, category_id=77), REFUSED, "category_id 77"),
         "an id of 400 digits": (whole.replace('"id": 5', f'"id": {"9" * 400}'), READ, ACCEPTED),
-        "NaN": (whole.replace('"id": 5', '"id": NaN'), REFUSED, ""),
-        "keys twice": (whole[:-1] + ', "images": []}', REFUSED, ""),
+        "NaN": (whole.replace('"id": 5', '"id": NaN'), REFUSED, "$.images[5].id"),
+        "keys twice": (whole[:-1] + ', "images": []}', REFUSED, "no image in the data set"),
         "a polygon of a million": (mark(id=9, image_id=1, category_id=1, segmentation=[[1.5] * 10**6]), READ, ACCEPTED),
-        "UTF-16": (whole.encode("utf-16"), REFUSED, ""),
+        "UTF-16": (whole.encode("utf-16"), REFUSED, "no adapter recognises"),
     }
     return [
         Case("coco", name, verdict, word, {**pictures(), "data/coco.json": text}, ("check", "data/coco.json"))
@@ -398,7 +398,7 @@ def voc_cases() -> list[Case]:
         ),
         "another root": ("<html/>", REFUSED, "root"),
         "an object without a name": ("<annotation><object/></annotation>", REFUSED, "no <name>"),
-        "100,000 deep": ("<annotation>" + "<a>" * 100_000, REFUSED, ""),
+        "100,000 deep": ("<annotation>" + "<a>" * 100_000, REFUSED, "not valid XML"),
         "Latin-1 without saying so": (xml("é").encode("latin-1"), REFUSED, "not valid XML"),
         "a pickle": (BOOM, REFUSED, "pickle"),
         "a million objects": (xml(*["red"] * 200_000), READ, ACCEPTED),
@@ -418,7 +418,7 @@ def voc_cases() -> list[Case]:
         "a list that names no image": ("lost\n", REFUSED, "no class"),
         "a list out of the folder": ("../../x\n", REFUSED, "'..'"),
         "a list with a NUL": ("0\0\n", REFUSED, "NUL"),
-        "an empty list": ("", REFUSED, ""),
+        "an empty list": ("", REFUSED, "no class"),
         "a list, as it should be": ("0\n1\n2\n3\n", READ, ACCEPTED),
     }
     cases += [
@@ -475,12 +475,12 @@ def open_images_cases() -> list[Case]:
             | {"data/class-descriptions.csv": more_latin.encode("latin-1")},
         ),
         one("a label with two names", REFUSED, "keep one", open_images_files("", "/m/1,Red\n/m/1,Rot\n/m/2,Blue\n")),
-        one("no names", REFUSED, "", open_images_files("", "")),
+        one("no names", REFUSED, "not in class-descriptions.csv", open_images_files("", "")),
         one("20,931 names, one twice", READ, ACCEPTED, open_images_files("") | {"data/class-descriptions.csv": twins}),
         one(
             "20,000 labels without a name",
             REFUSED,
-            "",
+            "more like it",
             open_images_files("") | {"data/val-annotations-human-imagelabels.csv": many_unknown},
         ),
     ]
@@ -526,14 +526,14 @@ def yolo_cases() -> list[Case]:
         "a list as a key": (head + "? [a]\n: b\nnames: [a]\n", REFUSED, "not valid YAML"),
         "not closed": (head + "names: [a, b\n", REFUSED, "not valid YAML"),
         "tabs": ("train:\timages/train\n\tnames: [a]\n", REFUSED, "no adapter recognises"),
-        "10,000 deep": (head + "names: " + "[" * 10_000, REFUSED, ""),
+        "10,000 deep": (head + "names: " + "[" * 10_000, REFUSED, "nested deeper"),
         "a folder of nowhere": ("train: nowhere\nnames: [a]\n", REFUSED, "no folder"),
         "the whole disk": ("train: /\nnames: [a]\n", REFUSED, "whole disk"),
-        "a device": ("train: /dev/zero\nnames: [a]\n", REFUSED, ""),
-        "empty": ("", REFUSED, ""),
+        "a device": ("train: /dev/zero\nnames: [a]\n", REFUSED, "device"),
+        "empty": ("", REFUSED, "no adapter recognises"),
         "a pickle": (BOOM, REFUSED, "no adapter recognises"),
         "a NUL": (head + "names: ['a\0']\n", REFUSED, "NUL"),
-        "a number of 400 digits": (head + f"names: {{{'9' * 400}: a}}\n", REFUSED, ""),
+        "a number of 400 digits": (head + f"names: {{{'9' * 400}: a}}\n", REFUSED, "nothing to learn"),
         "numbers with a gap": (head + "names: {0: red, 7: x, 1: blue}\n", READ, ACCEPTED),
     }
     cases = [
@@ -551,7 +551,7 @@ def yolo_cases() -> list[Case]:
         "a NUL": ("0 .5 .5 .1 .1\0\n", "NUL"),
         "Latin-1": ("é\n".encode("latin-1"), "not UTF-8"),
         "a pipe": (pipe, "pipe"),
-        "a label file of no image": ("", ""),
+        "a label file of no image": ("", "without an image"),
     }
     for name, (content, word) in labels.items():
         place = "labels__train__lost.txt" if name.endswith("no image") else "labels__train__0.txt"
@@ -571,24 +571,24 @@ def row_cases() -> list[Case]:
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": (whole, READ, ACCEPTED),
         "cut": (whole[:-20], REFUSED, "truncated"),
-        "a list as a line": (whole + "[1]\n", REFUSED, ""),
+        "a list as a line": (whole + "[1]\n", REFUSED, "Expected `object`"),
         "a number as labels": (row(file_name="x.png", labels=3), REFUSED, "class number"),
-        "an object as labels": (row(file_name="x.png", labels={"a": 1}), REFUSED, ""),
+        "an object as labels": (row(file_name="x.png", labels={"a": 1}), REFUSED, "no image"),
         "labels, 900 deep": (
             whole + '{"file_name": "5.png", "labels": ' + "[" * 900 + "]" * 900 + "}\n",
             REFUSED,
             "deep",
         ),
-        "labels, 100,000 deep": (whole + '{"file_name": "5.png", "labels": ' + "[" * 100_000, REFUSED, ""),
+        "labels, 100,000 deep": (whole + '{"file_name": "5.png", "labels": ' + "[" * 100_000, REFUSED, "nested deeper"),
         "no file name": (row(labels=[]), REFUSED, "no file_name"),
-        "a NUL in the file name": (row(file_name="a.j\0pg", labels=[]), REFUSED, ""),
-        "half a surrogate": (whole + '{"file_name": "\\ud800.png", "labels": []}\n', REFUSED, ""),
+        "a NUL in the file name": (row(file_name="a.j\0pg", labels=[]), REFUSED, "no image"),
+        "half a surrogate": (whole + '{"file_name": "\\ud800.png", "labels": []}\n', REFUSED, "surrogate"),
         "out of the folder": (row(file_name="../../x.png", labels=[]), REFUSED, "'..'"),
         "a first line without a file name": ("{}\n" + whole, REFUSED, "no labels"),
-        "null": (whole + "null\n", REFUSED, ""),
+        "null": (whole + "null\n", REFUSED, "Expected `object`"),
         "a label of 1 MB": (row(file_name="0.png", labels=["x" * 2**20]), REFUSED, "expected one"),
         "a label that is ESC": (row(file_name="0.png", labels=["\x1b[31m"]), REFUSED, "expected one"),
-        "a pickle": (BOOM, REFUSED, ""),
+        "a pickle": (BOOM, REFUSED, "no labels"),
     }
     cases = [
         Case("rows", f"jsonl: {name}", verdict, word, {**pictures("data"), "data/metadata.jsonl": text})
@@ -603,13 +603,13 @@ def row_cases() -> list[Case]:
         "flipped bytes in its footer": (made[:-300] + b"\xff" * 200 + made[-100:], REFUSED, "Parquet"),
         "a pickle": (BOOM, REFUSED, "Parquet"),
         "its first bytes alone": (b"PAR1", REFUSED, "Parquet"),
-        "a pipe": (pipe, REFUSED, ""),
+        "a pipe": (pipe, REFUSED, "no labels"),
     }
     cases += [
         Case("rows", f"parquet: {name}", verdict, word, {**pictures("data"), "data/metadata.parquet": content})
         for name, (content, verdict, word) in tables.items()
     ]
-    for name, word in {"cut": "truncated", "other columns": "cannot load it", "no list": ""}.items():
+    for name, word in {"cut": "truncated", "other columns": "cannot load it", "no list": "cannot load it"}.items():
         cases.append(Case("rows", f"saved: {name}", REFUSED, word, {"data": partial(saved_set, damage=name)}))
     return [*cases, Case("rows", "saved: as it should be", READ, ACCEPTED, {"data": saved_set})]
 
@@ -657,23 +657,31 @@ def json_cases() -> list[Case]:
     more = lambda **row: {"metainfo": meta, "data_list": [*items, row]}  # noqa: E731
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": ({"metainfo": meta, "data_list": items}, READ, ACCEPTED),
-        "a class number too large": (more(img_path="images/0.png", gt_label=[2**70]), REFUSED, ""),
-        "a class number below 0": (more(img_path="images/0.png", gt_label=[-5]), REFUSED, ""),
-        "a label that is a fraction": (more(img_path="images/0.png", gt_label=0.5), REFUSED, ""),
+        "a class number too large": (
+            more(img_path="images/0.png", gt_label=[2**70]),
+            REFUSED,
+            "class number 1180591620717411303424",
+        ),
+        "a class number below 0": (more(img_path="images/0.png", gt_label=[-5]), REFUSED, "class number -5"),
+        "a label that is a fraction": (more(img_path="images/0.png", gt_label=0.5), REFUSED, "gt_label"),
         "no path": (more(gt_label=[0]), REFUSED, "no img_path"),
         "a path that is a list": (more(img_path=[], gt_label=[0]), REFUSED, "img_path"),
-        "a path with a NUL": (more(img_path="a\0.png", gt_label=[0]), REFUSED, ""),
+        "a path with a NUL": (more(img_path="a\0.png", gt_label=[0]), REFUSED, "unsafe image id"),
         "out of the folder": (more(img_path="../../x.png", gt_label=[0]), REFUSED, "'..'"),
-        "classes are numbers": ({"metainfo": {"classes": [1, 2]}, "data_list": items}, REFUSED, ""),
-        "classes are a text": ({"metainfo": {"classes": "ab"}, "data_list": items}, REFUSED, ""),
-        "classes twice": ({"metainfo": {"classes": ["a", "a"]}, "data_list": items}, REFUSED, ""),
-        "no classes": ({"metainfo": {}, "data_list": items}, REFUSED, ""),
-        "a list of numbers": ({"metainfo": meta, "data_list": [1, 2]}, REFUSED, ""),
-        "something else": ({"a": 1}, REFUSED, ""),
-        "100,000 deep": ('{"metainfo": ' + "[" * 100_000, REFUSED, ""),
-        "FiftyOne, labels are a list": ({"classes": ["a"], "labels": [1]}, REFUSED, ""),
-        "FiftyOne, a label of a label": ({"classes": ["red"], "labels": {"0": [[1]]}}, REFUSED, ""),
-        "FiftyOne, a key out of the folder": ({"classes": ["red"], "labels": {"../../x": 0}}, REFUSED, ""),
+        "classes are numbers": (
+            {"metainfo": {"classes": [1, 2]}, "data_list": items},
+            REFUSED,
+            "$.metainfo.classes[0]",
+        ),
+        "classes are a text": ({"metainfo": {"classes": "ab"}, "data_list": items}, REFUSED, "$.metainfo.classes"),
+        "classes twice": ({"metainfo": {"classes": ["a", "a"]}, "data_list": items}, REFUSED, "twice"),
+        "no classes": ({"metainfo": {}, "data_list": items}, REFUSED, "lists 0 classes"),
+        "a list of numbers": ({"metainfo": meta, "data_list": [1, 2]}, REFUSED, "$.data_list[0]"),
+        "something else": ({"a": 1}, REFUSED, "no adapter recognises"),
+        "100,000 deep": ('{"metainfo": ' + "[" * 100_000, REFUSED, "no adapter recognises"),
+        "FiftyOne, labels are a list": ({"classes": ["a"], "labels": [1]}, REFUSED, "no adapter recognises"),
+        "FiftyOne, a label of a label": ({"classes": ["red"], "labels": {"0": [[1]]}}, REFUSED, "no image"),
+        "FiftyOne, a key out of the folder": ({"classes": ["red"], "labels": {"../../x": 0}}, REFUSED, "no image"),
     }
     return [
         Case("json", name, verdict, word, {**pictures(), "data/labels.json": text}, ("check", "data/labels.json"))
