@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recamlabel.core.printable import is_text
 from recamlabel.errors import DatasetError
 
 BACKGROUND_ID = 0
@@ -52,6 +53,8 @@ class ClassTable:
         for position, name in enumerate(self.names, start=1):
             if not name.strip():
                 raise DatasetError(f"class {position} of {len(self.names)} has an empty name")
+            if not is_text(name):
+                raise DatasetError(f"class name {name!r} holds half of a character; expected text that UTF-8 can hold")
             if name in seen:
                 raise DatasetError(f"class name {name!r} stands twice in the class list")
             seen.add(name)

@@ -18,6 +18,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def is_text(name: str) -> bool:
+    """Whether UTF-8 can hold it: no half of a character is in it, which JSON can name, and of which Python makes the
+    names of files in another encoding.
+
+    Example:
+        >>> is_text("Žába 🐸"), is_text("\\ud83d")
+        (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable_json(tree: object) -> str:
     """A tree as indented JSON whose texts are as they were for a program, and safe on a terminal too.
 

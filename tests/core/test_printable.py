@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from recamlabel.adapters.base import check_image_id
 from recamlabel.cli.main import run as command
-from recamlabel.core.classes import OtherNames
-from recamlabel.core.printable import printable, printable_json
+from recamlabel.core.classes import ClassTable, OtherNames
+from recamlabel.core.printable import is_text, printable, printable_json
 from recamlabel.core.progress import say
+from recamlabel.errors import DatasetError
 
 ODD = "\x1b]0;x\x07 \x9b31m \u202e \udcff Žába\n\t"
 
@@ -38,3 +40,12 @@ def test_other_names_are_a_set() -> None:
         isinstance(others & names, frozenset) and frozenset("ab") & others == {"a"} and frozenset("b") | others == names
     )
     assert frozenset("ac") <= others and len(others) == 3 and "b" not in others and "x" not in others
+
+
+def test_half_a_character_is_no_name() -> None:
+    for odd in ("a\ud800", "\udcff"):
+        assert not is_text(odd)
+        with pytest.raises(DatasetError, match="holds half of a character"):
+            ClassTable((odd,))
+        with pytest.raises(DatasetError, match="no text in UTF-8"):
+            check_image_id(f"folder/{odd}")
