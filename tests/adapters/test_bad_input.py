@@ -682,3 +682,14 @@ def test_names_that_a_spreadsheet_evaluates_are_kept_and_told(tmp_path: Path) ->
     assert "names that a spreadsheet would take for a formula: 1 (such as \"=cmd|'/C calc'!A0\")" in written.notes[0]
     again = load_dataset(tmp_path / "out", options=AdapterOptions(image_root=tmp_path))
     assert again.classes.names == (name, "b")
+
+
+def test_what_is_no_file_is_said_and_hides_no_other(tmp_path: Path) -> None:
+    put(tmp_path, {"labels.csv": "image,labels\na.jpg,cat\nb.jpg,\nc.jpg,cat\n", "a.jpg": b""})
+    (tmp_path / "b.jpg").symlink_to("b.jpg")
+    os.mkfifo(tmp_path / "c.jpg")
+    found = fatal(load_dataset(tmp_path))
+    assert [text.split(";")[0][-30:] for text in found] == [
+        f"no image '{name}.jpg' below {tmp_path}"[-30:] for name in "bc"
+    ]
+    assert all("; that is a pipe, a device, or a link that leads nowhere; fix the path" in text for text in found)
