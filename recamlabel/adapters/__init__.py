@@ -204,8 +204,8 @@ def _named(source: Path) -> Adapter | None:
 
 
 def _check_exists(source: Path) -> None:
-    what = None if source.is_dir() else why_no_file(source)
-    if what is not None:
+    what = why_no_file(source)
+    if what not in (None, "a folder"):
         raise DatasetError(f"{source}: {what}; expected a label file or a folder")
     if not is_there(source):
         names = " or ".join(f"{one.name}:NAME" for one in BUILT_IN if getattr(one, "accepts_names", False))
