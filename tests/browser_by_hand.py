@@ -43,9 +43,14 @@ def opened(context: Any, run: RunFolder, name: str = "report.html") -> Any:
 
 
 def reloaded(page: Any) -> None:
-    """Loads the page again, once what it stored has left its process: Chromium may read it in another one."""
-    page.wait_for_timeout(300)
-    page.reload()
+    """Loads the page again; on a busy machine Chromium may read the store before what was written last has arrived."""
+    stored: dict[str, str] = page.evaluate("({ ...localStorage })")
+    for _ in range(20):
+        page.wait_for_timeout(100)
+        page.reload()
+        if stored.items() <= page.evaluate("({ ...localStorage })").items():
+            return
+    raise AssertionError("what the page stored is gone")
 
 
 def state(page: Any, image: str) -> str:

@@ -22,6 +22,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pytest
 from helpers import free_port, make_tiny_csv
 
+from recamlabel.maps import local, probe
+
+# Nine tenths of a tiny run's time: what is learnt is tested under tests/maps, which has the real number of steps.
+REAL_STEPS = {(probe, "STEPS"): probe.STEPS, (local, "LEAST_STEPS"): local.LEAST_STEPS}
+for module, name in REAL_STEPS:
+    setattr(module, name, 10)
+
+
+@pytest.fixture
+def real_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fits of probe and local maps are as long as a user's."""
+    for (module, name), steps in REAL_STEPS.items():
+        monkeypatch.setattr(module, name, steps)
+
 
 @pytest.fixture
 def tiny_csv(tmp_path: Path) -> Path:

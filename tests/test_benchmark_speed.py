@@ -61,7 +61,7 @@ def test_throughput_prints_its_tables(monkeypatch, capsys):
 
 def test_throughput_of_whole_stages_grows_with_the_images(monkeypatch, capsys):
     settings = [part for line in TINY for part in ("--set", line)]
-    line = ["throughput", "--parts", "stages", "--images", "6", "12", "--steps", "2", *settings]
+    line = ["throughput", "--parts", "stages", "--images", "3", "6", "--steps", "2", *settings]
     monkeypatch.setattr(sys, "argv", line)
     throughput.main()
     rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines() if row.startswith("| ")]

@@ -21,7 +21,7 @@ from recamlabel.storage.run_folder import RunFolder
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-@pytest.mark.parametrize(("name", "classes"), [("voc12", 20), ("coco14", 80)])
+@pytest.mark.parametrize(("name", "classes"), [("voc12", 20), ("voc12_saliency", 20), ("coco14", 80)])
 def test_a_recipe_is_complete(name: str, classes: int) -> None:
     file = RECIPES / f"{name}.toml"
     config = load_config("quick", file)
@@ -50,6 +50,13 @@ def test_published_settings() -> None:
     # 10,582 images of train_aug: docs/method.md's source has about 2,600 steps of re-activation.
     assert (voc.classifier.steps(10582), voc.recam.steps(10582)) == (3307, 2646)
     assert coco.classifier.steps(82081) == 25650
+
+
+def test_the_saliency_recipe_is_the_other_with_saliency() -> None:
+    plain, salient = (load_config("quick", RECIPES / f"{name}.toml") for name in ("voc12", "voc12_saliency"))
+    assert salient.refine.saliency and not plain.refine.saliency
+    refine = salient.refine.model_copy(update={"saliency": ""})
+    assert salient.model_copy(update={"refine": refine}) == plain
 
 
 def test_recipes_are_what_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:

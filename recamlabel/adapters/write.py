@@ -12,6 +12,7 @@ from recamlabel.adapters.openimages.write import write_openimages
 from recamlabel.adapters.write_common import Written, check_names
 from recamlabel.core.registry import check_choice
 from recamlabel.errors import DatasetError, StoreError
+from recamlabel.storage.atomic import placing
 
 WRITERS: dict[str, Callable[[Dataset, Path], Written]] = {
     "csv": write_csv,
@@ -22,7 +23,7 @@ _SHOWN = 10
 
 
 def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
-    """Write the labels of a data set into a new folder; images are not copied.
+    """Write the labels of a data set into a new folder, which appears whole or not at all; images are not copied.
 
     Problems of single images (a missing file) do not hinder; anything else that is wrong with
     the labels does, for what an adapter could not read would be lost without a word.
@@ -51,8 +52,9 @@ def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
     _check_place(out)
     _check_labels(dataset)
     check_names(dataset)
-    out.mkdir(parents=True, exist_ok=True)
-    return WRITERS[target](dataset, out)
+    with placing(out.resolve()) as fresh:
+        written = WRITERS[target](dataset, fresh)
+    return written.moved(fresh, out)
 
 
 def _check_place(out: Path) -> None:

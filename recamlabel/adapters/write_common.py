@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,11 @@ class Written:
     notes: tuple[str, ...]
     source: Path
     settings: tuple[tuple[str, str], ...]
+
+    def moved(self, old: Path, new: Path) -> Written:
+        """The same, once the files of folder ``old`` are in ``new``."""
+        files = tuple(new / file.relative_to(old) for file in self.files)
+        return replace(self, files=files, source=new / self.source.relative_to(old))
 
     def command(self) -> str:
         """The command that reads the files back."""

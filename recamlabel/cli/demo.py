@@ -14,7 +14,7 @@ from recamlabel.config import Config, load_config
 from recamlabel.core.progress import say
 from recamlabel.demo.scenes import SceneFolder, SceneSettings, make_scenes
 from recamlabel.errors import StoreError
-from recamlabel.storage.atomic import write_text
+from recamlabel.storage.atomic import is_empty, write_text
 from recamlabel.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def prepare(out: Path, settings: SceneSettings) -> SceneFolder:
     wanted = json.loads(json.dumps(asdict(settings)))
     if marker.is_file():
         _check_settings(marker, wanted)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not (out.is_dir() and is_empty(out)):
         found = "a folder with something else in it" if out.is_dir() else "a file"
         raise StoreError(f"{out}: {found} (no {MARKER}); nothing was written. Give --out a new or empty folder")
     else:

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 @settings_options
 @coco_option
 @click.option("--weights", metavar="FILE", help="Backbone weights from a file (.safetensors or .pth).")
+@click.option(
+    "--saliency",
+    metavar="DIR",
+    help="Maps of a saliency network, as evidence of what is background: DIR/<image id>.png, or an HDF5 file.",
+)
 @click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
 @click.option(
@@ -72,6 +77,7 @@ def fit(
     adapter: str | None,
     coco_exhaustive: bool | None,
     weights: str | None,
+    saliency: str | None,
     device: str | None,
     seed: int | None,
     rounds: int | None,
@@ -101,6 +107,7 @@ def fit(
     """
     overrides = {
         "backbone.weights": weights,
+        "refine.saliency": saliency,
         "runtime.device": device,
         "seed": seed,
         "rounds": rounds,

@@ -12,6 +12,7 @@ from recamlabel.adapters.base import IMAGE_SUFFIXES
 from recamlabel.adapters.files.listing import images_below
 from recamlabel.cli.output import echo
 from recamlabel.errors import DatasetError, StoreError
+from recamlabel.storage.atomic import replacing
 
 LABELS = "labels.csv"
 
@@ -53,9 +54,9 @@ def init(folder: Path, classes: str | None, out: Path | None) -> None:
         writer.writerow(
             [path.resolve().relative_to(base).as_posix() if inside else path.resolve(), *[""] * max(1, len(names))]
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("x", encoding="utf-8", newline="") as file:
-        file.write(text.getvalue())
+    # Whole or not at all: half a table would not be written over either.
+    with replacing(place) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
     echo(f"{place}: {len(images)} images; fill it in, in a spreadsheet or an editor, then")
     echo(f"next: recamlabel check {place if out else folder}")
 

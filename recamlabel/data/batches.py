@@ -157,6 +157,7 @@ class TrainingBatches(Dataset[LoadedBatch]):
         ignore_id: What seeds are padded with.
         masks: Reads the soft maps of an image, which go through its geometry too.
         weights: ``(N,) float32``, each image's weight in the loss.
+        about: Share of the crops that are cut about a pixel of a class, each class as often, where the seeds have one.
     """
 
     def __init__(
@@ -172,10 +173,12 @@ class TrainingBatches(Dataset[LoadedBatch]):
         ignore_id: int = 255,
         masks: MapReader | None = None,
         weights: np.ndarray | None = None,
+        about: float = 0.0,
     ) -> None:
         self.images, self.labels, self.steps = images, labels, steps
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
         self.seeds, self.ignore_id, self.masks, self.weights = seeds, ignore_id, masks, weights
+        self.about = about
         self._kept: dict[str, np.ndarray] = {}
         self._room = KEPT_BYTES
 
@@ -221,13 +224,16 @@ class TrainingBatches(Dataset[LoadedBatch]):
     def _crop(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray | None, ...]:
         chosen = self.images[number]
         image = self._read(chosen)
+        seeds = self.seeds(chosen.id) if self.seeds else None
         geometry = draw_geometry((image.shape[0], image.shape[1]), self.augment, rng)
+        if seeds is not None and self.about and rng.random() < self.about:
+            geometry = about_a_class(geometry, seeds, self.ignore_id, rng)
         # Drawn last: the geometry is the same whether colour and light change or not.
         photometric = draw_photometric(self.augment, rng)
         return (
             geometry.apply_to_image(image, photometric),
             np.array([edge for part in geometry.target for edge in (part.start, part.stop)]),
-            geometry.apply_to_seeds(self.seeds(chosen.id), self.ignore_id) if self.seeds else None,
+            None if seeds is None else geometry.apply_to_seeds(seeds, self.ignore_id),
             geometry.apply_to_maps(self.masks(chosen.id)) if self.masks else None,
         )
 
@@ -304,6 +310,29 @@ def draw_geometry(shape: tuple[int, int], augment: AugmentConfig, rng: np.random
         source.append(slice(start := int(rng.integers(0, side - length + 1)), start + length))
         target.append(slice(start := int(rng.integers(0, crop - length + 1)), start + length))
     return Geometry(*size, flip, crop, (source[0], source[1]), (target[0], target[1]))
+
+
+def about_a_class(geometry: Geometry, seeds: np.ndarray, ignore_id: int, rng: np.random.Generator) -> Geometry:
+    """The same augmentation, cut out about a pixel of a class that is drawn among those of the image.
+
+    Args:
+        geometry: As drawn.
+        seeds: ``(h, w)`` class ids of the whole image, of any size with its aspect.
+        ignore_id: Of no class, as the background (0) is.
+        rng: Of this crop.
+    """
+    classes = np.setdiff1d(np.unique(seeds), [0, ignore_id])
+    if not classes.size:
+        return geometry
+    place = np.argwhere(seeds == rng.choice(classes))
+    pixel = (place[rng.integers(len(place))] + 0.5) / seeds.shape
+    cuts = []
+    for axis, (side, old) in enumerate(zip((geometry.height, geometry.width), geometry.source, strict=True)):
+        share = 1 - pixel[axis] if axis == 1 and geometry.flip else pixel[axis]
+        length = old.stop - old.start
+        start = int(np.clip(share * side - rng.random() * length, 0, side - length))
+        cuts.append(slice(start, start + length))
+    return replace(geometry, source=(cuts[0], cuts[1]))
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

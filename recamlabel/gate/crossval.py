@@ -5,11 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[np.floating]
+
+class Features(Protocol):
+    """``(N, D)`` floats, of which blocks of rows are asked for: an array, or a table on the disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+        ...
+
+    def __getitem__(self, rows: NDArray[np.intp], /) -> NDArray[np.floating]:
+        """``(M, D)`` of some rows."""
+        ...
+
+
 Probabilities = NDArray[np.float64]
 
 # More rows make a fold slow and hardly better; the others are still predicted.
@@ -94,7 +108,7 @@ def average_precision(labels: NDArray[np.int8], probabilities: Probabilities) ->
 
 @dataclass(frozen=True)
 class Standardised:
-    """Features by mean and standard deviation of some of their rows, made when asked for: no copy of all is held.
+    """Features by mean and deviation of some of their rows, made when asked for: no copy of all is held.
 
     Attributes:
         features: ``(N, D)`` as they are.
@@ -116,7 +130,7 @@ class Standardised:
         scaler = StandardScaler()
         for start in range(0, len(rows), BLOCK):
             scaler.partial_fit(np.asarray(features[rows[start : start + BLOCK]], dtype=np.float64))
-        return cls(features, scaler.mean_, scaler.scale_, np.arange(len(features)))
+        return cls(features, scaler.mean_, scaler.scale_, np.arange(features.shape[0]))
 
     def only(self, rows: NDArray[np.intp]) -> Standardised:
         """The same of some rows."""

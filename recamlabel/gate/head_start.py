@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.gate.crossval import bounded_rows, canonical_order
+from recamlabel.gate.crossval import BLOCK, Features, bounded_rows, canonical_order
 
 MAX_ITERATIONS = 300
 # Relative to the largest deviation: features that hardly vary are not blown up.
@@ -21,7 +21,7 @@ LEAST_DEVIATION = 1e-3
 
 
 def logistic_head(
-    features: NDArray[np.floating], labels: NDArray[np.int8], ids: Sequence[str], strength: float
+    features: Features, labels: NDArray[np.int8], ids: Sequence[str], strength: float
 ) -> NDArray[np.float32]:
     """Weights of a linear head without bias, one logistic regression a class.
 
@@ -48,17 +48,27 @@ def logistic_head(
     from sklearn.linear_model import LogisticRegression
 
     order = canonical_order(ids)
-    rows = np.asarray(features[order], dtype=np.float64)
-    deviation = rows.std(axis=0)
-    deviation = np.maximum(deviation, LEAST_DEVIATION * max(float(deviation.max(initial=0)), 1e-12))
-    rows /= deviation
-    head = np.zeros((labels.shape[1], rows.shape[1]))
+    deviation = _deviation(features, order)
+    head = np.zeros((labels.shape[1], features.shape[1]))
     for class_index, column in enumerate(labels[order].T):
         labelled = np.flatnonzero(column >= 0)
         if len(np.unique(column[labelled])) < 2:
             continue
         chosen, weights = bounded_rows(column[labelled])
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, fit_intercept=False)
-        model.fit(rows[labelled[chosen]], column[labelled[chosen]], sample_weight=weights)
+        rows = labelled[chosen]
+        scaled = np.asarray(features[order[rows]], dtype=np.float64) / deviation
+        model.fit(scaled, column[rows], sample_weight=weights)
         head[class_index] = model.coef_[0] / deviation
     return head.astype(np.float32)
+
+
+def _deviation(features: Features, order: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Standard deviations ``(D,)`` of all rows, none much below the largest; a block of rows at a time."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    for start in range(0, len(order), BLOCK):
+        scaler.partial_fit(np.asarray(features[order[start : start + BLOCK]], dtype=np.float64))
+    deviation: NDArray[np.float64] = np.sqrt(scaler.var_)
+    return np.maximum(deviation, LEAST_DEVIATION * max(float(deviation.max(initial=0)), 1e-12))

@@ -10,7 +10,7 @@ averaging over drawings is the bagging of Breiman, "Bagging Predictors", Machine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -262,12 +262,13 @@ def otsu(histogram: NDArray[np.floating]) -> float:
     return float((best[len(best) // 2] + 1) / len(histogram))
 
 
-def otsu_level(histograms: Sequence[NDArray[np.integer]]) -> float:
+def otsu_level(histograms: Iterable[NDArray[np.integer]]) -> float:
     """Otsu's threshold of many images' maps, each image weighted alike; 0.5 where they are all equal.
 
     Args:
         histograms: As :func:`recamlabel.core.arrays.map_histogram` gives them, one an image.
     """
-    rows = [histogram / histogram.sum() for histogram in histograms if histogram.sum() > 0]
-    total = np.sum(rows, axis=0) if rows else np.zeros(BINS)
+    total = np.zeros(BINS)
+    for histogram in histograms:
+        total += histogram / max(histogram.sum(), 1)
     return round(otsu(total), 2) if between_variance(total).any() else FALLBACK

@@ -167,13 +167,18 @@ def run_in_tiles(
         device: Where the network is.
         amp: bf16 where the device is quick at it.
     """
-    if size[0] * size[1] <= TILE**2:
-        return run_network(net, images, size, normalisation, device, amp).cpu()
-    inputs = Pixels(images, normalisation, device).at(*size)
+    return in_tiles(net, Pixels(images, normalisation, device).at(*size), stride, device, amp)
+
+
+def in_tiles(net: Callable[[Tensor], Tensor], inputs: Tensor, stride: int, device: torch.device, amp: bool) -> Tensor:
+    """:func:`run_in_tiles` of inputs ``(B, 3, height, width)`` that are normalised; without gradients."""
+    if inputs.shape[2] * inputs.shape[3] <= TILE**2:
+        with looking(device, amp):
+            return net(inputs.contiguous(memory_format=torch.channels_last)).cpu()
     rows = []
-    for top, bottom, first, last in tiles(size[0], stride):
+    for top, bottom, first, last in tiles(inputs.shape[2], stride):
         row = []
-        for left, right, start, stop in tiles(size[1], stride):
+        for left, right, start, stop in tiles(inputs.shape[3], stride):
             part = inputs[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
             with looking(device, amp):
                 row.append(net(part)[..., first:last, start:stop].half().cpu())

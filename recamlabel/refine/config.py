@@ -72,6 +72,12 @@ class RefineConfig(Section):
         le=0.05,
         description="Gaussian over the scores after the CRF, against speckle: deviation / longer side; 0: none",
     )
+    saliency: str = Field(
+        "", description="a saliency network's maps: a folder of <image id>.png (grey) or an HDF5 file; empty: none"
+    )
+    saliency_weight: float = Field(
+        0.5, ge=0, le=1, description="share of the saliency in how much of a pixel is foreground, times their agreement"
+    )
     crf: CrfConfig = CrfConfig()
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
 from recamlabel.refine import resolve_method, walks
 from recamlabel.refine.crf import check_backend
+from recamlabel.refine.saliency import SaliencyMaps
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
 from recamlabel.run.intake import Intake, refuse_place, take_in
@@ -195,6 +196,8 @@ def check_settings(config: Config) -> Config:
     for line in shadowed_notes(dict(flatten(config.model_dump()))):
         say(f"note: {line}")
     file_identity(config.maps)
+    if config.refine.saliency:
+        SaliencyMaps(Path(config.refine.saliency), [])
     if config.segmenter.enabled:
         check_encoder(config.segmenter, config.backbone)
     check_weights(config.backbone.name, config.backbone.weights)
@@ -264,7 +267,8 @@ def _render(
         _render_here(run, scope, known)
         return
     # Rendered there, where the maps are that its masks were made from.
-    key, own = run.key_of("rounds", outdated=True), open_round(run, kept)
+    record, own = run.state.stages["rounds"], open_round(run, kept)
+    key = str(record.get("installs", record["key"]))
     with own.lock():
         _render_here(own, scope, known)
     install(run, kept, key)

@@ -107,6 +107,8 @@ def _keep_before(run: RunFolder, digest: str) -> RunFolder:
     folder = run.path / BEFORE
     kept, done = redo_digests(run)
     left = run.left() if run.state.plan else [name for name in ("quality",) if run.current_key(name) is None]
+    # Where a later round is kept, its own maps lie in its folder: they are planned here, and never made here.
+    left = [name for name in left if name != "relabel"]
     finished = not left
     if finished and (kept != digest or not run.state.config.get("review", {}).get("use", False)):
         before = open_part(run, folder)

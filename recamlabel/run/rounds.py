@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def run_rounds(run: RunFolder, plan: Plan, forecast: Forecast | None = None) -> 
         previous = own
     best = max(facts, key=lambda row: (row["criterion"], row["quality"], -row["round"]))
     snapshot(run, open_round(run, 1))
-    install(run, best["round"], key=plan.keys["rounds"])
-    run.update_metrics(SECTION, {"kept": best["round"], "rounds": facts}, stage="rounds")
+    install(run, best["round"], key=plan.keys["rounds"], facts={"kept": best["round"], "rounds": facts})
     values = ", ".join(f"round {row['round']}: {row['criterion']:.4f}" for row in facts)
     say(f"rounds: round {best['round']} is kept by the criterion of the background level ({values})")
 
@@ -149,13 +148,17 @@ def snapshot(run: RunFolder, own: RunFolder) -> None:
     own.save()
 
 
-def install(run: RunFolder, number: int, key: str) -> None:
-    """Put the files and records of a round in the run's place; the caller holds the lock."""
-    # Until all is in place the record has no valid key: a killed process leaves a run that is restored.
-    run.finish("rounds", "unfinished", 0.0, [], kept=number)
+def install(run: RunFolder, number: int, key: str, facts: Mapping[str, Any] | None = None) -> None:
+    """Put the files and records of a round in the run's place, and what is said of the rounds; the caller locks."""
+    # Until all is in place the record has no valid key: a killed process leaves a run that `fit` restores. The key that
+    # it is to have is beside it, for `masks` goes on where it was.
+    run.finish("rounds", "unfinished", 0.0, [], kept=number, installs=key)
     own = open_round(run, number)
     files = _take_results(run, own)
     run.state.config = {**run.state.config, "masks": own.state.config.get("masks", {})}
+    # Before the record, after which nothing is done any more.
+    if facts:
+        run.update_metrics(SECTION, facts, stage="rounds")
     run.finish("rounds", key, 0.0, [f"{ROUNDS_FOLDER}/{number}/run.toml"], kept=number, installed=files)
 
 
@@ -166,6 +169,8 @@ def restore_first(run: RunFolder) -> None:
     folder = run.path / ROUNDS_FOLDER / "1"
     if kept_round(run) > 1 and folder.is_dir():
         _take_results(run, RunFolder.open(folder))
+    # What is kept of round 1 is to say nothing of a choice that is forgotten.
+    run.drop_metrics(SECTION)
     del run.state.stages["rounds"]
     run.save()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,11 @@ class SegmenterConfig(ScheduleConfig):
         "classifier",
         description="'classifier' (the trained one's), 'backbone' (what the classifier started from), or as "
         "backbone.weights; other encoders than the classifier's need the latter",
+    )
+    side: Annotated[int, Field(ge=32)] | Literal["auto"] = Field(
+        "auto",
+        description="long side at which it learns and looks, pixels; 'auto': that of the local maps where they take "
+        "part and it is above maps.max_side (at most the images' own), else augment.* and segmenter.predict.max_side",
     )
     lr: float = Field(0.01, gt=0, description="learning rate of the encoder")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the decoder = lr times this")

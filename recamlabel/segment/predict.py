@@ -17,7 +17,7 @@ from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.core.devices import looking
 from recamlabel.data.batches import Normalisation
 from recamlabel.errors import RecamlabelError
-from recamlabel.models.inputs import Pixels, input_size
+from recamlabel.models.inputs import TILE, Pixels, in_tiles, input_size
 from recamlabel.models.segmenter import Segmenter
 from recamlabel.segment.config import PredictConfig
 
@@ -31,12 +31,24 @@ class Predictor:
         config: Scales, flip, sizes.
         device: Where it runs.
         amp: bf16 where the device is quick at it.
+        side: Long side, in pixels, at which the segmenter has learnt to look; None: ``config.max_side``.
     """
 
     net: Segmenter
     config: PredictConfig
     device: torch.device
     amp: bool = False
+    side: int | None = None
+
+    @property
+    def max_side(self) -> int:
+        """Images with a longer side are scaled down to it; what the segmenter has learnt at, where that is known."""
+        return self.side or self.config.max_side
+
+    @property
+    def scales(self) -> list[float]:
+        """Input scales; at a larger side than the usual one alone, as each costs several times the usual pixels."""
+        return self.config.scales if self.max_side <= self.config.max_side else [1.0]
 
     @torch.no_grad()
     def probabilities(self, images: Sequence[np.ndarray]) -> NDArray[np.float32]:
@@ -47,16 +59,17 @@ class Predictor:
 
         Returns:
             ``(B, K + 1, h, w) float32``, summing to 1 over the second axis, at half the working
-            size (the image's, at most ``max_side`` long).
+            size (the image's, at most :attr:`max_side` long). Inputs above a megapixel are looked at in overlapping
+            tiles.
 
         Raises:
             RecamlabelError: The network's output is not finite.
         """
-        height, width = input_size(images[0].shape, self.config.max_side, self.device)
+        height, width = input_size(images[0].shape, self.max_side, self.device)
         target = (max(1, height // 2), max(1, width // 2))
         pixels = Pixels(images, Normalisation(self.net.mean, self.net.std), self.device)
         total: Tensor | None = None
-        for scale in self.config.scales:
+        for scale in self.scales:
             size = (max(1, round(height * scale)), max(1, round(width * scale)))
             inputs = pixels.at(*size)
             total = self._add(total, self._softmax(inputs, target))
@@ -73,9 +86,16 @@ class Predictor:
         return more if total is None else total + more
 
     def _softmax(self, inputs: Tensor, target: tuple[int, int]) -> Tensor:
+        if inputs.shape[2] * inputs.shape[3] > TILE**2:
+            whole = in_tiles(self._halved, inputs, 2, self.device, self.amp)
+            return F.interpolate(whole, target, mode="bilinear", align_corners=False)
         with looking(self.device, self.amp):
             logits = self.net(inputs.contiguous(memory_format=torch.channels_last))
         return F.interpolate(logits.float().softmax(dim=1), target, mode="bilinear", align_corners=False)
+
+    def _halved(self, inputs: Tensor) -> Tensor:
+        """Probabilities at half of the inputs' size, rounded up."""
+        return F.avg_pool2d(self.net(inputs).float().softmax(dim=1), 2, ceil_mode=True, count_include_pad=False)
 
 
 def stored_support(file: h5py.File, image_id: str) -> tuple[float, dict[int, float]]:

@@ -57,7 +57,8 @@ def run_classifier(view: View) -> Mapping[str, Any]:
     labels = view.catalog.dataset.labels(images)
     if config.classifier.head_init == "logistic":
         ids = [image.id for image in images]
-        head = logistic_head(read_features(view, ids), labels, ids, config.gate.strength)
+        with read_features(view, ids) as features:
+            head = logistic_head(features, labels, ids, config.gate.strength)
         net.head.weight.data.copy_(torch.from_numpy(head))
     batches = make_batches(view, config.classifier, net.backbone, offset=0)
     weights = rare_class_weights(labels, config.classifier.rare_weight)

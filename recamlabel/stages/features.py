@@ -20,6 +20,7 @@ from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, open_store
 from recamlabel.storage.places import FEATURES_FILE
+from recamlabel.storage.rows import RowTable
 
 
 def run_features(view: View) -> Mapping[str, Any]:
@@ -57,10 +58,10 @@ def pooled(view: View, backbone: Backbone, pixels: list[np.ndarray]) -> NDArray[
     return pooled
 
 
-def read_features(view: View, ids: Sequence[str]) -> NDArray[np.float32]:
+def read_features(view: View, ids: Sequence[str]) -> RowTable:
     """The stored features ``(N, D) float32`` of N image ids, in their order."""
     with open_store(view.run.path / FEATURES_FILE) as file:
-        return np.stack([file[image_id][()] for image_id in ids])
+        return RowTable((file[image_id][()] for image_id in ids), len(ids), view.run.path)
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:

@@ -34,15 +34,9 @@ def run_gate(view: View) -> Mapping[str, Any]:
     training = np.array([image.id in chosen for image in catalog.images], dtype=bool)
     ids = [image.id for image in catalog.images]
     random = config.backbone.weights == "none"
-    gate = assess(
-        read_features(view, ids),
-        dataset.labels(),
-        training,
-        ids,
-        dataset.classes.names,
-        config.gate,
-        random_features=random,
-    )
+    labels, names = dataset.labels(), dataset.classes.names
+    with read_features(view, ids) as features:
+        gate = assess(features, labels, training, ids, names, config.gate, random_features=random)
     tree = {"stage_key": view.key, **gate.to_json()}
     write_text(view.run.path / GATE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
     view.run.update_metrics(METRICS_SECTION, tree, stage="gate")

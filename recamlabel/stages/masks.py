@@ -36,7 +36,7 @@ def run_masks(view: View) -> Mapping[str, Any]:
     images = [image.id for image in view.catalog.images]
     with open_store(run.path / SCORES_FILE) as scores, open_store(run.path / view.maps_file) as maps:
         chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE), config.seed)
-        plain = otsu_level([map_histogram(maps[f"cam/{name}"][()]) for name in images])
+        plain = otsu_level(map_histogram(maps[f"cam/{name}"][()]) for name in images)
         level = _choose(view, scores, chosen)
         job = RenderJob(
             view.catalog,

@@ -105,7 +105,8 @@ def load_predictor(view: View) -> Predictor:
     load_strict(net, read_weights(path), origin=str(path))
     fold_norms(net)
     to_device(net, view.device).eval()
-    return Predictor(net, config.predict, view.device, view.config.runtime.amp)
+    side = view.run.state.stages["segmenter"].get("side")
+    return Predictor(net, config.predict, view.device, view.config.runtime.amp, side)
 
 
 def predictor_cost(scope: Scope) -> Cost:

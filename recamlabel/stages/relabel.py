@@ -12,11 +12,11 @@ from recamlabel.core.arrays import fuse
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
-from recamlabel.stages.graph import Stage
+from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
-from recamlabel.storage.places import FUSED_FILE, MAPS_FILE
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE
 
 
 def run_relabel(view: View) -> Mapping[str, Any]:
@@ -47,14 +47,20 @@ def run_relabel(view: View) -> Mapping[str, Any]:
     return {}
 
 
+def _file(scope: Scope) -> str:
+    if scope.config.refine.saliency:
+        return SALIENT_FILE
+    return FUSED_FILE if scope.config.probe.enabled else MAPS_FILE
+
+
 STAGE = Stage(
     "relabel",
     2,
     run_relabel,
     "later rounds: maps fused with the segmenter before",
-    needs=("maps", "probe"),
+    needs=("maps", "probe", "saliency"),
     reads=(*PREDICTOR, "segmenter.relabel_weight", "refine.source", "data.background"),
-    makes=lambda scope: (FUSED_FILE if scope.config.probe.enabled else MAPS_FILE,),
+    makes=lambda scope: (_file(scope),),
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
     cost=predictor_cost,

@@ -44,7 +44,7 @@ STAGE = Stage(
     1,
     run_seeds,
     "confident pixels of the training images",
-    needs=("maps", "probe"),
+    needs=("maps", "probe", "saliency"),
     reads=(
         *(f"affinity.{name}" for name in SEED_SETTINGS),
         "refine.source",

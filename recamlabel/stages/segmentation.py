@@ -60,7 +60,7 @@ def _answers(
     view: View, predictor: Predictor, images: list[LabelledImage]
 ) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
     halving = Halving("segmentation")
-    alike = view.alike(view.config.segmenter.predict.max_side)
+    alike = view.alike(predictor.max_side)
     for group, pixels in read_ahead(batches_by_shape(view.catalog, images, view.batch_pixels, alike=alike)):
         answers = chain.from_iterable(halving(predictor.probabilities, pixels))
         yield from zip(group, answers, strict=True)

@@ -18,6 +18,7 @@ from recamlabel.models.weights import load_backbone_weights, weights_identity
 from recamlabel.segment.config import SegmenterConfig
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read
 from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.local import read_scale, typical_side
 from recamlabel.stages.networks import SEGMENTER_WEIGHTS, encoder_source, load_classifier, new_encoder
 from recamlabel.stages.training import make_batches, run_training, save_trained
 from recamlabel.stages.view import View
@@ -52,11 +53,32 @@ def run_segmenter(view: View) -> Mapping[str, Any]:
     if view.reviewed:
         masks = ReviewedMasks(run.path, masks)
         weights = review_weights(view, names, np.ones(len(names), np.float32) if weights is None else weights)
-    batches = make_batches(view, config, backbone, SEGMENTER_OFFSET, seeds=masks, weights=weights)
+    side = side_of(view)
+    batches = make_batches(
+        view,
+        config,
+        backbone,
+        SEGMENTER_OFFSET,
+        seeds=masks,
+        weights=weights,
+        enlarged=side / view.config.augment.resize_max if side else 1.0,
+    )
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches), view.config.data.background)
     last = run_training(view, objective, batches, config, _guess(view))
     save_trained(view, SEGMENTER_WEIGHTS, net)
-    return last
+    return {**last, "side": side} if side else last
+
+
+def side_of(view: View) -> int | None:
+    """Long side, in pixels, at which the segmenter learns and looks where the usual one is not enough; else None."""
+    config, scale = view.config.segmenter, read_scale(view)
+    if config.side != "auto":
+        return config.side
+    if not scale.get("admitted"):
+        return None
+    # Larger than they are, images show nothing more.
+    side = min(scale["side"], typical_side(view, view.catalog.images))
+    return side if side > view.config.maps.max_side else None
 
 
 def _guess(view: View) -> float | None:
@@ -93,7 +115,7 @@ def _reads(scope: Scope) -> tuple[str, ...]:
     settings = but(SegmenterConfig, "segmenter", "enabled", "predict", "relabel_weight")
     review = ("review.weight",) if scope.reviewed else ()
     rest = ("augment", "seed", "data.train_splits", "data.background")
-    return (*settings, "backbone", *rest, *review)
+    return (*settings, "backbone", "maps.max_side", *rest, *review)
 
 
 def _cost(scope: Scope) -> Cost:
@@ -106,7 +128,7 @@ STAGE = Stage(
     2,
     run_segmenter,
     "segmenter learnt from the masks",
-    needs=("classifier", "masks"),
+    needs=("classifier", "masks", "local"),
     reads=_reads,
     makes=(SEGMENTER_WEIGHTS,),
     wanted=lambda scope: scope.config.segmenter.enabled,

@@ -20,6 +20,8 @@ from recamlabel.training.watch import TrainingFailedError, Watch
 
 # Factors of the learning rates: of the first start, and of the second where the first has learnt nothing.
 RATES = (1.0, 0.25)
+# Of the crops of enlarged images; those drawn anywhere would hardly ever show a small thing.
+ABOUT_CLASSES = 0.5
 
 
 def make_batches(
@@ -30,22 +32,28 @@ def make_batches(
     seeds: SeedReader | None = None,
     masks: MapReader | None = None,
     weights: np.ndarray | None = None,
+    enlarged: float = 1.0,
 ) -> TrainingBatches:
-    """Batches of the training splits, in an order of each stage's own."""
+    """Batches of the training splits, in an order of each stage's own.
+
+    Crops of ``enlarged`` images are of the usual size, and half of them are cut about a pixel of a class.
+    """
     config = view.config
+    sides = {name: round(enlarged * getattr(config.augment, name)) for name in ("resize_min", "resize_max")}
     images = view.catalog.training_images(config.data.train_splits)
     return TrainingBatches(
         images,
         view.catalog.dataset.labels(images),
         schedule.batch_size,
         schedule.steps(len(images)),
-        config.augment,
+        config.augment.model_copy(update=sides),
         Normalisation(backbone.mean, backbone.std),
         seed=2 * config.seed + offset,
         seeds=seeds,
         ignore_id=view.catalog.dataset.classes.ignore_id,
         masks=masks,
         weights=weights,
+        about=ABOUT_CLASSES if enlarged > 1 else 0.0,
     )
 
 

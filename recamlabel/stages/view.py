@@ -16,7 +16,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.inputs import input_size
 from recamlabel.stages.graph import FREE, Names, covers
-from recamlabel.storage.places import FUSED_FILE, MAPS_FILE
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE
 from recamlabel.storage.run_folder import RunFolder
 
 CPU_MAP_PIXELS = 300_000
@@ -109,7 +109,9 @@ class View:
 
     @property
     def maps_file(self) -> str:
-        """Name of the file with the maps that are refined: fused with the probe where there is one."""
+        """Name of the file with the maps that are refined: with saliency and probe where there are such."""
+        if "saliency" in self.planned:
+            return SALIENT_FILE
         return FUSED_FILE if "probe" in self.planned else MAPS_FILE
 
     @property

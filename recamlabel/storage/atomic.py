@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -12,13 +13,16 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\.recamlabel-[0-9a-f]{8}-\d+-[0-9a-f]{12}\.tmp")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; move it over ``path`` if the block succeeds.
 
     The temporary file keeps the suffix, so that writers which look at it are not confused, but
-    not the name, which may be as long as the file system allows. It is removed if the block fails.
+    not the name, which may be as long as the file system allows. It is removed if the block fails, and what killed
+    processes left beside ``path`` is removed first.
 
     Example:
         >>> from pathlib import Path
@@ -30,6 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead_once(path.parent)
     temporary = path.with_name(temporary_name(path.suffix))
     try:
         yield temporary
@@ -76,6 +81,7 @@ def placing(place: Path) -> Iterator[Path]:
     """A temporary folder beside ``place`` that takes its place if the block succeeds, and else is removed."""
     place.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(place.parent)
+    remove_dead(place)
     temporary = place.with_name(temporary_name())
     temporary.mkdir()
     try:
@@ -118,6 +124,34 @@ def remove_dead(folder: Path) -> int:
                 path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+# Looked at by this process; one that was forked from it looks itself.
+_LOOKED_AT: set[tuple[int, Path]] = set()
+
+
+def remove_dead_once(folder: Path) -> None:
+    """As :func:`remove_dead`, at the first call of a process for a folder: it may hold a hundred thousand files."""
+    place = (os.getpid(), folder.absolute())
+    if place not in _LOOKED_AT:
+        _LOOKED_AT.add(place)
+        remove_dead(folder)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is in a folder, or nothing but temporary files that a killed process left before it had begun.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> _ = (folder / temporary_name(".toml")).write_text("half")
+        >>> is_empty(folder)
+        True
+        >>> write_text(folder / "a.txt", "whole")
+        >>> is_empty(folder)
+        False
+    """
+    return not any(_TEMPORARY.match(path.name) is None for path in folder.iterdir())
 
 
 def _lives(process: int) -> bool:

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from recamlabel.core.events import tell
 from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
-from recamlabel.storage.atomic import read_lines, write_text
+from recamlabel.storage.atomic import is_empty, read_lines, write_text
 from recamlabel.storage.places import WORK, earlier, placed
 
 RUN_FILE, LOG_FILE, METRICS_FILE = "run.toml", f"{WORK}/log.jsonl", "metrics.json"
@@ -105,7 +105,7 @@ class RunFolder:
             return
         if path.exists() and not path.is_dir():
             raise StoreError(f"{path}: a file; --out needs a folder that is new, empty or an earlier run")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and not is_empty(path):
             raise StoreError(
                 f"{path}: not empty and not a run folder (no {RUN_FILE}); nothing was written. "
                 "Give --out a new folder, an empty one or an earlier run"
@@ -322,6 +322,12 @@ class RunFolder:
         tree = {**self.metrics(), section: {**values, **owner}}
         write_text(self.path / METRICS_FILE, json.dumps(tree, indent=2, ensure_ascii=False))
         tell({"event": "metrics", "section": section, "values": dict(values)})
+
+    def drop_metrics(self, section: str) -> None:
+        """Remove one section of ``metrics.json``."""
+        tree = self.metrics()
+        if tree.pop(section, None) is not None:
+            write_text(self.path / METRICS_FILE, json.dumps(tree, indent=2, ensure_ascii=False))
 
     def section(self, name: str) -> dict[str, Any]:
         """A section of ``metrics.json`` whose stage is finished under the key that it was written with; else empty.

@@ -27,6 +27,8 @@ from recamlabel.storage.atomic import replacing
 from recamlabel.training.recorded import RecordedNetwork
 from recamlabel.training.watch import TrainingFailedError, Watch
 
+# What a checkpoint must have, else it is damaged.
+CHECKPOINT = ("key", "step", "module", "optimiser")
 CHECKPOINT_SECONDS = float(os.environ.get("RECAMLABEL_CHECKPOINT_SECONDS", "30"))
 LOG_EVERY = 10
 
@@ -124,11 +126,10 @@ def train(
     groups = objective.parameter_groups()
     base = [rate * float(group["lr"]) for group in groups]
     optimiser = make_optimiser(groups, schedule, fused=settings.device.type == "cuda")
-    start = _restore(objective, optimiser, settings)
+    means = _Means(watch)
+    start = _restore(objective, optimiser, means, settings)
     steps = len(batches)
     figures = _Figures(objective.name, base[0], LOG_EVERY if settings.device.type == "cuda" else 1)
-    window: dict[str, list[float]] = {}
-    last: dict[str, float] = {}
     saved = time.monotonic()
     stepper = _Stepper(objective, optimiser, settings, schedule.clip_norm)
     with (
@@ -144,20 +145,44 @@ def train(
             figures.add(done, stepper.step(batch))
             due = time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps
             for at, values in figures.read(now=due or done == steps):
-                for name, value in values.items():
-                    window.setdefault(name, []).append(value)
+                means.add(values)
                 if at % LOG_EVERY == 0 or at == steps:
-                    last = {name: sum(found) / len(found) for name, found in window.items()}
                     lr = optimiser.param_groups[0]["lr"]
-                    settings.log(stage=objective.name, event="step", step=at, steps=steps, lr=lr, **last)
-                    window.clear()
+                    settings.log(stage=objective.name, event="step", step=at, steps=steps, lr=lr, **means.take())
                 if watch is not None:
                     watch.see(at, steps, values)
             advance(1, note=figures.note)
             if due:
-                _save(objective, optimiser, done, settings)
+                _save(objective, optimiser, means, done, settings)
                 saved = time.monotonic()
-    return last
+    return means.last
+
+
+class _Means:
+    """The means of the figures since they were last asked for. Checkpoints have them, and what the watch has seen:
+    else a resumed training would be judged by the few steps that it has made itself.
+    """
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.watch, self.last = watch, dict[str, float]()
+        self.window: dict[str, list[float]] = {}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.window.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        self.last = {name: sum(found) / len(found) for name, found in self.window.items()}
+        self.window = {}
+        return self.last
+
+    def state(self) -> dict[str, Any]:
+        return {"window": self.window, "watched": list(self.watch.recent) if self.watch else []}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.window = dict(state.get("window", {}))
+        if self.watch:
+            self.watch.recent.extend(state.get("watched", []))
 
 
 class _Figures:
@@ -284,12 +309,15 @@ class _Stepper:
         return total
 
 
-def _save(objective: Objective, optimiser: torch.optim.Optimizer, done: int, settings: LoopSettings) -> None:
+def _save(
+    objective: Objective, optimiser: torch.optim.Optimizer, means: _Means, done: int, settings: LoopSettings
+) -> None:
     state = {
         "key": settings.key,
         "step": done,
         "module": objective.module.state_dict(),
         "optimiser": optimiser.state_dict(),
+        "means": means.state(),
     }
     memory = io.BytesIO()
     torch.save(state, memory)
@@ -309,14 +337,15 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: state[name] for name in ("key", "step", "module", "optimiser")}
+        # Those of earlier versions have no means.
+        return {"means": state.get("means", {}), **{name: state[name] for name in CHECKPOINT}}
     except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
         say(f"{path}: a damaged checkpoint, removed; the training starts anew")
         path.unlink(missing_ok=True)
         return None
 
 
-def _restore(objective: Objective, optimiser: torch.optim.Optimizer, settings: LoopSettings) -> int:
+def _restore(objective: Objective, optimiser: torch.optim.Optimizer, means: _Means, settings: LoopSettings) -> int:
     state = _read_checkpoint(settings.checkpoint)
     if state is None:
         return 0
@@ -325,5 +354,6 @@ def _restore(objective: Objective, optimiser: torch.optim.Optimizer, settings: L
         return 0
     objective.module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
+    means.restore(state["means"])
     say(f"{objective.name}: continues at step {state['step']}")
     return int(state["step"])

@@ -3,9 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from recamlabel.adapters import load_dataset
-from recamlabel.data.batches import Batch, LoadedBatch, Normalisation, TrainingBatches, draw_geometry, resize
+from recamlabel.adapters.base import LabelledImage
+from recamlabel.data.batches import (
+    Batch,
+    LoadedBatch,
+    Normalisation,
+    TrainingBatches,
+    about_a_class,
+    draw_geometry,
+    resize,
+)
 from recamlabel.data.config import AugmentConfig
 
 CPU = torch.device("cpu")
@@ -114,3 +124,43 @@ def test_masks_come_with_the_batch(tiny_csv):
     batch = made[0].to(CPU)
     assert batch.masks.shape == (3, 2, 8, 8) and set(batch.masks.unique().tolist()) <= {0.0, 0.5}
     assert batches(tiny_csv)[0].to(CPU).masks is None
+
+
+def test_crops_about_a_class_hold_it_wherever_it_is():
+    augment = AugmentConfig(resize_min=400, resize_max=800, crop_size=64)
+    held = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        seeds = np.zeros((300, 400), np.uint8)
+        row, column = int(rng.integers(0, 298)), int(rng.integers(0, 398))
+        seeds[row : row + 3, column : column + 3] = 2
+        seeds[:50, :50] = np.where(seeds[:50, :50] == 0, 255, seeds[:50, :50])  # withheld: no class
+        drawn = draw_geometry(seeds.shape, augment, rng)
+        about = about_a_class(drawn, seeds, 255, rng)
+        assert (about.height, about.width, about.flip, about.target) == (
+            drawn.height, drawn.width, drawn.flip, drawn.target,
+        )  # fmt: skip
+        assert all(
+            one.stop - one.start == 64 and one.start >= 0 and one.stop <= side
+            for one, side in zip(about.source, (about.height, about.width), strict=True)
+        )
+        held.append((about.apply_to_seeds(seeds, 255) == 2).any())
+        assert about_a_class(drawn, np.full((3, 4), 255), 255, rng) is drawn
+    assert all(held)
+
+
+def test_half_of_the_crops_are_about_a_class(tmp_path):
+    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    seeds = np.zeros((200, 200), np.uint8)
+    seeds[150:154, 150:154] = 1
+    images = [LabelledImage("a", tmp_path / "a.png", frozenset(["x"]), frozenset())]
+    augment = AugmentConfig(resize_min=200, resize_max=200, crop_size=20)
+
+    def share(about: float) -> float:
+        batches = TrainingBatches(
+            images, np.ones((1, 1), np.int8), 1, 80, augment, Normalisation((0.5,) * 3, (0.2,) * 3), 0,
+            seeds=lambda _: seeds, about=about,
+        )  # fmt: skip
+        return float(np.mean([(batches[step].batch.seeds == 1).any() for step in range(80)]))
+
+    assert share(0.0) < 0.1 and 0.35 < share(0.5) < 0.7 and share(1.0) == 1

@@ -130,3 +130,26 @@ def test_decide_within_labels_and_without_background():
     assert decide(p, (1, 2), np.dtype(np.uint8), background=True).tolist() == [[0, 0]]
     assert decide(p, (1, 2), np.dtype(np.uint8), background=False).tolist() == [[2, 2]]
     assert decide(p, (1, 2), np.dtype(np.uint8), [1], background=False).tolist() == [[1, 1]]
+
+
+class _Pointwise(torch.nn.Module):
+    """Three classes from a pixel's own colour: what tiles cut off is nothing to it."""
+
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+    def forward(self, images):
+        return torch.stack([images[:, 0], images[:, 1], images[:, 2]], dim=1)
+
+
+def test_large_inputs_are_looked_at_in_tiles():
+    image = np.random.default_rng(0).integers(0, 256, (900, 1301, 3)).astype(np.uint8)
+    predictor = Predictor(_Pointwise(), PredictConfig(flip=False), torch.device("cpu"), side=1301)
+    assert predictor.scales == [1.0]  # the others cost several times as much
+    (found,) = predictor.probabilities([image])
+    assert found.shape == (3, 450, 650)
+    pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.25
+    halved = torch.nn.functional.avg_pool2d(pixels.softmax(dim=1), 2, ceil_mode=True, count_include_pad=False)
+    expected = torch.nn.functional.interpolate(halved, (450, 650), mode="bilinear", align_corners=False)[0].numpy()
+    assert np.abs(found - expected / expected.sum(axis=0)).max() < 2e-3  # half precision between tiles
+    usual = Predictor(_Pointwise(), PredictConfig(flip=False), torch.device("cpu"))
+    assert usual.probabilities([image]).shape == (1, 3, 221, 320) and len(usual.scales) == 3

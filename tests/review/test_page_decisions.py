@@ -106,6 +106,24 @@ def test_tags_and_paint_from_elsewhere_stay(run: RunFolder) -> None:
     np.testing.assert_array_equal(ReviewedMasks(run.path)("i/b"), painted)
 
 
+@pytest.mark.parametrize("before", [[], [1]])
+def test_an_import_that_was_killed_between_masks_and_decisions_goes_on(run: RunFolder, before: list[int]) -> None:
+    first, then = np.full((4, 4), 1, np.uint8), np.eye(4, dtype=np.uint8)
+    review = ReviewFolder(run.path)
+    if before:
+        review.add([Decision("i/b", "accepted", painted=True, source="elsewhere")], {"i/b": first}, 255)
+    seen = mask_digest(first if before else MASKS["i/b"])
+    path = page_file(
+        run, row("i/b", "accepted", note="mine", mask=seen, painted=Runs.of(then).to_json()), version=2, reviewer="Ann"
+    )
+    log = review.decisions_path.read_bytes() if before else None
+    assert len(import_decisions(run, [path]).recorded) == 1
+    review.decisions_path.write_bytes(log) if log else review.decisions_path.unlink()
+    assert len(import_decisions(run, [path]).recorded) == 1 and review.decisions()["i/b"].note == "mine"
+    np.testing.assert_array_equal(ReviewedMasks(run.path)("i/b"), then)
+    assert import_decisions(run, [path]).recorded == ()
+
+
 def test_masks_made_again_count_only_where_they_are_the_same(run: RunFolder) -> None:
     path = page_file(run, row("i/a", "accepted"), row("i/b", "accepted"), row("i/c", "rejected"))
     new_masks(run, b=1, c=1)

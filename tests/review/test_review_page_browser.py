@@ -99,6 +99,7 @@ def test_a_note_fires_no_shortcut_and_survives_a_reload(page: Any, tmp_path: Pat
     assert state(page, "i/7") == "" and page.locator("#opacity").input_value() == "65"
     page.keyboard.press("Escape")
     page.keyboard.press("a")
+    assert state(page, "i/7") == "accepted"
     reloaded(page)
     assert state(page, "i/7") == "accepted"
     assert page.get_by_label("Note on i/7").input_value() == "a fur jork [o] <b>u</b>"

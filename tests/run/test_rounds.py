@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from recamlabel.cli.main import run as command
 from recamlabel.config import load_config
 from recamlabel.errors import ConfigError
+from recamlabel.masks.reviewed import Decision, ReviewFolder
 from recamlabel.review.page.rounds_pages import _other_round
 from recamlabel.run import rounds
 from recamlabel.run.fit import fit
@@ -177,3 +179,48 @@ def test_the_page_of_rounds_shows_the_kept_one_beside_the_first(tmp_path, rounds
     run.state.config = {"rounds": rounds_}
     run.finish("rounds", "k", 0.0, [], kept=kept)
     assert _other_round(run) == shown
+
+
+def test_a_kill_while_another_level_is_put_in_place_keeps_the_choice(first_round, capsys, monkeypatch, prefer_second):
+    data, out = first_round
+    fit(data, out, config())
+    plain = rounds._link
+
+    def dying(source: Path, target: Path) -> None:
+        if target == out / "work/masks.json":
+            raise KeyboardInterrupt
+        plain(source, target)
+
+    level = ["masks", str(out), "--threshold", "0.2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "_link", dying)
+        assert command(level) == 130
+    assert command(level) == 0 and command(["masks", str(out), "--threshold", "auto"]) == 0
+    capsys.readouterr()
+    fit(data, out, config())
+    text = capsys.readouterr().err
+    assert "rounds: up to date, round 2 is kept" in text and ": done in" not in text
+
+
+def test_a_kill_once_a_round_is_in_place_leaves_what_is_said_of_it(first_round, monkeypatch, prefer_second):
+    data, out = first_round
+    plain = rounds.install
+
+    def dying(*words: Any, **options: Any) -> None:
+        plain(*words, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "install", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, out, config())
+    assert fit(data, out, config()).section("rounds")["kept"] == 2
+
+
+def test_a_later_round_that_is_kept_goes_on_with_its_review(first_round, prefer_second):
+    data, out = first_round
+    fit(data, out, config())
+    name, mask = next(iter(masks(out).items()))
+    ReviewFolder(out).add([Decision(name, "accepted")], {name: mask}, 255)
+    assert command(["fit", str(out), "--with-review"]) == 0
+    assert RunFolder.open(out).left() in ([], ["relabel"])

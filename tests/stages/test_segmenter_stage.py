@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,7 +19,8 @@ from recamlabel.errors import DatasetError, RecamlabelError, StoreError
 from recamlabel.evaluation.evaluate import evaluate_run
 from recamlabel.run.engine import make_plan
 from recamlabel.run.fit import fit
-from recamlabel.run.predict import export_segmenter, predict
+from recamlabel.run.predict import export_segmenter, open_predictor, predict
+from recamlabel.stages import segmenter as stage
 from recamlabel.stages.graph import Scope
 from recamlabel.stages.networks import encoder_source
 from recamlabel.storage.png import write_mask
@@ -234,3 +236,30 @@ def test_another_content_of_the_encoders_weights_file_is_another_segmenter(tiny_
         keys.append(dict(make_plan(Scope(settings, catalog)).keys))
     assert keys[0] == keys[2]
     assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"segmenter", "segmentation", "quality"}
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "expected"),
+    [
+        ("auto", {}, None),
+        ("auto", {"admitted": False, "side": 2048}, None),
+        ("auto", {"admitted": True, "side": 640}, None),
+        ("auto", {"admitted": True, "side": 1310}, 1310),
+        ("auto", {"admitted": True, "side": 4096}, 2000),  # no image is larger
+        (900, {"admitted": True, "side": 1310}, 900),
+    ],
+)
+def test_it_looks_at_the_size_at_which_the_classes_are_recognised(side, scale, expected, monkeypatch):
+    monkeypatch.setattr(stage, "read_scale", lambda view: scale)
+    settings = load_config(assignments=[f"segmenter.side={side}"])
+    images = [SimpleNamespace(id=name) for name in "abc"]
+    catalog = SimpleNamespace(images=images, shapes={"a": (2000, 100), "b": (2000, 10), "c": (9, 9)})
+    assert stage.side_of(SimpleNamespace(config=settings, catalog=catalog)) == expected
+
+
+def test_what_it_learnt_at_is_what_it_is_asked_at(copy_run, tmp_path):
+    _, run = copy_run(tmp_path, *TINY_SEGMENTER, "segmenter.side=96", "segmenter.predict.max_side=64")
+    assert run.state.stages["segmenter"]["side"] == 96
+    predictor = open_predictor(run.path, "cpu")
+    assert predictor.max_side == 96 and predictor.scales == [1.0]
+    assert predictor.probabilities([np.zeros((64, 128, 3), np.uint8)]).shape == (1, 3, 24, 48)

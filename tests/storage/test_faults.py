@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from helpers import TINY
 
+from recamlabel.cli.demo import prepare
 from recamlabel.cli.main import run as run_cli
+from recamlabel.demo.scenes import SceneSettings
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
-from recamlabel.storage.atomic import placing, remove_dead, replacing, temporary_name
+from recamlabel.run.rounds import open_round
+from recamlabel.storage.atomic import placing, remove_dead, replacing, temporary_name, write_text
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.run_folder import RunFolder
 
@@ -177,3 +180,70 @@ def test_a_run_on_a_read_only_disk_is_exported(
     assert run_cli(["export", str(run.path), "--format", "voc", "--out", str(tmp_path / "voc")]) == 0
     assert run_cli(["masks", str(run.path), "--threshold", "0.4"]) == 1
     assert "not allowed" in capsys.readouterr().err
+
+
+def dead_name(suffix: str = "") -> str:
+    """The name of a temporary file of a process that was killed."""
+    return temporary_name(suffix).replace(f"-{os.getpid()}-", f"-{dead_process()}-")
+
+
+def test_a_file_removes_what_a_dead_process_left_beside_it(tmp_path: Path) -> None:
+    left = tmp_path / dead_name(".json")
+    left.write_text("half")
+    write_text(tmp_path / "a.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_round_keeps_nothing_of_a_dead_process(copy_run, tmp_path: Path) -> None:
+    _, run = copy_run(tmp_path, *SETTINGS)
+    left = run.path / "rounds" / "2" / "work" / dead_name(".h5")
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    open_round(run, 2)
+    assert not left.exists()
+
+
+def test_what_was_killed_before_it_had_a_record_begins_anew(tmp_path: Path) -> None:
+    for name in ("run", "demo"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / dead_name(".toml")).write_text("half")
+    assert RunFolder.create(tmp_path / "run").path.is_dir()
+    scenes = prepare(tmp_path / "demo", SceneSettings(images=1, side=48))
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["data", "demo.json", "truth"]
+    assert scenes.labels.is_file()
+    (tmp_path / "demo2").mkdir()
+    (tmp_path / "demo2" / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="nothing was written"):
+        prepare(tmp_path / "demo2", SceneSettings(images=1, side=48))
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_table_to_fill_in_appears_whole(tiny_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["init", str(tiny_csv / "images"), "--out", str(tmp_path / "labels.csv")]
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace", interrupt)
+        assert run_cli(words) == 130 and not (tmp_path / "labels.csv").exists()
+    assert run_cli(words) == 0 and len((tmp_path / "labels.csv").read_text().splitlines()) == 9
+
+
+@pytest.mark.parametrize("target", ["csv", "openimages"])
+def test_converted_labels_appear_whole(
+    tiny_csv: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, plain = tmp_path / "labels", write_text
+
+    def dying(path: Path, text: str) -> None:
+        if path.name == "classes.txt":
+            raise KeyboardInterrupt
+        plain(path, text)
+
+    words = ["convert", str(tiny_csv), "--to", target, "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"recamlabel.adapters.{target}.write.write_text", dying)
+        assert run_cli(words) == 130 and not out.exists()
+    assert run_cli(words) == 0
+    assert str(out / "classes.txt") in capsys.readouterr().out and (out / "classes.txt").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "labels", "truth"]

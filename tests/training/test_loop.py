@@ -18,6 +18,7 @@ from recamlabel.training.config import ClassifierConfig, RecamConfig
 from recamlabel.training.loop import LoopSettings, poly_factor, train
 from recamlabel.training.objectives.classifier import ClassifierObjective
 from recamlabel.training.objectives.recam import RecamObjective
+from recamlabel.training.watch import Watch
 
 CONFIG = ClassifierConfig(lr=0.01, batch_size=2, min_steps=6, max_steps=6)
 
@@ -55,14 +56,18 @@ class Interrupting(ClassifierObjective):
 def test_resumed_training_equals_uninterrupted(tiny_csv, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     straight, batches = make(tiny_csv)
-    train(ClassifierObjective(straight, CONFIG), batches, CONFIG, settings(tmp_path / "a"))
+    watches = [Watch("classifier", 0.69) for _ in range(2)]
+    figures = train(ClassifierObjective(straight, CONFIG), batches, CONFIG, settings(tmp_path / "a"), watch=watches[0])
     broken, batches = make(tiny_csv)
     with pytest.raises(KeyboardInterrupt):
-        train(Interrupting(broken, CONFIG), batches, CONFIG, settings(tmp_path / "b"))
+        train(Interrupting(broken, CONFIG), batches, CONFIG, settings(tmp_path / "b"), watch=Watch("classifier", 0.69))
     resumed, batches = make(tiny_csv)
     seen = []
-    train(ClassifierObjective(resumed, CONFIG), batches, CONFIG, settings(tmp_path / "b", lambda **e: seen.append(e)))
+    goes_on = settings(tmp_path / "b", lambda **e: seen.append(e))
+    again = train(ClassifierObjective(resumed, CONFIG), batches, CONFIG, goes_on, watch=watches[1])
     assert same(state(straight), state(resumed))
+    # Judged by the same losses, and the same is said of them.
+    assert again == figures and list(watches[1].recent) == list(watches[0].recent) and len(watches[1].recent) == 6
     assert seen[-1]["step"] == 6
 
 

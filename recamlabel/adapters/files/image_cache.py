@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.files.listing import is_file
 from recamlabel.errors import DatasetError
+from recamlabel.storage.atomic import remove_dead_once, temporary_name
 
 _MAGIC = (
     (b"\x89PNG", ".png"),
@@ -55,7 +55,8 @@ def store_image(root: Path, path: PurePosixPath, suffix: str, data: bytes | None
             return relative
         target.parent.mkdir(parents=True, exist_ok=True)
         # Under another name first: a killed run leaves no half image behind.
-        temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+        remove_dead_once(target.parent)
+        temporary = target.with_name(temporary_name())
         if data is not None:
             temporary.write_bytes(data)
         elif origin is not None:

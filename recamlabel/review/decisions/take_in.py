@@ -207,6 +207,10 @@ class _Present(Mapping[str, np.ndarray]):
         kept = self.settled(entry.image) if self.kinds.get(entry.image) == "painted" else None
         return kept is not None and entry.painted.same_as(Runs.of(kept))
 
+    def has_just_this_paint(self, entry: Entry) -> bool:
+        """Whether an entry has paint that review has kept already, as an import that was killed leaves it."""
+        return entry.painted is not None and entry.status != "rejected" and self.has_paint_of(entry)
+
     def kept_another(self, image: str) -> bool:
         """Whether a mask was accepted that is not the present one."""
         return self.kinds.get(image) == "accepted" and mask_digest(self.settled(image)) != mask_digest(self[image])
@@ -236,7 +240,7 @@ def _sort(entries: Mapping[str, Entry], known: Mapping[str, Decision], present: 
     recorded, outdated, superseded, unchanged = [], [], [], 0
     for image, entry in entries.items():
         before = known.get(image)
-        over = present.is_of_pseudo(entry) and _same_page(before, entry)
+        over = (present.is_of_pseudo(entry) and _same_page(before, entry)) or present.has_just_this_paint(entry)
         painted = entry.painted is not None or (present.kinds.get(image) == "painted" and not over)
         decision = _decision(entry, before, painted, key)
         same_mask = over or (entry.mask == mask_digest(present[image]) if entry.mask else entry.masks_key == key)
