@@ -26,6 +26,7 @@ from recamlabel.masks.config import MasksConfig, ReviewConfig
 from recamlabel.models.config import BackboneConfig
 from recamlabel.refine.config import AffinityConfig, CrfConfig, RefineConfig
 from recamlabel.segment.config import PredictConfig, SegmenterConfig
+from recamlabel.storage.regular import why_no_file
 from recamlabel.training.config import ClassifierConfig, RecamConfig
 
 __all__ = [
@@ -196,14 +197,17 @@ def _plain(
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
-    if file.is_dir():
-        raise ConfigError(f"{file}: a folder; expected a TOML file with sections such as [classifier]")
+    what = why_no_file(file)
+    if what is not None:
+        raise ConfigError(f"{file}: {what}; expected a TOML file with sections such as [classifier]")
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file; expected a TOML file with settings") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, a number of thousands of digits
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from None
     except RecursionError:
         raise ConfigError(f"{file}: nested too deep; expected sections such as [classifier]") from None
 
@@ -222,7 +226,7 @@ def _parse_assignment(line: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {line!r}: expected section.key=value, for example --set masks.threshold=0.4")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
         value = text
     return key.strip(), value
 

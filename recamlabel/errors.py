@@ -8,6 +8,16 @@ what to do about it.
 from __future__ import annotations
 
 
+def in_short(error: Exception) -> str:
+    """Kind and text of an error, for a message. (The ``repr`` of one of decoding has all that was to be decoded.)
+
+    Example:
+        >>> in_short(KeyError("images"))
+        "KeyError: 'images'"
+    """
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 class RecamlabelError(Exception):
     """Base of all errors that are the user's to fix.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -12,6 +11,7 @@ import numpy as np
 
 from recamlabel.adapters.config import AdapterOptions
 from recamlabel.core.classes import ClassTable
+from recamlabel.core.printable import is_text
 from recamlabel.errors import DatasetError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
@@ -59,7 +59,7 @@ class LabelledImage:
     id: str
     path: Path
     present: frozenset[str]
-    absent: frozenset[str]
+    absent: Set[str]
     split: str | None = None
 
     def __post_init__(self) -> None:
@@ -159,11 +159,16 @@ def check_image_id(image_id: str) -> None:
             f"unsafe image id {image_id!r}: an id is a relative path with '/' between its parts, "
             "without '..', drive letter or backslash"
         )
+    if not is_text(image_id):
+        raise DatasetError(
+            f"image id {image_id!r}: holds what is no text in UTF-8; expected a name that files in UTF-8 can hold, "
+            "rename the image"
+        )
     # `<id>.png` is a file of the run, and found out in time.
-    long = next((part for part in parts if len(os.fsencode(part)) > LONGEST_NAME), None)
+    long = next((part for part in parts if len(part.encode()) > LONGEST_NAME), None)
     if long is not None:
         raise DatasetError(
-            f"image id {image_id[:60]!r}…: {len(os.fsencode(long))} bytes in one name; expected at most "
+            f"image id {image_id[:60]!r}…: {len(long.encode())} bytes in one name; expected at most "
             f"{LONGEST_NAME}, so that a mask of that name can be written; rename the image"
         )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 
 from recamlabel.adapters.base import Problem
 from recamlabel.adapters.config import AdapterOptions
 from recamlabel.adapters.files.text import read_text
-from recamlabel.core.classes import BACKGROUND_NAME, ClassTable, class_table
+from recamlabel.core.classes import BACKGROUND_NAME, ClassTable, OtherNames, class_table
 from recamlabel.errors import DatasetError
 
 CLASSES_FILE = "classes.txt"
@@ -109,13 +109,11 @@ class LabelSets:
 
     def __init__(self, classes: ClassTable) -> None:
         self._all = frozenset(classes.names)
-        self._made: dict[tuple[frozenset[str], frozenset[str]], tuple[frozenset[str], frozenset[str]]] = {}
+        self._made: dict[tuple[frozenset[str], frozenset[str]], tuple[frozenset[str], Set[str]]] = {}
 
-    def make(
-        self, present: frozenset[str], unknown: frozenset[str] = frozenset()
-    ) -> tuple[frozenset[str], frozenset[str]]:
+    def make(self, present: frozenset[str], unknown: frozenset[str] = frozenset()) -> tuple[frozenset[str], Set[str]]:
         """``(present, absent)``: every class that is neither present nor unknown is absent."""
         key = (present, unknown)
         if key not in self._made:
-            self._made[key] = (present, self._all - present - unknown)
+            self._made[key] = (present, OtherNames(self._all, present | unknown))
         return self._made[key]

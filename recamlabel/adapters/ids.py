@@ -101,6 +101,8 @@ class NearFiles:
         if names is None:
             return f"; there is no folder {folder}"
         near = names.get(_key(relative.stem)) or names.get(_key(relative.name))
+        if near == relative.name:
+            return "; that is a pipe, a device, or a link that leads nowhere"
         return f"; {str(relative.parent / near)!r} is there" if near else ""
 
     def _names(self, folder: Path) -> dict[str, str] | None:

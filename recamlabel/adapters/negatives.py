@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from recamlabel.adapters.base import Problem
 from recamlabel.adapters.config import AdapterOptions
@@ -27,6 +28,7 @@ NEGATIVE_NAMES = (
 TURN_OFF = "--set 'data.negative_labels=[]'"
 
 
+@lru_cache(maxsize=1 << 16)  # every label of every image is asked for, and a data set has few names
 def name_key(name: str) -> str:
     """What names are compared by: lower case, words with one blank between them.
 

@@ -14,7 +14,7 @@ from recamlabel.adapters.assemble import Draft, Entry, assemble, some
 from recamlabel.adapters.base import Dataset, Problem
 from recamlabel.adapters.class_names import is_background
 from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
-from recamlabel.adapters.files.listing import FolderListing, images_below, is_file, is_there
+from recamlabel.adapters.files.listing import FolderListing, images_below, is_there
 from recamlabel.adapters.files.text import read_text
 from recamlabel.adapters.ids import absolute_source, relative_path
 from recamlabel.errors import DatasetError
@@ -169,6 +169,8 @@ def _places(tree: dict[str, Any], base: Path, file: Path) -> Iterator[_Place]:
         for text in value if isinstance(value, list) else [value] if value else []:
             any_split = True
             path = _resolve(str(text), base, file.parent)
+            if path is not None and path.parent == path:
+                raise DatasetError(f"{file}: {split}: '{text}' is the whole disk; expected a folder with images")
             if path is not None:
                 yield _Place(split, path)
             elif split != "test":  # many files name a test set that nobody has
@@ -204,7 +206,7 @@ def _entries(place: _Place, base: Path, names: dict[int, str], draft: Draft, lis
             continue
         labels = _label_file(path)
         nothing = frozenset[str]()
-        if is_file(labels):
+        if is_there(labels):
             # Messages about the image name the label file, but for those of a list.
             yield Entry(
                 relative,

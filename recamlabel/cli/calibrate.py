@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.cli.output import echo
 from recamlabel.core.progress import say
 from recamlabel.storage.run_folder import RunFolder
 
@@ -43,12 +44,10 @@ def calibrate(run: Path, truth: Path, count: int, seed: int, truth_classes: Path
         say(f"note: {len(level.images)} labelled images have a true mask in {truth}, fewer than the {count} asked for")
     low, high = level.interval
     was = "" if before is None else f" (was {before:g})"
-    click.echo(
-        f"background level {level.threshold:g}{was}: 90 % interval {low:g} to {high:g}, {len(level.images)} masks"
-    )
+    echo(f"background level {level.threshold:g}{was}: 90 % interval {low:g} to {high:g}, {len(level.images)} masks")
     if dry_run:
         return
     folder = render(run, level.threshold, known=level.to_json())
     say_if_outdated(folder, "segmenter")
-    click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'}; keep it in later fits with")
-    click.echo(f"  --set masks.threshold={level.threshold:g}")
+    echo(f"masks: {run / 'masks'} and {run / 'masks.h5'}; keep it in later fits with")
+    echo(f"  --set masks.threshold={level.threshold:g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
+from recamlabel.cli.output import echo_json, plain
 from recamlabel.data.table import Spread, Summary
 from recamlabel.run.check import CheckReport, examine
 
@@ -63,7 +62,7 @@ def check(
     )
     report = examine(source, config)
     if as_json:
-        click.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+        echo_json(report.as_dict())
     else:
         options: dict[str, object] = {"--adapter": adapter, "--on-bad-image": on_bad_image, "--config": config_file}
         options["--preset"] = preset if preset != "quick" else None
@@ -74,24 +73,19 @@ def check(
 
 def _show(report: CheckReport, console: Console, next_step: str) -> None:
     for note in (str(report.dataset.root), *report.dataset.notes):
-        console.print(_plain(note), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
     console.print(_overview(report.summary))
     console.print(_classes(report.summary))
     hidden = len(report.summary.classes) - _MAX_ROWS
     if hidden > 0:
         console.print(f"… and {hidden} more classes; --json lists all")
     for kind, text in report.findings():
-        console.print(_plain(f"{kind}: {text}", _STYLES[kind]), soft_wrap=True)
+        console.print(plain(f"{kind}: {text}", _STYLES[kind]), soft_wrap=True)
     if report.ok:
         count = len(report.warnings)
         but = f", with {count} warning{'s' if count > 1 else ''} (above)" if count else ""
-        console.print(_plain(f"fit would accept this data set{but}", "yellow" if count else "green"))
-        console.print(_plain(f"next: {next_step}"), soft_wrap=True)
-
-
-def _plain(text: str, style: str = "") -> Text:
-    """Text without markup (in a plain string [brackets] would be) and with its control characters made visible."""
-    return Text("".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text), style)
+        console.print(plain(f"fit would accept this data set{but}", "yellow" if count else "green"))
+        console.print(plain(f"next: {next_step}"), soft_wrap=True)
 
 
 def _next_step(
@@ -115,11 +109,11 @@ def _overview(summary: Summary) -> Table:
     table = Table(show_header=False)
     table.add_row("images", str(summary.images))
     for split, number in summary.splits.items():
-        table.add_row(_plain(f"  split {split}" if split else "  in no split"), str(number))
+        table.add_row(plain(f"  split {split}" if split else "  in no split"), str(number))
     table.add_row("images without a label", str(summary.unlabelled))
     table.add_row("classes", str(len(summary.classes)))
-    table.add_row("classes without an image", _plain(", ".join(summary.without_positives) or "none"))
-    table.add_row("classes that never occur alone", _plain(", ".join(summary.never_alone) or "none"))
+    table.add_row("classes without an image", plain(", ".join(summary.without_positives) or "none"))
+    table.add_row("classes that never occur alone", plain(", ".join(summary.never_alone) or "none"))
     table.add_row("width, pixels", _spread(summary.widths))
     table.add_row("height, pixels", _spread(summary.heights))
     return table
@@ -130,7 +124,7 @@ def _classes(summary: Summary) -> Table:
     for column in (0, 2, 3, 4, 5):
         table.columns[column].justify = "right"
     for number, row in enumerate(summary.classes[:_MAX_ROWS], start=1):
-        table.add_row(str(number), _plain(row.name), *map(str, (row.present, row.absent, row.unknown, row.alone)))
+        table.add_row(str(number), plain(row.name), *map(str, (row.present, row.absent, row.unknown, row.alone)))
     return table
 
 

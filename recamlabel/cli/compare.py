@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from recamlabel.cli.options import truth_classes_option, truth_option
+from recamlabel.cli.output import echo, plain
 from recamlabel.core.progress import say
 from recamlabel.review.compare.page import MAX_IMAGES, check_page, share_rows, write_comparison
 from recamlabel.review.compare.runs import Comparison, compare_runs
@@ -57,9 +57,9 @@ def compare(
     console = Console()
     for table in tables(comparison, images):
         console.print(table)
-    click.echo(caption(comparison))
+    echo(caption(comparison))
     if out is not None:
-        click.echo(f"page: {write_comparison(comparison, out, images)}")
+        echo(f"page: {write_comparison(comparison, out, images)}")
 
 
 def tables(comparison: Comparison, images: int) -> Iterable[Table]:
@@ -69,13 +69,13 @@ def tables(comparison: Comparison, images: int) -> Iterable[Table]:
     if differences:
         settings = _table("Settings and stages that differ", "setting", "A", "B")
         for name, *values in differences:
-            settings.add_row(escape(name), *("–" if value is None else escape(short(value)) for value in values))
+            settings.add_row(plain(name), *("–" if value is None else plain(short(value)) for value in values))
         yield settings
     changed = [image for image in comparison.images[:images] if image.changed > 0]
     if changed:
         pictures = _table("Images that changed most", "image", numbers=("pixels that differ %", "mIoU of A with B %"))
         for image in changed:
-            pictures.add_row(escape(image.id), percent(100 * image.changed), percent(100 * image.miou))
+            pictures.add_row(plain(image.id), percent(100 * image.changed), percent(100 * image.miou))
         yield pictures
     yield _classes(comparison)
 
@@ -89,7 +89,7 @@ def _classes(comparison: Comparison) -> Table:
     for row in rows:
         iou = (percent(row["iou_first"]), percent(row["iou_second"])) if scores else ()
         shares = percent(row["first"]), percent(row["second"]), change(row["second"] - row["first"])
-        table.add_row(escape(row["name"]), *shares, *iou, end_section=bool(scores) and row is rows[-1])
+        table.add_row(plain(row["name"]), *shares, *iou, end_section=bool(scores) and row is rows[-1])
     for measure in scores.measures if scores else ():
         table.add_row(f"[bold]{measure.name}[/bold]", "", "", "", *measure.values.split(" → "))
     return table

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from recamlabel.cli.options import resolve_settings, settings_options
+from recamlabel.cli.output import echo, echo_json
 from recamlabel.config import config_schema, setting_keys
 
 
@@ -34,7 +34,7 @@ def config(
 
     settings = resolve_settings(preset, config_file, assignments, adapter)
     if schema:
-        click.echo(json.dumps(config_schema(settings, _names()), indent=2, ensure_ascii=False))
+        echo_json(config_schema(settings, _names()))
         return
     tree = settings.model_dump()
     tree.pop("preset")
@@ -45,12 +45,12 @@ def config(
         parent, _, name = key.rpartition(".")
         if parent != section:
             section = parent
-            click.echo(f"\n[{section}]")
+            echo(f"\n[{section}]")
         value: Any = tree
         for part in key.split("."):
             value = value[part]
         line = f"# {name} is not set" if value is None else tomli_w.dumps({name: value}).strip().replace("\n", " ")
-        click.echo(f"{line}  # {meaning}")
+        echo(f"{line}  # {meaning}")
 
 
 def _names() -> dict[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import click
 from recamlabel.adapters import load_dataset, options_from
 from recamlabel.adapters.write import WRITERS, write_labels
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options
+from recamlabel.cli.output import echo
 from recamlabel.run.intake import refuse_place
 
 _SHOWN = 10
@@ -48,13 +49,13 @@ def convert(
     refuse_place(dataset.root, dataset.adapter, out)
     written = write_labels(dataset, target, out)
     for note in dataset.notes:
-        click.echo(note)
+        echo(note)
     for problem in dataset.problems[:_SHOWN]:
-        click.secho(f"{'problem' if problem.fatal else 'note'}: {problem}", fg="yellow", err=True)
+        echo(f"{'problem' if problem.fatal else 'note'}: {problem}", fg="yellow", err=True)
     if len(dataset.problems) > _SHOWN:
         more = len(dataset.problems) - _SHOWN
-        click.secho(f"… and {more} more; `recamlabel check` lists all", fg="yellow", err=True)
+        echo(f"… and {more} more; `recamlabel check` lists all", fg="yellow", err=True)
     for note in written.notes:
-        click.secho(f"NOTE: {note}", fg="yellow", bold=True, err=True)
-    click.echo(f"written: {', '.join(str(file) for file in written.files)} ({len(dataset)} images)")
-    click.echo(f"read it back with: {written.command()}")
+        echo(f"NOTE: {note}", fg="yellow", bold=True, err=True)
+    echo(f"written: {', '.join(str(file) for file in written.files)} ({len(dataset)} images)")
+    echo(f"read it back with: {written.command()}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recamlabel.cli.output import echo
 from recamlabel.config import Config, load_config
 from recamlabel.core.progress import say
 from recamlabel.demo.scenes import SceneFolder, SceneSettings, make_scenes
@@ -139,4 +140,4 @@ def _show(run: RunFolder, results: list[EvaluationResult], page: Path, scenes: S
         row = (shown(result.scores.miou), shown(result.scores.pixel_accuracy), threshold, result.threshold_origin)
         table.add_row(result.what, *row)
     Console().print(table)
-    click.echo(f"data set: {scenes.labels}\nmasks:    {run.path / 'masks'}\nreport:   {page}")
+    echo(f"data set: {scenes.labels}\nmasks:    {run.path / 'masks'}\nreport:   {page}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.cli.output import echo, echo_json, plain
 from recamlabel.core.progress import say
 from recamlabel.evaluation.evaluate import EvaluationResult, evaluate_run, record
 from recamlabel.evaluation.scoring import WHAT, What, has_complete_masks
@@ -71,12 +71,12 @@ def evaluate(
     for note in _notes(result):
         say(note)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        echo_json(result.to_json())
     else:
         Console().print(result_table(result))
-        click.echo(caption(result))
+        echo(caption(result))
         if complete is not None:
-            click.echo(f"complete masks, nothing withheld: mIoU {_with_interval(complete, 'miou')}")
+            echo(f"complete masks, nothing withheld: mIoU {_with_interval(complete, 'miou')}")
 
 
 def _notes(result: EvaluationResult) -> list[str]:
@@ -101,7 +101,7 @@ def result_table(result: EvaluationResult) -> Table:
     last = len(result.classes) - 1
     for index, name in enumerate(result.classes):
         values = (scores.iou[index], scores.precision[index], scores.recall[index])
-        table.add_row(_plain(name), *(shown(value) for value in values), end_section=index == last)
+        table.add_row(plain(name), *(shown(value) for value in values), end_section=index == last)
     table.add_row("[bold]mean IoU[/bold]", f"[bold]{shown(scores.miou)}[/bold]", "", "")
     return table
 
@@ -129,8 +129,3 @@ def _with_interval(result: EvaluationResult, name: str) -> str:
 def shown(fraction: float) -> str:
     """A fraction as percent with one decimal, or a dash where there was nothing to measure."""
     return "–" if fraction != fraction else f"{100 * fraction:.1f}"
-
-
-def _plain(text: str) -> str:
-    """Class names such as ``[red]`` are text, not rich markup."""
-    return text.replace("[", r"\[")

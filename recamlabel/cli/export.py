@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.cli.output import echo
 from recamlabel.core.progress import say
 from recamlabel.export import (
     BUILT_IN,
@@ -151,4 +152,4 @@ def export(
         say(f"verified: {line}")
     if not check:
         say("not verified, as asked")
-    click.echo(f"{format_name}: {result.images} images in {result.path}")
+    echo(f"{format_name}: {result.images} images in {result.path}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.cli.output import echo
 
 
 def _size(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
@@ -43,4 +44,4 @@ def export_model(run: Path, kind: Any, out: Path | None, size: tuple[int, int]) 
 
     target = out or run / f"segmenter.{'onnx' if kind == 'onnx' else 'pt'}"
     difference = export_segmenter(run, target, kind, size)
-    click.echo(f"model: {target} (largest difference from PyTorch {difference:.1e})")
+    echo(f"model: {target} (largest difference from PyTorch {difference:.1e})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recamlabel.cli.options import coco_option, settings_options
+from recamlabel.cli.output import echo, echo_json
 from recamlabel.config import load_config
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder, is_run
@@ -182,7 +182,7 @@ def _hooks(yes: bool, as_json: bool) -> Hooks:
     from recamlabel.run.fit import Hooks
 
     def masks_made(run: RunFolder) -> None:
-        click.echo(f"a first look: {write_report(run)}", err=as_json)
+        echo(f"a first look: {write_report(run)}", err=as_json)
 
     def agree() -> bool:
         if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -194,9 +194,9 @@ def _hooks(yes: bool, as_json: bool) -> Hooks:
 
 def _show(redo: Redo) -> None:
     for line in redo.lines():
-        click.echo(line)
-    click.echo(f"to run: {', '.join(redo.to_run) or 'nothing'}")
-    click.echo(f"up to date: {', '.join(redo.current) or 'nothing'}")
+        echo(line)
+    echo(f"to run: {', '.join(redo.to_run) or 'nothing'}")
+    echo(f"up to date: {', '.join(redo.current) or 'nothing'}")
 
 
 def _finish(run: RunFolder, as_json: bool) -> None:
@@ -209,11 +209,9 @@ def _finish(run: RunFolder, as_json: bool) -> None:
         tree = {"run": run.path, "masks": run.path / "masks", "masks_h5": run.path / "masks.h5", "report": page}
         shown: dict[str, object] = {name: str(path) for name, path in tree.items()}
         lines = (line.partition(":") for line in summary_lines(run))
-        click.echo(
-            json.dumps({**shown, **{name: text.strip() for name, _, text in lines}}, indent=2, ensure_ascii=False)
-        )
+        echo_json({**shown, **{name: text.strip() for name, _, text in lines}})
         return
-    click.echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
-    click.echo(f"report: {page}")
+    echo(f"masks:  {run.path / 'masks'} and {run.path / 'masks.h5'}")
+    echo(f"report: {page}")
     for line in summary_lines(run):
-        click.echo(line)
+        echo(line)

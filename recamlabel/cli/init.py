@@ -10,6 +10,7 @@ import click
 
 from recamlabel.adapters.base import IMAGE_SUFFIXES
 from recamlabel.adapters.files.listing import images_below
+from recamlabel.cli.output import echo
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.storage.atomic import replacing
 
@@ -56,8 +57,8 @@ def init(folder: Path, classes: str | None, out: Path | None) -> None:
     # Whole or not at all: half a table would not be written over either.
     with replacing(place) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-    click.echo(f"{place}: {len(images)} images; fill it in, in a spreadsheet or an editor, then")
-    click.echo(f"next: recamlabel check {place if out else folder}")
+    echo(f"{place}: {len(images)} images; fill it in, in a spreadsheet or an editor, then")
+    echo(f"next: recamlabel check {place if out else folder}")
 
 
 def _images(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 import click
 
 from recamlabel import __version__
+from recamlabel.core.printable import printable
 from recamlabel.errors import RecamlabelError
 
 COMMANDS = {
@@ -137,7 +139,7 @@ def _told() -> Iterator[None]:
 
     def line(event: Mapping[str, object]) -> None:
         parts = (f"{name}={value}" for name, value in event.items() if name != "time" and not isinstance(value, dict))
-        click.echo("  ".join(parts), err=True)
+        click.echo(printable("  ".join(parts)), err=True)
 
     with listening([line]):
         try:
@@ -181,7 +183,9 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        click.echo(printable(told.getvalue()), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted; the same command again continues where it stopped", 130)
@@ -195,12 +199,15 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("RECAMLABEL_DEBUG"):
             raise
+        # What Path.resolve raises, until Python 3.13 has it as an OSError.
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+            return _fail(f"{error}: a link that leads to itself; give another path, or remove it", 1)
         return _fail(_explain_unexpected(error), 70)
     return outcome if isinstance(outcome, int) else 0
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"recamlabel: {message}", err=True)
+    click.echo(f"recamlabel: {printable(message)}", err=True)
     return code
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.cli.output import echo
 from recamlabel.storage.outdated import say_if_outdated
 
 
@@ -74,7 +75,7 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
             damage = fix_pngs(folder)
         if damage:
             count = len(damage.missing) + len(damage.changed)
-            click.echo(f"masks: {count} PNG file{'s' if count > 1 else ''} written again in {run / 'masks'}")
+            echo(f"masks: {count} PNG file{'s' if count > 1 else ''} written again in {run / 'masks'}")
             return
         if folder.stage_state("masks") == "finished":
             raise click.UsageError(
@@ -82,5 +83,5 @@ def masks(run: Path, threshold: float | str | None, ignore: float | str | None) 
             )
     folder = render(run, threshold, ignore)
     used = folder.state.stages["masks"]["threshold"]
-    click.echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {used:g}")
+    echo(f"masks: {run / 'masks'} and {run / 'masks.h5'} at threshold {used:g}")
     say_if_outdated(folder, "segmenter")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.cli.output import echo
 
 
 @click.command()
@@ -44,6 +45,6 @@ def predict(
 
     look = partial(PredictionPage, origin=str(run)) if overlays else None
     count = run_predict(run, images, out, crf=crf, keep_probabilities=probabilities, device=device, look=look)
-    click.echo(f"masks: {count} in {out / 'masks'} and {out / 'masks.h5'}")
+    echo(f"masks: {count} in {out / 'masks'} and {out / 'masks.h5'}")
     if overlays:
-        click.echo(f"page:  {out / PAGE}")
+        echo(f"page:  {out / PAGE}")

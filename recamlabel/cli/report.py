@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.cli.output import echo
 from recamlabel.review.page.gallery import SIDE
 from recamlabel.review.page.report import LARGEST_SIDE, LEAST_SIDE, PAGE_IMAGES, write_report
 from recamlabel.storage.run_folder import RunFolder
@@ -58,4 +59,4 @@ def report(run: Path, truth: Path | None, truth_classes: Path | None, images: in
       recamlabel report run --truth data/masks
       recamlabel report run --images all
     """
-    click.echo(write_report(RunFolder.open(run), truth, images, truth_classes, side))
+    echo(write_report(RunFolder.open(run), truth, images, truth_classes, side))

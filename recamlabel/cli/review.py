@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from recamlabel.cli.options import run_argument, truth_classes_option, truth_option
+from recamlabel.cli.output import echo
 from recamlabel.core.progress import say
 from recamlabel.errors import ConfigError
 from recamlabel.storage.run_folder import RunFolder
@@ -93,9 +94,9 @@ def _import(folder: RunFolder, files: tuple[Path, ...], take: str | None) -> Non
     with folder.lock():
         result = import_decisions(folder, files, take=take)
     for line in result.lines():
-        click.echo(line)
+        echo(line)
     if result.recorded:
-        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
+        echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _pull(folder: RunFolder, name: str | None) -> None:
@@ -106,9 +107,9 @@ def _pull(folder: RunFolder, name: str | None) -> None:
     with folder.lock():
         result = pull(folder, link)
     for line in result.lines():
-        click.echo(line)
+        echo(line)
     if result.recorded:
-        click.echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
+        echo(f"`recamlabel report {folder.path}` shows what was decided, with pictures")
 
 
 def _show(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recamlabel.cli.options import resolve_settings, settings_options
+from recamlabel.cli.output import echo, echo_json
 
 if TYPE_CHECKING:
     from recamlabel.stages.graph import StageLine
@@ -43,9 +43,9 @@ def stages(
     refine = config.refine.model_copy(update={"method": resolve_method(config.refine.method)})
     lines = stage_lines(GRAPH, config.model_copy(update={"refine": refine}), every)
     if as_json:
-        click.echo(json_module.dumps([line.to_json() for line in lines], indent=2))
+        echo_json([line.to_json() for line in lines])
     else:
-        click.echo("\n".join(_mermaid(lines) if mermaid else _table(lines)))
+        echo("\n".join(_mermaid(lines) if mermaid else _table(lines)))
 
 
 def _table(lines: list[StageLine]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import wrap
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from recamlabel.cli.options import run_argument
+from recamlabel.cli.output import echo, echo_json
 from recamlabel.core.progress import duration, say
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.data.changed import ChangedImage, changed_at_a_glance
@@ -54,7 +54,7 @@ def status(run: Path, as_json: bool) -> None:
             "review_unfinished": is_unfinished(folder),
             "summary": summary_lines(folder),
         }
-        click.echo(json_module.dumps(tree, indent=2, ensure_ascii=False))
+        echo_json(tree)
         return
     fix = (
         [f"masks: {damage}; `recamlabel masks {run}` writes them again (every command reads masks.h5)"]
@@ -66,7 +66,7 @@ def status(run: Path, as_json: bool) -> None:
     notes = [*redo, *_unfinished(folder), *fix, *_photographs(changes, not_read)]
     for line in (*_head(folder), *_table(rows), *notes, *summary_lines(folder)):
         # A long reason goes on below its own beginning; paths and commands stay whole, to be copied.
-        click.echo(
+        echo(
             "\n".join(wrap(line, WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False))
             or ""
         )

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from recamlabel.core.printable import printable
+
 PLAIN_SECONDS = 10.0
 # The first item's time is mostly that of processes that start and files that open: a rate is that of the items after
 # it, and is said from so many items and seconds on.
@@ -113,7 +115,7 @@ def be_quiet(quiet: bool = True) -> None:
 def say(text: str) -> None:
     """One line to the person, on standard error, so that standard output stays machine-readable."""
     if not _QUIET.get() or text.startswith(NEEDED):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager

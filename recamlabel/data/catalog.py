@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recamlabel.adapters.base import Dataset, LabelledImage
-from recamlabel.core.classes import ClassTable
-from recamlabel.errors import StoreError
+from recamlabel.core.classes import ClassTable, OtherNames
+from recamlabel.errors import DatasetError, StoreError, in_short
 from recamlabel.storage.atomic import write_text
 from recamlabel.storage.places import placed
 
@@ -104,12 +104,12 @@ def load_catalog(path: Path, background: bool | None = None) -> Catalog:
         images, shapes, hashes, states = [], {}, {}, {}
         everything = frozenset(classes.names)
         # Images with the same labels share their sets: with many classes they are most of the memory.
-        shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[frozenset[str], frozenset[str]]] = {}
+        shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[frozenset[str], OtherNames]] = {}
         for row in tree["images"]:
             key = (tuple(row["present"]), tuple(row["unknown"]))
             if key not in shared:
                 there = frozenset(map(classes.name_of, key[0]))
-                shared[key] = (there, everything - there - set(map(classes.name_of, key[1])))
+                shared[key] = (there, OtherNames(everything, there.union(map(classes.name_of, key[1]))))
             present, absent = shared[key]
             images.append(LabelledImage(row["id"], Path(row["path"]), present, absent, row["split"]))
             shapes[row["id"]] = (int(row["height"]), int(row["width"]))
@@ -119,7 +119,7 @@ def load_catalog(path: Path, background: bool | None = None) -> Catalog:
         flat, faint = (tuple(map(str, tree.get(name, ()))) for name in ("flat", "faint"))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run `recamlabel fit` first") from None
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
-        raise StoreError(f"{path}: damaged ({error!r}); run `recamlabel fit` again") from None
+    except (ValueError, LookupError, TypeError, AttributeError, DatasetError) as error:
+        raise StoreError(f"{path}: damaged ({in_short(error)}); run `recamlabel fit` again") from None
     dataset = Dataset(Path(tree["root"]), str(tree["adapter"]), classes, tuple(images))
     return Catalog(dataset, shapes, hashes, states, flat, faint)

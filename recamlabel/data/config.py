@@ -11,9 +11,12 @@ class AugmentConfig(Section):
     """Training crops: random resize of the long side, flip, cut, then random changes of colour and light."""
 
     resize_min: int = Field(256, ge=16, description="smallest long side after the random resize, pixels")
-    resize_max: int = Field(448, ge=16, description="largest long side after the random resize, pixels")
+    resize_max: int = Field(448, ge=16, le=32768, description="largest long side after the random resize, pixels")
     crop_size: int = Field(
-        224, ge=16, description="side of the square training crop, pixels; zero-padded where the image is smaller"
+        224,
+        ge=16,
+        le=8192,
+        description="side of the square training crop, pixels; zero-padded where the image is smaller",
     )
     flip: bool = Field(True, description="random horizontal flip")
     brightness: float = Field(

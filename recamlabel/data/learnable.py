@@ -91,10 +91,11 @@ def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str
     matrix = dataset.labels(training_images(dataset, train_splits))
     if not len(matrix):
         return []
-    columns = dict(zip(dataset.classes.names, matrix.T, strict=True))
-    never = [name for name, column in columns.items() if not (column == 1).any()]
-    once = [name for name, column in columns.items() if (column == 1).sum() == 1 and len(matrix) > 1]
-    always = [name for name, column in columns.items() if name not in never and not (column == 0).any()]
+    names = dataset.classes.names
+    counts, elsewhere = (matrix == 1).sum(axis=0).tolist(), (matrix == 0).any(axis=0).tolist()
+    never = [name for name, count in zip(names, counts, strict=True) if not count]
+    once = [name for name, count in zip(names, counts, strict=True) if count == 1 and len(matrix) > 1]
+    always = [name for name, count, no in zip(names, counts, elsewhere, strict=True) if count and not no]
     warnings = []
     if never:
         warnings.append(f"no training image has: {', '.join(never)}; masks will not have it either")
@@ -105,7 +106,7 @@ def training_warnings(dataset: Dataset, train_splits: Sequence[str]) -> list[str
             f"no training image is known to be without: {', '.join(always)}; nothing shows what it is not: "
             f"add images without it ({ENOUGH_WITHOUT} or more)"
         )
-    warnings += _always_together(columns)
+    warnings += _always_together(dict(zip(names, matrix.T, strict=True)))
     return [*warnings, *probable_slips(dataset)]
 
 
@@ -144,10 +145,11 @@ def probable_slips(dataset: Dataset) -> Iterator[str]:
         ["class 'dnet' has 1 image, and 'dent' has 9: a slip of the pen? did you mean 'dent'?"]
     """
     counts = dict(zip(dataset.classes.names, (dataset.labels() == 1).sum(axis=0).tolist(), strict=True))
+    often = {name: count for name, count in counts.items() if count >= _TIMES}
     for name, count in counts.items():
         if not 0 < count <= _RARE:
             continue
-        frequent = [other for other, many in counts.items() if many >= _TIMES * count and _nearly(name, other)]
+        frequent = [other for other, many in often.items() if many >= _TIMES * count and _nearly(name, other)]
         if frequent:
             other = max(frequent, key=lambda one: counts[one])
             images = f"{count} image" + ("" if count == 1 else "s")

@@ -16,6 +16,8 @@ from recamlabel.gate.config import GateConfig
 Verdict = Literal["ok", "weak", "do not trust"]
 Relation = Literal["cannot be told apart", "never seen without"]
 MANY_DOUBTFUL = 0.2
+# Pairs of classes that share an image; a thousand labels in each of twenty images make so many.
+_MOST_PAIRS = 20_000_000
 _MANY_IMAGES, _RANKINGS, _LUCKY = 1000, 1000, 0.99
 
 
@@ -84,35 +86,37 @@ def co_occurrence(labels: NDArray[np.int8], names: Sequence[str], together: floa
         >>> [(pair.first, pair.relation, pair.second) for pair in co_occurrence(labels, ["rail", "train"], 0.9)]
         [('rail', 'never seen without', 'train')]
     """
-    share, both = _shares(labels)
-    bound = {pair for pair, value in share.items() if value >= together}
+    found = _bound(labels, together)
     pairs = []
-    for first, second in bound:
-        mutual = (second, first) in bound
+    for (first, second), (share, share_back, both) in found.items():
+        mutual = (second, first) in found
         if mutual and names[first] > names[second]:
             continue
         relation: Relation = "cannot be told apart" if mutual else "never seen without"
-        shares = share[first, second], share.get((second, first), 0.0)
-        pairs.append(Pair(names[first], names[second], relation, *shares, both[first, second]))
+        pairs.append(Pair(names[first], names[second], relation, share, share_back, both))
     return tuple(sorted(pairs, key=lambda pair: (pair.relation, -pair.together, pair.first, pair.second)))
 
 
-def _shares(labels: NDArray[np.int8]) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], int]]:
-    """By pair of classes that share an image: the share of the first's images that have the second, and how many do.
+def _bound(labels: NDArray[np.int8], together: float) -> dict[tuple[int, int], tuple[float, float, int]]:
+    """By pair of classes of which the first's images have the second in a share ``together`` or more: that share, the
+    share the other way round, and the number of images with both.
 
     Sparse, as most of ten thousand classes never meet. Images count whose labels of both are known, more than one.
+    Where images have thousands of labels each, pairs would be millions that nobody reads: then there are none.
     """
     # scipy's sparse matrices take a moment to import.
     from scipy.sparse import csr_array
 
     present, unknown = csr_array(labels == 1, dtype=np.int64), csr_array(labels < 0, dtype=np.int64)
-    own, both, without = present.sum(axis=0), (present.T @ present).tocoo(), (present.T @ unknown).todok()
-    share, counts = {}, {}
-    for first, second, count in zip(both.coords[0].tolist(), both.coords[1].tolist(), both.data.tolist(), strict=True):
-        known = int(own[first]) - int(without.get((first, second), 0))
-        if first != second and known > 1:
-            share[first, second], counts[first, second] = count / known, count
-    return share, counts
+    if min(labels.shape[1] ** 2, int((present.sum(axis=1) ** 2).sum())) > _MOST_PAIRS:
+        return {}
+    own, both, without = present.sum(axis=0), (present.T @ present).tocoo(), (present.T @ unknown).tocsr()
+    first, second = both.coords
+    known, known_back = own[first] - without[first, second], own[second] - without[second, first]
+    share, back = (np.where(all_ > 1, both.data / np.maximum(all_, 1), 0.0) for all_ in (known, known_back))
+    chosen = np.flatnonzero((first != second) & (known > 1) & (share >= together))
+    columns = (values[chosen].tolist() for values in (first, second, share, back, both.data))
+    return {(one, other): (*shares, count) for one, other, *shares, count in zip(*columns, strict=True)}
 
 
 def hard_to_tell_apart(labels: NDArray[np.int8], names: Sequence[str], together: float) -> list[str]:

@@ -119,6 +119,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         TypeError,
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):  # whose own text says how to run what is in it
+            reason = "no pickle of tensors alone; another is never loaded, for loading it can run any program"
         raise WeightsError(
             f"{path}: cannot be read as weights ({reason}); expected .safetensors or a file of tensors"
         ) from None

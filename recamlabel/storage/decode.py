@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,10 +16,14 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from recamlabel.errors import DatasetError
 from recamlabel.storage.pixels import UnknownRangeError, to_rgb
+from recamlabel.storage.regular import why_no_file
 
 MAX_PIXELS = 20_000 * 20_000
 # Above that one image at a time is decoded, whatever the number of threads: each takes gigabytes meanwhile.
 _LARGE_PIXELS, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
+# More pixels than these to a byte of the file: a picture of one colour has 343 (RGB) to 8,000 (1 bit) in a PNG, a plain
+# JPEG below 200.
+_PIXELS_A_BYTE = 300
 # Not every format Pillow knows: EPS, for one, would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
@@ -97,6 +100,7 @@ def decode_image(data: bytes, path: Path, longest: int | None = None) -> np.ndar
     if not data:
         raise DatasetError(f"{path}: an empty file (0 bytes); expected an image; {_WAY_OUT}")
     with _opened(io.BytesIO(data), path) as image:
+        _check_content(image, len(data), path)
         if longest is not None:
             scale = longest / max(image.size)
             image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
@@ -172,7 +176,7 @@ def image_orientation(path: Path) -> int:
 def _opened(stream: BinaryIO, path: Path) -> Iterator[Image.Image]:
     """An image whose every trouble comes out as a DatasetError."""
     try:
-        with _without_pixel_limit():
+        with without_pixel_limit():
             image = Image.open(stream, formats=_formats())
         with image:
             _check_pixels(image, path)
@@ -200,6 +204,16 @@ def _check_pixels(image: Image.Image, path: Path) -> None:
         )
 
 
+def _check_content(image: Image.Image, size: int, path: Path) -> None:
+    """Refuse what is packed as no photograph can be: 400 kB that become gigabytes."""
+    width, height = image.size
+    if width * height > max(_LARGE_PIXELS, _PIXELS_A_BYTE * size):
+        raise DatasetError(
+            f"{path}: {width} x {height} pixels in {size:,} bytes: hardly anything can be in such a picture, and "
+            f"decoding it takes gigabytes; {_WAY_OUT}"
+        )
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1..8; 1 (upright) where the EXIF cannot be read, as viewers have it."""
     try:
@@ -212,12 +226,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _check_regular(path: Path) -> None:
     """Refuse a pipe, which one would wait for, and a device, which may never end. Raises DatasetError."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return  # opening it says why
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DatasetError(f"{path}: a pipe, socket or device; expected an image file; {_WAY_OUT}")
+    what = why_no_file(path)
+    if what not in (None, "a folder"):  # opening a folder says so
+        raise DatasetError(f"{path}: {what}; expected an image file; {_WAY_OUT}")
 
 
 def _not_readable(path: Path, error: OSError | ValueError) -> DatasetError:
@@ -282,4 +293,4 @@ class _PixelLimit:
                     Image.MAX_IMAGE_PIXELS = self._before
 
 
-_without_pixel_limit = _PixelLimit().lifted
+without_pixel_limit = _PixelLimit().lifted

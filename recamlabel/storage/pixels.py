@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+_STRIP_PIXELS = 8_000_000
 _EXPECTED = "expected 0 to 255 or 0 to 65535, or floats from 0 to 1: save it with 8 or 16 bits"
 
 
@@ -38,8 +41,20 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         return _stack(_from_floats(np.array(image)))
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        return _on_white(image)
-    return np.array(image.convert("RGB"))
+        return _in_strips(image, _on_white)
+    return _in_strips(image, lambda part: np.array(part.convert("RGB")))
+
+
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """``convert`` of the whole image, of large ones strip by strip: its copies then take no memory to speak of."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return convert(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = convert(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _on_white(image: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
+from recamlabel.storage.decode import MAX_PIXELS, without_pixel_limit
 
 
 def write_mask(path: Path, mask: np.ndarray, palette: np.ndarray | None = None) -> None:
@@ -49,7 +50,14 @@ def read_mask(path: Path) -> np.ndarray:
         StoreError: Missing, unreadable, or a colour image.
     """
     try:
-        with Image.open(path) as image:
+        with without_pixel_limit():
+            opened = Image.open(path)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise StoreError(
+                    f"{path}: {image.width} x {image.height} pixels; expected at most "
+                    f"{MAX_PIXELS // 1_000_000} megapixels"
+                )
             image.load()
             if image.mode in {"L", "P"}:
                 return np.array(image, dtype=np.uint8)
@@ -60,7 +68,7 @@ def read_mask(path: Path) -> np.ndarray:
             mode = image.mode
     except FileNotFoundError:
         raise StoreError(f"{path}: no such mask") from None
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise StoreError(f"{path}: not a readable mask ({error})") from None
     raise StoreError(
         f"{path}: a colour image (mode {mode}); expected an index mask: mode L, P or 16 bit, one class id a pixel"

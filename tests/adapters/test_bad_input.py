@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import random
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from recamlabel.adapters import AdapterOptions, Dataset, detect, load_dataset
 from recamlabel.adapters.files.json_file import split_of
+from recamlabel.adapters.write import write_labels
 from recamlabel.errors import ConfigError, DatasetError, RecamlabelError
 
 ODD = ("a b.jpg", "c,d.jpg", "žluť é.jpg", "🐎.jpg", "sub folder/100%.jpg")
@@ -655,3 +657,39 @@ def test_paths_that_are_too_long(tmp_path: Path) -> None:
             load_dataset(source, "csv")
     put(tmp_path, {"c.json": coco([{"id": 1, "file_name": f"{name}.jpg"}], [{"image_id": 1, "category_id": 3}])})
     assert "400 bytes in one name; expected at most 245" in fatal(load_dataset(tmp_path))[0]
+
+
+def test_yolo_whole_disk_and_pipes(tmp_path: Path) -> None:
+    file = put(tmp_path, {"data.yaml": "train: /\nnames: [a]\n"}) / "data.yaml"
+    assert error(file) == f"{file}: train: '/' is the whole disk; expected a folder with images"
+    put(tmp_path, {"data.yaml": "train: images\nnames: [a]\n", "images/a.jpg": b"", "labels/b.txt": ""})
+    os.mkfifo(tmp_path / "labels/a.txt")
+    assert "labels/a.txt: a pipe, socket or device; expected a text file" in error(tmp_path)
+
+
+def test_a_label_file_that_is_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.csv")
+    for adapter in ("auto", "csv", "coco"):
+        found = error(tmp_path / "labels.csv", adapter)
+        assert found == f"{tmp_path}/labels.csv: a pipe, socket or device; expected a label file or a folder"
+
+
+def test_names_that_a_spreadsheet_evaluates_are_kept_and_told(tmp_path: Path) -> None:
+    name = "=cmd|'/C calc'!A0"
+    put(tmp_path, {"labels.csv": f'image,labels\na.jpg,"{name}"\nb.jpg,b\n', "a.jpg": b"", "b.jpg": b""})
+    options = AdapterOptions(label_separator=";")
+    written = write_labels(load_dataset(tmp_path, options=options), "csv", tmp_path / "out")
+    assert "names that a spreadsheet would take for a formula: 1 (such as \"=cmd|'/C calc'!A0\")" in written.notes[0]
+    again = load_dataset(tmp_path / "out", options=AdapterOptions(image_root=tmp_path))
+    assert again.classes.names == (name, "b")
+
+
+def test_what_is_no_file_is_said_and_hides_no_other(tmp_path: Path) -> None:
+    put(tmp_path, {"labels.csv": "image,labels\na.jpg,cat\nb.jpg,\nc.jpg,cat\n", "a.jpg": b""})
+    (tmp_path / "b.jpg").symlink_to("b.jpg")
+    os.mkfifo(tmp_path / "c.jpg")
+    found = fatal(load_dataset(tmp_path))
+    assert [text.split(";")[0][-30:] for text in found] == [
+        f"no image '{name}.jpg' below {tmp_path}"[-30:] for name in "bc"
+    ]
+    assert all("; that is a pipe, a device, or a link that leads nowhere; fix the path" in text for text in found)

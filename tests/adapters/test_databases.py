@@ -272,3 +272,23 @@ def test_shapes_of_labels() -> None:
     for wrong in (2, True, 1.5, b"cat"):
         with pytest.raises(DatasetError):
             plain_labels(wrong, names)
+
+
+@NEEDS_DATASETS
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_saved_data_sets_that_are_cut_off(place: float, tmp_path: Path) -> None:
+    """The library maps them into memory, where reading on behind the end kills the process."""
+    import datasets
+
+    source = save(tmp_path / "saved", [["a"], []] * 50, datasets.Sequence(datasets.Value("string")))
+    (file,) = source.glob("*.arrow")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * place)])
+    with pytest.raises(DatasetError, match=r"\.arrow: truncated or not valid Arrow: .*; get it again, whole"):
+        read(source, image_cache=tmp_path / "cache")
+
+
+def test_metadata_without_file_names_is_not_given_to_the_library(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('null, "labels": ["cat"]}\n')
+    with pytest.raises(DatasetError, match=r"metadata\.jsonl: no file_name in its first line; expected one object a"):
+        read(tmp_path, "huggingface")

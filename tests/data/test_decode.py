@@ -318,3 +318,23 @@ def test_a_reduced_photograph_is_upright(tmp_path):
     Image.new("RGB", (800, 600)).save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").shape == (800, 600, 3)
     assert read_reduced(tmp_path / "a.jpg", 200).shape == (200, 150, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_large_images_are_converted_in_strips_to_the_same_pixels(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 11, 4), dtype=np.uint8)
+    Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode).save(tmp_path / "a.tif")
+    whole = read_image(tmp_path / "a.tif")
+    monkeypatch.setattr("recamlabel.storage.pixels._STRIP_PIXELS", 50)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), whole)
+
+
+def test_what_is_packed_as_no_photograph_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recamlabel.storage.decode._LARGE_PIXELS", 100_000)
+    Image.new("L", (1000, 1000)).save(tmp_path / "a.png", compress_level=9)
+    assert "1000 x 1000 pixels in 1," in error(tmp_path / "a.png")
+    noise = np.random.default_rng(0).integers(0, 2, (1000, 1000), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "b.png")
+    assert read_image(tmp_path / "b.png").shape == (1000, 1000, 3)

@@ -188,6 +188,8 @@ def test_co_occurrence_by_hand() -> None:
         ("a", "b"), ("c", "b"),
     ]  # fmt: skip
     assert co_occurrence(labels[:1], list("abcd"), 0.5) == (), "one image says nothing"
+    everything = np.ones((3, 5000), dtype=np.int8)
+    assert co_occurrence(everything, list(map(str, range(5000))), 0.5) == (), "25 million pairs, which nobody reads"
 
 
 @pytest.mark.parametrize(

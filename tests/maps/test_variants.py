@@ -226,3 +226,52 @@ def test_precomputed_names_what_is_wrong(tmp_path):
         file_identity(MapsConfig(variant="precomputed"))
     with pytest.raises(ConfigError, match=r"gone\.h5: no such file"):
         file_identity(MapsConfig(variant="precomputed", file=str(tmp_path / "gone.h5")))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("class_ids", "ab", "the attribute class_ids is 'ab'; expected one id"),
+        ("class_ids", 1, "the attribute class_ids is '1'"),
+        ("class_ids", [1.5, 3.0], r"the attribute class_ids is '\[1.5 3. \]'"),
+        ("class_ids", [np.nan, 3.0], "the attribute class_ids is"),
+        ("class_names", "[", r"the attribute class_names is '\['; expected the list \[\"a\", \"b\", \"c\"\]"),
+        ("class_names", 3, "the attribute class_names is '3'"),
+        ("class_names", "{}", "the attribute class_names is '{}'"),
+    ],
+)
+def test_precomputed_names_odd_attributes(attribute, value, message, tmp_path):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        item = file.create_dataset("cam/d/0", data=np.ones((2, 3, 3)))
+        item.attrs["class_ids"] = [1, 3]
+        (item if attribute == "class_ids" else file).attrs[attribute] = value
+    source = PrecomputedMaps(tmp_path / "m.h5", TABLE, MapsConfig())
+    with pytest.raises(StoreError, match=message):
+        source.maps(items(tmp_path)[:1], [np.zeros((8, 8, 3), np.uint8)], LABELS[:1])
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        (h5py.SoftLink("/cam/d/0"), "a link that leads nowhere"),
+        (h5py.ExternalLink("other.h5", "x"), "its maps are in another file"),
+        (h5py.ExternalLink("none.h5", "x"), "a link that leads nowhere"),
+    ],
+)
+def test_precomputed_follows_no_link_elsewhere(link, message, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((2, 3, 3))).attrs["class_ids"] = [1, 3]
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["cam/d/0"] = link
+    source = PrecomputedMaps(tmp_path / "m.h5", TABLE, MapsConfig())
+    with pytest.raises(StoreError, match=message):
+        source.maps(items(tmp_path)[:1], [np.zeros((8, 8, 3), np.uint8)], LABELS[:1])
+
+
+def test_precomputed_reads_no_more_than_it_needs(tmp_path):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        item = file.create_dataset("cam/d/0", (2, 400_000, 400_000), "f4", chunks=(1, 1000, 1000))
+        item.attrs["class_ids"] = [1, 3]
+    source = PrecomputedMaps(tmp_path / "m.h5", TABLE, MapsConfig())
+    with pytest.raises(StoreError, match="maps of 400000 x 400000; expected at most 50,000,000 numbers a map"):
+        source.maps(items(tmp_path)[:1], [np.zeros((8, 8, 3), np.uint8)], LABELS[:1])

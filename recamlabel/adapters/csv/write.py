@@ -12,6 +12,9 @@ from recamlabel.adapters.csv.columns import IMAGE_NAMES, SPLIT_NAMES
 from recamlabel.adapters.write_common import CLASSES_FILE, Written, check_blanks, relative_image
 from recamlabel.storage.atomic import write_text
 
+# What a cell begins with that spreadsheets evaluate (OWASP, CSV injection).
+FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")
+
 
 def write_csv(dataset: Dataset, out: Path) -> Written:
     """Write ``labels.csv`` (1 present, 0 absent, -1 unknown) and ``classes.txt``; all states are kept.
@@ -35,7 +38,20 @@ def write_csv(dataset: Dataset, out: Path) -> Written:
     write_text(out / "labels.csv", stream.getvalue())
     write_text(out / CLASSES_FILE, "".join(f"{name}\n" for name in names))
     root = (("data.image_root", str(dataset.root)),)
-    return Written((out / "labels.csv", out / CLASSES_FILE), (), out / "labels.csv", (*root, *settings))
+    files = (out / "labels.csv", out / CLASSES_FILE)
+    return Written(files, _formulas([*paths, *names]), files[0], (*root, *settings))
+
+
+def _formulas(texts: list[str]) -> tuple[str, ...]:
+    """A note of names that a spreadsheet takes for formulas: they are written as they are, for a quote before them
+    (OWASP's advice for what people look at) would make other names of them when they are read again."""
+    found = [text for text in texts if text.startswith(FORMULA_MARKS)]
+    if not found:
+        return ()
+    return (
+        f"names that a spreadsheet would take for a formula: {len(found)} (such as {found[0]!r}); they are written as "
+        "they are, so in a spreadsheet import labels.csv with all columns as text instead of opening it",
+    )
 
 
 def _columns(names: tuple[str, ...], splits: bool) -> tuple[str, str | None, tuple[tuple[str, str], ...]]:

@@ -33,7 +33,7 @@ class FolderListing:
         if folder not in self._folders:
             try:
                 with os.scandir(self.root / folder) as entries:
-                    names = frozenset(entry.name for entry in entries if entry.is_file())
+                    names = frozenset(entry.name for entry in entries if _is_file(entry))
             except (OSError, ValueError):  # no folder, no permission, or no name that can be one
                 names = frozenset()
             self._folders[folder] = names
@@ -67,6 +67,14 @@ class FolderListing:
             prefix = f"{folder}/" if folder else ""
             unlisted_files += [prefix + name for name in names if is_image_name(name) and prefix + name not in expected]
         return sorted(unlisted_files)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """False, not an error, for a link that leads to itself: the others of its folder are there all the same."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def is_image_name(name: str) -> bool:

@@ -79,6 +79,8 @@ def _load(name: str, folder: Path | None) -> Mapping[str, Any]:
         )
     library = import_module("datasets")
     library.disable_progress_bars()
+    if folder and is_saved(folder):
+        _check_arrow(folder)
     try:
         loaded = library.load_from_disk(str(folder)) if folder and is_saved(folder) else library.load_dataset(name)
     except Exception as error:  # a dozen kinds: no network, no such name, truncated Arrow, …
@@ -86,6 +88,20 @@ def _load(name: str, folder: Path | None) -> Mapping[str, Any]:
         where = "" if folder else "; without network: save it elsewhere by save_to_disk and give the folder"
         raise DatasetError(f"{name}: datasets cannot load it: {text}{where}") from None
     return dict(loaded) if isinstance(loaded, Mapping) else {"": loaded}
+
+
+def _check_arrow(folder: Path) -> None:
+    """Read every Arrow file of a saved data set once: the library maps them into memory, where what has been cut off
+    ends the whole process (SIGBUS), and follows offsets that nobody has looked at. Raises DatasetError."""
+    arrow, ipc = import_module("pyarrow"), import_module("pyarrow.ipc")
+    for file in sorted(folder.rglob("*.arrow")):
+        try:
+            with arrow.OSFile(str(file)) as stream:
+                for batch in ipc.open_stream(stream):
+                    batch.validate(full=True)
+        except Exception as error:  # ArrowInvalid, OSError, and what the parser of its header raises
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DatasetError(f"{file}: truncated or not valid Arrow: {text}; get it again, whole") from None
 
 
 def _find_columns(name: str, rows: Any, options: AdapterOptions) -> _Columns:
@@ -124,11 +140,7 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _entries(split: str, rows: Any, columns: _Columns, draft: Draft, options: AdapterOptions) -> Iterator[Entry]:
-    wanted = [name for name in (columns.image, columns.labels, columns.split) if name is not None]
-    raw = rows.select_columns(list(dict.fromkeys(wanted)))
-    # Not decoded: the bytes of the file as it was, or the path of one.
-    raw = raw.cast_column(columns.image, import_module("datasets").Image(decode=False))
-    for index, values in enumerate(raw):
+    for index, values in enumerate(_rows(rows, columns, draft.source)):
         place = f"{split or 'row'}[{index}]"
         try:
             path = _store(split, index, values[columns.image], draft.root)
@@ -142,6 +154,22 @@ def _entries(split: str, rows: Any, columns: _Columns, draft: Draft, options: Ad
         else:
             real = frozenset(label for label in labels if not is_background(label))
             yield Entry(path, draft.source, None, place, real, split=own)
+
+
+def _rows(rows: Any, columns: _Columns, source: Path) -> Iterator[dict[str, Any]]:
+    """The columns that are read, row by row. Raises DatasetError where the files do not hold what their list says."""
+    wanted = [name for name in (columns.image, columns.labels, columns.split) if name is not None]
+    try:
+        raw = rows.select_columns(list(dict.fromkeys(wanted)))
+        # Not decoded: the bytes of the file as it was, or the path of one.
+        raw = raw.cast_column(columns.image, import_module("datasets").Image(decode=False))
+        for values in raw:
+            yield {name: values[name] for name in wanted}
+    except Exception as error:  # as many kinds as for loading
+        text = (str(error).splitlines() or [""])[0]
+        raise DatasetError(
+            f"{source}: its rows cannot be read ({type(error).__name__}: {text}); save it again by save_to_disk"
+        ) from None
 
 
 def _store(split: str, index: int, image: Any, root: Path) -> PurePosixPath:

@@ -14,7 +14,7 @@ from recamlabel.adapters.csv.read import read_entries
 from recamlabel.adapters.files.folder_scan import SPLIT_FOLDERS
 from recamlabel.adapters.files.listing import is_there
 from recamlabel.adapters.huggingface.arrow import is_saved, read_arrow
-from recamlabel.adapters.huggingface.rows import RowReader, find_metadata, json_rows, parquet_rows
+from recamlabel.adapters.huggingface.rows import RowReader, find_metadata, json_rows, parquet_rows, refuse_unnamed
 from recamlabel.adapters.ids import absolute_source, relative_path
 from recamlabel.errors import DatasetError
 
@@ -61,6 +61,8 @@ class HuggingFaceAdapter:
             raise DatasetError(f"{source}: no such file or folder; expected {self.description}")
         files = find_metadata(top) if top is not None and not is_saved(top) else []
         if not files or top is None:
+            if top is not None and not is_saved(top):
+                refuse_unnamed(top)
             return read_arrow(name, top, options)
         draft = Draft(self.name, top, files[0], classes_folder=top)
         for file in files:

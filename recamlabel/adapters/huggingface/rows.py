@@ -29,10 +29,21 @@ def find_metadata(folder: Path) -> list[Path]:
     Raises:
         OSError: A folder cannot be listed.
     """
+    return [file for file in _metadata(folder) if _has_names(file)]
+
+
+def refuse_unnamed(folder: Path) -> None:
+    """Refuse a folder whose metadata files name no image in their first line: the library ``datasets``, which would
+    read it otherwise, may end the process on a damaged one. Raises DatasetError."""
+    for file in _metadata(folder):
+        raise DatasetError(f"{file}: no file_name in its first line; expected {_EXPECTED}, or a column of that name")
+
+
+def _metadata(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     below = sorted(path for path in folder.iterdir() if path.name.casefold() in SPLIT_FOLDERS and path.is_dir())
-    return [p for place in (folder, *below) for name in _NAMES if (p := place / name).is_file() and _has_names(p)]
+    return [file for place in (folder, *below) for name in _NAMES if (file := place / name).is_file()]
 
 
 def json_rows(file: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -106,7 +106,7 @@ class ClassNames:
         if name is None and label not in self._told:
             self._told.add(label)
             where = f"is not in {self.file.name}; add it there" if self.file and label else "is no class"
-            problems.append(Problem(f"LabelName {label!r} {where}", file, row))
+            problems.append(Problem(f"LabelName {label!r} {where}", file, row, kind="LabelName"))
         return name
 
 

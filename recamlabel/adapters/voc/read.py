@@ -10,7 +10,7 @@ from recamlabel.adapters.assemble import Draft, Entry, assemble, some
 from recamlabel.adapters.base import Dataset, Problem
 from recamlabel.adapters.class_names import is_background
 from recamlabel.adapters.config import AdapterOptions, refuse_foreign_settings
-from recamlabel.adapters.files.listing import FolderListing, is_file
+from recamlabel.adapters.files.listing import FolderListing, is_there
 from recamlabel.adapters.files.text import read_text
 from recamlabel.adapters.ids import absolute_source, relative_path
 from recamlabel.adapters.voc.labels import VocLabels, read_annotation, read_main
@@ -110,7 +110,7 @@ class _Labels:
         """None where there are no labels for the image."""
         if self._main is not None:
             return self._main.get(name)
-        if not is_file(self.file(name)):
+        if not is_there(self.file(name)):
             return None
         try:
             return read_annotation(self.file(name))

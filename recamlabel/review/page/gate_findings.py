@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recamlabel.errors import StoreError
+from recamlabel.errors import StoreError, in_short
 from recamlabel.review.page.gallery import Tile, tile
 from recamlabel.review.page.photographs import Photographs
 from recamlabel.storage.places import GATE_FILE, placed
@@ -83,7 +83,7 @@ def read_findings(run: RunFolder, photographs: Photographs) -> Findings | None:
             ),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: damaged ({error!r}); delete it and run `recamlabel fit` again") from None
+        raise StoreError(f"{path}: damaged ({in_short(error)}); delete it and run `recamlabel fit` again") from None
 
 
 def _listed(rows: list[Mapping[str, Any]], photographs: Photographs, title: str, meaning: str) -> SuspectList:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recamlabel.errors import StoreError
+from recamlabel.errors import StoreError, in_short
 from recamlabel.masks.calibrate import ANYWHERE
 from recamlabel.review.page.charts import COLOURS, Chart, drawing
 from recamlabel.review.page.tables import chosen_with_truth
@@ -51,7 +51,7 @@ def read_level(run: RunFolder) -> Level | None:
         chosen = float(section["threshold"])
         parts = {str(name): [float(value) for value in part] for name, part in section.get("parts", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{run.path / 'metrics.json'}: section {SECTION!r} is damaged ({error!r})") from None
+        raise StoreError(f"{run.path / 'metrics.json'}: section {SECTION!r} is damaged ({in_short(error)})") from None
     whole = {name: part for name, part in parts.items() if len(part) == len(points)}
     chart = _chart(points, whole, (used, chosen), (low, high)) if points else None
     return Level(used, origin, chosen_with_truth(origin), chart)

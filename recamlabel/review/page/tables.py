@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recamlabel.core.classes import BACKGROUND_NAME
-from recamlabel.errors import StoreError
+from recamlabel.errors import StoreError, in_short
 from recamlabel.evaluation.evaluate import METRICS_SECTION
 from recamlabel.evaluation.scoring import WHAT, current_key
 from recamlabel.storage.run_folder import RunFolder
@@ -71,7 +71,7 @@ def read_quality_scores(run: RunFolder) -> QualityScores | None:
         normal = tree.get("normal", {"images": 0, "fires": []})
         return QualityScores(tuple(tree["order"]), tree["images"], (int(normal["images"]), len(normal["fires"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path}: damaged ({error!r}); delete it and run `recamlabel fit` again") from None
+        raise StoreError(f"{path}: damaged ({in_short(error)}); delete it and run `recamlabel fit` again") from None
 
 
 def score_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
@@ -146,7 +146,9 @@ def round_rows(run: RunFolder) -> list[dict[str, Any]]:
         rows = [{name: float(row[name]) for name in names} for row in section["rounds"]]
         return [{**row, "kept": row["round"] == section["kept"]} for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.path / 'metrics.json'}: section {ROUNDS_SECTION!r} is damaged ({error!r})") from None
+        raise StoreError(
+            f"{run.path / 'metrics.json'}: section {ROUNDS_SECTION!r} is damaged ({in_short(error)})"
+        ) from None
 
 
 def review_rows(run: RunFolder) -> list[dict[str, Any]]:
@@ -165,7 +167,9 @@ def review_rows(run: RunFolder) -> list[dict[str, Any]]:
             {"round": label, **{name: float(section[label][name]) for name in names}} for label in ("before", "after")
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.path / 'metrics.json'}: section {REVIEW_SECTION!r} is damaged ({error!r})") from None
+        raise StoreError(
+            f"{run.path / 'metrics.json'}: section {REVIEW_SECTION!r} is damaged ({in_short(error)})"
+        ) from None
 
 
 def chosen_with_truth(origin: str) -> bool:
