@@ -28,6 +28,10 @@ from recamlabel.segment.config import SegmenterConfig
 ASPP_RATES = (6, 12, 18, 24)
 # smp's encoders want sides that the deepest stride divides.
 MULTIPLE = 32
+# The patch that segmentation-models-pytorch's DPT puts its pyramid together from.
+DPT_PATCH = 16
+# Encoders of which every segmenter but dpt is known to work.
+USUAL = ("tf_efficientnet_lite", "resnet")
 
 
 class DeepLabV2(nn.Module):
@@ -74,6 +78,55 @@ def _upernet(backbone: Backbone, classes: int) -> nn.Module:
     return net
 
 
+def _segformer(backbone: Backbone, classes: int) -> nn.Module:
+    net: nn.Module = smp.Segformer(
+        f"tu-{backbone.name}", encoder_weights=None, classes=classes, **any_size(backbone.name)
+    )
+    return net
+
+
+def _dpt(backbone: Backbone, classes: int) -> nn.Module:
+    if not backbone.tokens or backbone.output_stride != DPT_PATCH:
+        found = f"one with patches of {backbone.output_stride}" if backbone.tokens else "none"
+        others = "linear or deeplabv2" if backbone.tokens else "deeplabv3+, upernet or segformer"
+        raise ConfigError(
+            f"segmenter.method=dpt needs a ViT with patches of {DPT_PATCH} pixels as its encoder, and "
+            f"{backbone.name!r} is {found}; choose {others} for it"
+        )
+    net: nn.Module = smp.DPT(
+        f"tu-{backbone.name}", encoder_weights=None, classes=classes, dynamic_img_size=True, decoder_readout="ignore"
+    )
+    cast(Any, net).encoder.model.reset_classifier(0)
+    return net
+
+
+class Linear(nn.Module):
+    """A backbone and one linear classifier of its last features, batch-normalised: what features know by themselves.
+
+    The linear head of DINOv2's evaluation: Oquab et al., "DINOv2: Learning Robust Visual Features without
+    Supervision", TMLR 2024, section 7.4.
+
+    Args:
+        backbone: Gives the last features.
+        classes: Output channels, background included.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.encoder = backbone
+        self.norm = nn.BatchNorm2d(backbone.channels)
+        self.head = nn.Conv2d(backbone.channels, classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` to logits ``(B, classes, H, W)``."""
+        logits = self.head(self.norm(self.encoder(images)))
+        stride = self.encoder.output_stride
+        # The last patches may reach beyond the image.
+        size = [stride * side for side in logits.shape[2:]]
+        enlarged = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return enlarged[:, :, : images.shape[2], : images.shape[3]]
+
+
 Make = Callable[[Backbone, int], nn.Module]
 
 
@@ -116,6 +169,9 @@ SEGMENTERS: Registry[Make] = Registry(
         "deeplabv2": _deeplab_v2,
         "deeplabv3+": _deeplab_v3_plus,
         "upernet": _upernet,
+        "segformer": _segformer,
+        "dpt": _dpt,
+        "linear": Linear,
     },
     "recamlabel.segmenters",
     _adopt,
@@ -147,8 +203,10 @@ def check_encoder(config: SegmenterConfig, backbone: BackboneConfig) -> None:
             f"segmenter.encoder={config.encoder} cannot start from the {config.encoder_weights}'s weights, which "
             f"are those of {backbone.name}; set segmenter.encoder_weights to imagenet, embedded, none or a file"
         )
-    if SEGMENTERS.origin(config.method):
-        Segmenter(config.method, Backbone(config.encoder or backbone.name, backbone.output_stride), 1)
+    encoder = config.encoder or backbone.name
+    if SEGMENTERS.origin(config.method) or config.method == "dpt" or not encoder.startswith(USUAL):
+        # Made once, before hours of training: what a network cannot do is said now.
+        Segmenter(config.method, Backbone(encoder, backbone.output_stride), 1)
 
 
 class Segmenter(nn.Module):
@@ -177,13 +235,15 @@ class Segmenter(nn.Module):
         super().__init__()
         check_segmenter(method)
         self.mean, self.std = backbone.mean, backbone.std
+        # DPT halves a ViT's grid once.
+        self.multiple = 2 * backbone.output_stride if backbone.tokens else MULTIPLE
         try:
             self.net = SEGMENTERS[method](backbone, classes + 1)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"segmenter.method={method} cannot use the encoder {backbone.name!r} ({reason}); "
-                "choose another segmenter.encoder, or segmenter.method=deeplabv2"
+                f"segmenter.method={method} cannot use the encoder {backbone.name!r} ({reason}); choose another "
+                f"segmenter.encoder, or segmenter.method={'dpt, linear' if backbone.tokens else 'linear'} or deeplabv2"
             ) from None
         encoder = getattr(self.net, "encoder", None)
         if encoder is not backbone:
@@ -204,7 +264,7 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images ``(B, 3, H, W)`` of any size to logits ``(B, K + 1, H, W)``."""
         height, width = images.shape[2:]
-        padded = F.pad(images, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
         logits: Tensor = self.net(padded)
         return logits[:, :, :height, :width]
 

@@ -35,7 +35,9 @@ class SegmenterConfig(ScheduleConfig):
     """The segmenter that learns from the masks (docs/method.md, 5)."""
 
     enabled: bool = Field(True, description="train a segmenter after the masks")
-    method: str = Field("deeplabv3+", description="network: deeplabv2, deeplabv3+, upernet")
+    method: str = Field(
+        "deeplabv3+", description="network: deeplabv2, deeplabv3+, upernet, segformer, dpt (ViT), linear"
+    )
     encoder: str = Field("", description="timm name of its encoder; empty: the classifier's")
     encoder_weights: str = Field(
         "classifier",

@@ -9,7 +9,8 @@ import torch
 from recamlabel.data.batches import Batch
 from recamlabel.errors import ConfigError, WeightsError
 from recamlabel.models.backbones import Backbone
-from recamlabel.models.segmenter import SEGMENTERS, Segmenter, check_segmenter, copy_encoder
+from recamlabel.models.config import BackboneConfig
+from recamlabel.models.segmenter import SEGMENTERS, Segmenter, check_encoder, check_segmenter, copy_encoder
 from recamlabel.segment.config import PredictConfig, SegmenterConfig
 from recamlabel.segment.predict import Predictor, decide
 from recamlabel.training.objectives.segmenter import SegmenterObjective
@@ -17,8 +18,11 @@ from recamlabel.training.objectives.segmenter import SegmenterObjective
 ENCODERS = ["resnet10t", "tf_efficientnet_lite0"]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("method", SEGMENTERS)
+VITS = [("vit_tiny_patch16_224", method) for method in ("dpt", "linear", "deeplabv2")]
+PAIRS = [(encoder, method) for encoder in ENCODERS for method in SEGMENTERS if method != "dpt"] + VITS
+
+
+@pytest.mark.parametrize(("encoder", "method"), PAIRS)
 class TestContract:
     def test_any_size_in_the_same_size_out(self, method, encoder):
         torch.manual_seed(0)
@@ -153,3 +157,17 @@ def test_large_inputs_are_looked_at_in_tiles():
     assert np.abs(found - expected / expected.sum(axis=0)).max() < 2e-3  # half precision between tiles
     usual = Predictor(_Pointwise(), PredictConfig(flip=False), torch.device("cpu"))
     assert usual.probabilities([image]).shape == (1, 3, 221, 320) and len(usual.scales) == 3
+
+
+@pytest.mark.parametrize(
+    ("encoder", "stride", "method", "message"),
+    [
+        ("resnet10t", 16, "dpt", r"needs a ViT with patches of 16 pixels .* 'resnet10t' is none; choose deeplabv3\+"),
+        ("vit_small_patch14_reg4_dinov2", 14, "dpt", "is one with patches of 14; choose linear or deeplabv2"),
+        ("vit_tiny_patch16_224", 16, "upernet", "cannot use the encoder .* segmenter.method=dpt, linear or deeplabv2"),
+    ],
+)
+def test_what_an_encoder_cannot_do_is_said_when_settings_are_checked(encoder, stride, method, message):
+    backbone = BackboneConfig(name=encoder, output_stride=stride, weights="none")
+    with pytest.raises(ConfigError, match=message):
+        check_encoder(SegmenterConfig(method=method), backbone)
