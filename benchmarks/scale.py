@@ -76,8 +76,9 @@ def main() -> None:
             f"{one.get('peak_mb', float('nan')):.0f}, {1000 * one.get('seconds', 0) / count:.1f}"
             for one, count in zip(known, counts, strict=True)
         ]
-        more = (last["peak_mb"] - known[0].get("peak_mb", 0)) / max(counts[-1] - counts[0], 1) * 1000
-        print(f"| {stage} | {' | '.join(cells)} | {more:.1f} |")
+        if all("peak_mb" in one for one in known):
+            more = (last["peak_mb"] - known[0]["peak_mb"]) / max(counts[-1] - counts[0], 1) * 1000
+            print(f"| {stage} | {' | '.join(cells)} | {more:.1f} |")
 
 
 if __name__ == "__main__":
