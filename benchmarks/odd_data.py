@@ -96,7 +96,7 @@ def filling(folder: Path) -> Rows:
 CASES: dict[str, Callable[[Path], Rows]] = {
     "an image of 30,000 x 20,000": huge,
     "40 to 6,000 pixels": sizes,
-    "a class in every image": lambda folder: [(name, f"{label} ground".strip()) for name, label in as_drawn(folder)],
+    "a class in every image": lambda folder: [(name, f"{label};ground".strip(";")) for name, label in as_drawn(folder)],
     "one class, in every image": lambda folder: one_class(folder, 1.0),
     "a class in one image": lambda folder: one_class(folder, 1 / 24),
     "only normal images": lambda folder: one_class(folder, 0.0),
