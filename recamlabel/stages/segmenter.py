@@ -64,7 +64,8 @@ def run_segmenter(view: View) -> Mapping[str, Any]:
         enlarged=side / view.config.augment.resize_max if side else 1.0,
     )
     objective = SegmenterObjective(net, config, table.ignore_id, len(batches), view.config.data.background)
-    last = run_training(view, objective, batches, config, _guess(view))
+    # Of crops about the classes the masks' shares are not those of the pixels that are shown.
+    last = run_training(view, objective, batches, config, None if side else _guess(view))
     save_trained(view, SEGMENTER_WEIGHTS, net)
     return {**last, "side": side} if side else last
 
