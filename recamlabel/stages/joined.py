@@ -1,4 +1,4 @@
-"""Stage ``joined``: the class maps and the local maps in one, where the local heads recognise no less."""
+"""Stage ``joined``: the class maps and the local maps in one, where local heads recognise what the whole image does."""
 
 from __future__ import annotations
 
