@@ -72,14 +72,14 @@ def run_segmenter(view: View) -> Mapping[str, Any]:
 
 def side_of(view: View) -> int | None:
     """Long side, in pixels, at which the segmenter learns and looks where the usual one is not enough; else None."""
-    config, scale = view.config.segmenter, read_scale(view)
+    config, scale, usual = view.config.segmenter, read_scale(view), view.config.maps.max_side
     if config.side != "auto":
         return config.side
     if not scale.get("admitted"):
         return None
     # Larger than they are, images show nothing more.
     side = min(scale["side"], typical_side(view, view.catalog.images))
-    return side if side > view.config.maps.max_side else None
+    return side if side > usual else None
 
 
 def _guess(view: View) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from recamlabel.storage.run_folder import RunFolder
 from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
 
 WALK = ["affinity.min_steps=2", "affinity.max_steps=2", "affinity.radius=3", "probe.enabled=false"]
+# Stands for a folder of maps.
+HERE = Path(__file__).parent
 CONFIGS = {
     "default": [*TINY, "probe.fine_sides=[96]", "gate.min_positives=2", "local.enabled=true", "local.folds=2"],
     "other start": [*TINY, "classifier.head_init=random", "backbone.weights=none", "refine.method=none"],
@@ -34,6 +37,7 @@ CONFIGS = {
     "normal images": [*TINY, "maps.variant=patchmemory", "refine.method=none"],
     "no background": [*TINY, "data.background=false"],
     "cam": [*TINY, "refine.source=cam", "probe.fine_sides=[96]"],
+    "saliency": [*TINY, "probe.enabled=false", f"refine.saliency={HERE}"],
     "segmenter": [*TINY_SEGMENTER, "segmenter.cutmix=0.5", "segmenter.correction=0.9", "segmenter.correction_start=0"],
     "rounds": [*TINY_SEGMENTER, "rounds=2", "segmenter.predict.smooth=crf"],
 }
@@ -113,8 +117,9 @@ def test_what_is_read_is_declared_and_what_is_declared_is_read(tmp_path, monkeyp
     read: dict[str, set[str]] = {}
     declared: dict[str, set[str]] = {}
     for number, (name, lines) in enumerate(CONFIGS.items()):
-        config = check_settings(load_config(assignments=lines))
         data = make_tiny_csv(tmp_path / str(number))
+        own = [line.replace(str(HERE), str(tmp_path / str(number) / "truth")) for line in lines]
+        config = check_settings(load_config(assignments=own))
         with recorded(monkeypatch) as reads:
             run = fit(data, tmp_path / str(number) / "run", config)
             catalog = load_catalog(run.path / CATALOG_FILE)
