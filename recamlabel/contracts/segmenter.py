@@ -60,6 +60,7 @@ def _learns(net: nn.Module, images: torch.Tensor) -> None:
         loss = nn.functional.cross_entropy(net(images), truth)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)  # as the trainings of `quick` do
         optimiser.step()
         losses.append(float(loss.detach()))
     require(any(one.grad is not None for one in net.parameters()), "gradients reach its parameters")
