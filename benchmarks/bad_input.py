@@ -41,7 +41,7 @@ if str(HERE) not in sys.path:
 # benchmarks/datasets.py is not the library of that name, which comes first if this folder is the last.
 sys.path.sort(key=lambda place: Path(place or ".").resolve() == HERE)
 
-from bad_input_cases import Case, all_cases, make_runs  # noqa: E402
+from bad_input_cases import Case, all_cases, make_runs  # noqa: E402 - only now it is found
 
 SECONDS, BYTES, PATIENCE, ADDRESS_SPACE = 10.0, 1e9, 60.0, 4 * 2**30
 WARM = (
@@ -125,8 +125,8 @@ def command(folder: Path, words: Sequence[str]) -> int:
     said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - as that
     os.environ |= {name: str(folder / "work" / "home") for name in ("HOME", "XDG_CACHE_HOME", "RECAMLABEL_CACHE")}
     os.environ |= {"TMPDIR": str(folder / "work"), "COLUMNS": "200", "HF_HOME": str(folder / "work" / "home")}
     tempfile.tempdir = None

@@ -321,8 +321,13 @@ def coco_tree(**changes: Any) -> dict[str, Any]:
 def coco_cases() -> list[Case]:
     """COCO's instances."""
     whole, listed = json.dumps(coco_tree()), coco_tree()["images"]
-    more = lambda **row: coco_tree(images=[*listed, row])  # noqa: E731
-    mark = lambda **row: coco_tree(annotations=[*coco_tree()["annotations"], row])  # noqa: E731
+
+    def more(**row):
+        return coco_tree(images=[*listed, row])
+
+    def mark(**row):
+        return coco_tree(annotations=[*coco_tree()["annotations"], row])
+
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": (whole, READ, ACCEPTED),
         "cut in half": (whole[: len(whole) // 2], REFUSED, "truncated"),
@@ -567,7 +572,10 @@ def row_cases() -> list[Case]:
     """metadata.jsonl, .csv and .parquet, saved data sets."""
     rows = [json.dumps({"file_name": f"{n}.png", "labels": label.split()}) for n, label in enumerate(SETS)]
     whole = "\n".join(rows) + "\n"
-    row = lambda **values: whole + json.dumps(values) + "\n"  # noqa: E731
+
+    def row(**values):
+        return whole + json.dumps(values) + "\n"
+
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": (whole, READ, ACCEPTED),
         "cut": (whole[:-20], REFUSED, "truncated"),
@@ -654,7 +662,10 @@ def json_cases() -> list[Case]:
         for n, s in enumerate(SETS)
     ]
     meta = {"classes": ["red", "blue"]}
-    more = lambda **row: {"metainfo": meta, "data_list": [*items, row]}  # noqa: E731
+
+    def more(**row):
+        return {"metainfo": meta, "data_list": [*items, row]}
+
     texts: dict[str, tuple[Content, str, str]] = {
         "as it should be": ({"metainfo": meta, "data_list": items}, READ, ACCEPTED),
         "a class number too large": (
@@ -1000,7 +1011,10 @@ def malicious_zip(path: Path) -> None:
 
 def weight_cases() -> list[Case]:
     """Backbone weights."""
-    header = lambda text: struct.pack("<Q", len(text)) + text  # noqa: E731
+
+    def header(text):
+        return struct.pack("<Q", len(text)) + text
+
     contents: dict[str, tuple[str, Content]] = {
         "an empty .pth": ("w.pth", b""),
         "a text": ("w.pth", "hello"),
@@ -1248,7 +1262,10 @@ def entry(**values: Any) -> Callable[[Path], object]:
 
 def decision_cases() -> list[Case]:
     """``review --import``."""
-    run_of = lambda *runs, size=(48, 64): {"size": list(size), "runs": list(runs)}  # noqa: E731
+
+    def run_of(*runs, size=(48, 64)):
+        return {"size": list(size), "runs": list(runs)}
+
     contents: dict[str, tuple[Content, str, str]] = {
         "as it should be": (decisions(lambda tree: None), READ, ""),
         "cut in half": (decisions(lambda tree: json.dumps(tree)[:150]), REFUSED, "not JSON"),

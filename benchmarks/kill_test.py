@@ -166,7 +166,10 @@ class Trap:
 
 
 def arm(trap: Trap) -> None:
-    """Put a trap at everything by which this process writes."""
+    """Put a trap at everything by which this process writes.
+
+    Functions of other modules are put in the place of theirs here and below, which mypy takes for mistakes.
+    """
     _arm_paths(trap)
     _arm_files(trap)
     _arm_hdf5(trap)
@@ -371,7 +374,7 @@ def _child(words: Sequence[str], root: Path, shot: Shot, board: Board, log: Path
             os.dup2(said, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  (a number, for as long as the process lives)
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  (as that)
         trap, plain = Trap(root, shot, board), os.write
         arm(trap)
         code = run(list(words))
@@ -720,13 +723,13 @@ def _warm() -> None:
     # Started as a script this folder is looked in first, where `import datasets` finds another benchmark.
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
     for name in COMMANDS:
-        cli.get_command(None, name)  # type: ignore[arg-type]
+        cli.get_command(None, name)  # type: ignore[arg-type]  # it never looks at its context
     import recamlabel.evaluation.calibration
     import recamlabel.review.page.rounds_pages
     import recamlabel.review.predicted
     import recamlabel.run.fit
     import recamlabel.run.predict
-    import recamlabel.run.review_round  # noqa: F401
+    import recamlabel.run.review_round  # noqa: F401  (loaded is all that is wanted)
 
     training_loop.CHECKPOINT_SECONDS = -1.0
     ShardedWriter.__init__.__defaults__ = (SHARD,)

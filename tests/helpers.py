@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -45,6 +48,18 @@ TINY_SEGMENTER = [
     "segmenter.predict.scales=[1.0]",
     "refine.method=none",
 ]
+
+
+def load_script(path: Path) -> ModuleType:
+    """A script as a module. Its folder must not stay on ``sys.path``: ``import datasets`` would find another one."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for the module that they are in
+    before = sys.path[:]
+    spec.loader.exec_module(module)
+    sys.path[:] = before
+    return module
 
 
 def draw(path: Path, names: list[str], seed: int, size: tuple[int, int] = (64, 80)) -> np.ndarray:

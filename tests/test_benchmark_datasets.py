@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY, TINY_SEGMENTER
+from helpers import TINY, TINY_SEGMENTER, load_script
 
 from recamlabel.demo.scenes import SceneSettings, make_scenes
 from recamlabel.evaluation.evaluate import evaluate_run
@@ -26,12 +24,7 @@ SETTINGS = [*TINY, "backbone.name=resnet18", "backbone.weights=none", "refine.me
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_datasets", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")

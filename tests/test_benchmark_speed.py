@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
+from tests.helpers import TINY, TINY_SEGMENTER, load_script, make_tiny_csv
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def load(name: str) -> ModuleType:
-    """The script as a module. Its folder must not come on `sys.path`: `import datasets` would find `datasets.py`."""
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for the module that they are in
-    spec.loader.exec_module(module)
-    return module
-
-
-bf16 = load("bf16")
-crf = load("crf")
-gpu = load("gpu")
-throughput = load("throughput")
+bf16 = load_script(BENCHMARKS / "bf16.py")
+crf = load_script(BENCHMARKS / "crf.py")
+gpu = load_script(BENCHMARKS / "gpu.py")
+throughput = load_script(BENCHMARKS / "throughput.py")
 
 
 def test_crf_compares_both_backends(tmp_path, capsys, monkeypatch):

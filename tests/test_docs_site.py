@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -16,6 +15,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from helpers import load_script
 
 import recamlabel
 from recamlabel.cli.main import COMMANDS, cli
@@ -42,10 +42,7 @@ FASTER = {
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / "hooks.py")
 
 
 def test_every_mark_has_its_text(hooks):

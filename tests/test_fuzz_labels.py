@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from helpers import load_script
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "fuzz_labels.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    before = sys.path[:]
-    spec = importlib.util.spec_from_file_location("benchmark_fuzz_labels", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    sys.path[:] = before
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import load_script
 from PIL import Image
 from run_by_hand import TinyImage, make_run
 
@@ -125,10 +125,7 @@ def test_a_list_of_ids_that_does_not_fit(voc: tuple[RunFolder, Path], capsys: py
 
 def test_coco_truth_masks(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools", reason="needs the extra export")
-    spec = importlib.util.spec_from_file_location("coco_truth_masks", RECIPES / "coco_truth_masks.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(RECIPES / "coco_truth_masks.py")
     box = {"iscrowd": 0, "area": 1, "bbox": [0, 0, 1, 1]}
     annotations = [
         {"id": 1, "image_id": 7, "category_id": 90, "segmentation": {"size": [1, 3], "counts": [0, 2, 1]}, **box},

@@ -27,7 +27,7 @@ from recamlabel.adapters.voc.read import VocAdapter
 from recamlabel.adapters.yolo import YoloAdapter
 from recamlabel.core.registry import Registry
 from recamlabel.errors import DatasetError
-from recamlabel.storage.regular import why_no_file
+from recamlabel.storage.regular import why_neither
 
 __all__ = [
     "ADAPTERS",
@@ -204,8 +204,7 @@ def _named(source: Path) -> Adapter | None:
 
 
 def _check_exists(source: Path) -> None:
-    what = why_no_file(source)
-    if what not in (None, "a folder"):
+    if what := why_neither(source):
         raise DatasetError(f"{source}: {what}; expected a label file or a folder")
     if not is_there(source):
         names = " or ".join(f"{one.name}:NAME" for one in BUILT_IN if getattr(one, "accepts_names", False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,17 @@ def average_precision(labels: NDArray[np.int8], probabilities: Probabilities) ->
     return float(average_precision_score(labels[there], probabilities[there]))
 
 
+def scaler_of(features: Features, rows: NDArray[np.intp]) -> Any:
+    """scikit-learn's ``StandardScaler`` of some rows, which it is shown a block at a time."""
+    # It takes a second to import, which a verb that needs no gate should not pay.
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    for start in range(0, len(rows), BLOCK):
+        scaler.partial_fit(np.asarray(features[rows[start : start + BLOCK]], dtype=np.float64))
+    return scaler
+
+
 @dataclass(frozen=True)
 class Standardised:
     """Features by mean and deviation of some of their rows, made when asked for: no copy of all is held.
@@ -124,12 +135,7 @@ class Standardised:
     @classmethod
     def of(cls, features: Features, rows: NDArray[np.intp]) -> Standardised:
         """By some rows, in canonical order, as a sum of floats depends on it; uses no label, so it leaks none."""
-        # scikit-learn takes a second to import, which a verb that needs no gate should not pay.
-        from sklearn.preprocessing import StandardScaler
-
-        scaler = StandardScaler()
-        for start in range(0, len(rows), BLOCK):
-            scaler.partial_fit(np.asarray(features[rows[start : start + BLOCK]], dtype=np.float64))
+        scaler = scaler_of(features, rows)
         return cls(features, scaler.mean_, scaler.scale_, np.arange(features.shape[0]))
 
     def only(self, rows: NDArray[np.intp]) -> Standardised:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recamlabel.gate.crossval import BLOCK, Features, bounded_rows, canonical_order
+from recamlabel.gate.crossval import Features, bounded_rows, canonical_order, scaler_of
 
 MAX_ITERATIONS = 300
 # Relative to the largest deviation: features that hardly vary are not blown up.
@@ -64,11 +64,6 @@ def logistic_head(
 
 
 def _deviation(features: Features, order: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Standard deviations ``(D,)`` of all rows, none much below the largest; a block of rows at a time."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler()
-    for start in range(0, len(order), BLOCK):
-        scaler.partial_fit(np.asarray(features[order[start : start + BLOCK]], dtype=np.float64))
-    deviation: NDArray[np.float64] = np.sqrt(scaler.var_)
+    """Standard deviations ``(D,)`` of all rows, none much below the largest."""
+    deviation: NDArray[np.float64] = np.sqrt(scaler_of(features, order).var_)
     return np.maximum(deviation, LEAST_DEVIATION * max(float(deviation.max(initial=0)), 1e-12))

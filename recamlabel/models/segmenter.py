@@ -9,6 +9,7 @@ Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs", TPAMI 20
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint
 from typing import Any, cast
 
@@ -71,18 +72,8 @@ def _deeplab_v3_plus(backbone: Backbone, classes: int) -> nn.Module:
     return net
 
 
-def _upernet(backbone: Backbone, classes: int) -> nn.Module:
-    net: nn.Module = smp.UPerNet(
-        f"tu-{backbone.name}", encoder_weights=None, classes=classes, **any_size(backbone.name)
-    )
-    return net
-
-
-def _segformer(backbone: Backbone, classes: int) -> nn.Module:
-    net: nn.Module = smp.Segformer(
-        f"tu-{backbone.name}", encoder_weights=None, classes=classes, **any_size(backbone.name)
-    )
-    return net
+def _of_pyramid(decoder: Callable[..., nn.Module], backbone: Backbone, classes: int) -> nn.Module:
+    return decoder(f"tu-{backbone.name}", encoder_weights=None, classes=classes, **any_size(backbone.name))
 
 
 def _dpt(backbone: Backbone, classes: int) -> nn.Module:
@@ -168,8 +159,8 @@ SEGMENTERS: Registry[Make] = Registry(
     {
         "deeplabv2": _deeplab_v2,
         "deeplabv3+": _deeplab_v3_plus,
-        "upernet": _upernet,
-        "segformer": _segformer,
+        "upernet": partial(_of_pyramid, smp.UPerNet),
+        "segformer": partial(_of_pyramid, smp.Segformer),
         "dpt": _dpt,
         "linear": Linear,
     },

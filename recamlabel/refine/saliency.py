@@ -27,10 +27,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from recamlabel.core.arrays import resize_maps
-from recamlabel.errors import ConfigError, StoreError
+from recamlabel.errors import ConfigError, DatasetError, StoreError
+from recamlabel.storage.decode import opened_image
 from recamlabel.storage.digest import content_digest
 from recamlabel.storage.hdf5 import open_store
 
@@ -179,12 +179,12 @@ class SaliencyMaps:
 
 def _read_png(path: Path) -> NDArray[np.float32]:
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with opened_image(path) as picture:
             values = np.array(picture.convert("L") if picture.mode == "1" else picture)
             palette = picture.mode == "P"
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise StoreError(f"{path}: not a readable picture ({error}); refine.saliency expects grey PNG files") from error
+    except DatasetError as error:
+        found = str(error).removeprefix(f"{path}: ")
+        raise StoreError(f"{path}: not a readable picture ({found}); refine.saliency expects grey PNG files") from None
     if values.ndim == 3 and bool((values[..., :3] == values[..., :1]).all()):
         values = values[..., 0]
     if values.ndim != 2 or palette:

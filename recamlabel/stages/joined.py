@@ -14,6 +14,7 @@ from recamlabel.models.cam import PEAK_EPS
 from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.local import LOCAL_GROUP, read_scale
+from recamlabel.stages.map_files import to_store
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
 from recamlabel.storage.places import FINE_FILE, JOINED_FILE, LOCAL_FILE, MAPS_FILE
@@ -37,7 +38,7 @@ def run_joined(view: View) -> Mapping[str, Any]:
             maps, ids = stored[()], class_ids(stored)
             if weight and ids:
                 maps = joined(maps, other[f"{LOCAL_GROUP}/{image.id}"][()], weight)
-            writer.add(image.id, {f"{source}/{image.id}": (maps, {"class_ids": np.array(ids, dtype=np.int32)})})
+            writer.add(image.id, to_store({source: maps}, image.id, ids))
             advance()
         writer.finish()
     return {"weight": weight}

@@ -35,6 +35,7 @@ from recamlabel.stages.local_choice import (
     ladder,
     searched,
 )
+from recamlabel.stages.map_files import to_store
 from recamlabel.stages.probe import choose, deal
 from recamlabel.stages.view import View
 from recamlabel.storage.atomic import write_text
@@ -179,7 +180,7 @@ def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter)
         projected = chosen.projection(features[chosen.depth])
         values = chosen.heads.values(projected, [class_id - 1 for class_id in ids], chosen.folds.get(image.id))
         maps = local_maps(values) if ids else np.zeros((0, *projected.shape[1:]), dtype=np.float16)
-        writer.add(image.id, {f"{LOCAL_GROUP}/{image.id}": (maps, {"class_ids": np.array(ids, dtype=np.int32)})})
+        writer.add(image.id, to_store({LOCAL_GROUP: maps}, image.id, ids))
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Maps of all images into a file: what ``cams``, ``maps`` and ``fine`` share."""
+"""Maps of all images into a file and out of it: what the stages that make or change maps share."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config
-from recamlabel.data.passes import store_pass
+from recamlabel.data.passes import Made, store_pass
 from recamlabel.gate.crossval import canonical_order
 from recamlabel.maps import get_variant
 from recamlabel.maps.base import MapRequest, MapSource, Sample
@@ -25,7 +27,7 @@ from recamlabel.stages.cost import Cost, megapixels, over_scales
 from recamlabel.stages.graph import Scope
 from recamlabel.stages.view import View
 from recamlabel.storage.decode import read_image
-from recamlabel.storage.hdf5 import ShardedWriter
+from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 
 SAMPLES_PER_CLASS = 30
 # What one variant reads beside what all read.
@@ -137,6 +139,18 @@ def write_maps(
             alike=view.alike(config.max_side),
         )
     return {}
+
+
+def stored_maps(maps: h5py.File, source: str, image_id: str) -> tuple[dict[str, NDArray[Any]], list[int]]:
+    """All of a file's maps of an image by their group, and the class ids of those of ``source``."""
+    stored = {name: group[image_id] for name, group in maps.items() if image_id in group}
+    return {name: item[()] for name, item in stored.items()}, class_ids(stored[source])
+
+
+def to_store(arrays: Mapping[str, NDArray[Any]], image_id: str, ids: Sequence[int]) -> Made:
+    """Maps of an image by their group, as a :class:`recamlabel.storage.hdf5.ShardedWriter` takes them."""
+    attrs = {"class_ids": np.array(ids, dtype=np.int32)}
+    return {f"{name}/{image_id}": (array, attrs) for name, array in arrays.items()}
 
 
 def input_scales(config: MapsConfig) -> list[float]:

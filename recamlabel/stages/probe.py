@@ -32,6 +32,7 @@ from recamlabel.models.inputs import input_size, run_network
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.map_files import to_store
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids, leaf_paths, open_store
@@ -104,8 +105,7 @@ def run_probe(view: View) -> Mapping[str, Any]:
                 if probabilities is not None:
                     arrays[source] = fuse(arrays[source], probabilities, config.probe.weight)
                     arrays[PROBE_GROUP] = resize_maps(probabilities, *arrays[source].shape[1:]).astype(np.float16)
-                attrs = {"class_ids": np.array(ids, dtype=np.int32)}
-                writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
+                writer.add(image.id, to_store(arrays, image.id, ids))
                 advance()
         writer.finish()
     # Counted in the file: what an interrupted pass has done is among it, without those that have nothing to fuse.

@@ -12,11 +12,12 @@ from recamlabel.core.arrays import fuse
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
-from recamlabel.stages.graph import Scope, Stage
+from recamlabel.stages import probe, saliency
+from recamlabel.stages.graph import Stage
+from recamlabel.stages.map_files import stored_maps, to_store
 from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
-from recamlabel.stages.view import View
-from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
-from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE
+from recamlabel.stages.view import View, maps_file
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
 
 
 def run_relabel(view: View) -> Mapping[str, Any]:
@@ -34,23 +35,14 @@ def run_relabel(view: View) -> Mapping[str, Any]:
         def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
             known = predictor.probabilities(pixels) if any(image.present for image in group) else [None] * len(group)
             for image, probabilities in zip(group, known, strict=True):
-                stored = {name: group[image.id] for name, group in maps.items() if image.id in group}
-                ids = class_ids(stored[source])
-                arrays = {name: item[()] for name, item in stored.items()}
+                arrays, ids = stored_maps(maps, source, image.id)
                 if ids:
                     own = restrict(probabilities, [*([BACKGROUND_ID] if background else []), *ids])[-len(ids) :]
                     arrays[source] = fuse(arrays[source], own, weight)
-                attrs = {"class_ids": np.array(ids, dtype=np.int32)}
-                yield {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()}
+                yield to_store(arrays, image.id, ids)
 
         store_pass(view.catalog, writer, "relabel", view.batch_pixels, make)
     return {}
-
-
-def _file(scope: Scope) -> str:
-    if scope.config.refine.saliency:
-        return SALIENT_FILE
-    return FUSED_FILE if scope.config.probe.enabled else MAPS_FILE
 
 
 STAGE = Stage(
@@ -60,7 +52,7 @@ STAGE = Stage(
     "later rounds: maps fused with the segmenter before",
     needs=("maps", "probe", "saliency"),
     reads=(*PREDICTOR, "segmenter.relabel_weight", "refine.source", "data.background"),
-    makes=lambda scope: (_file(scope),),
+    makes=lambda scope: (maps_file([one.name for one in (probe.STAGE, saliency.STAGE) if one.wanted(scope)]),),
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
     cost=predictor_cost,

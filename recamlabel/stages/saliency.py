@@ -14,9 +14,10 @@ from recamlabel.refine.saliency import FLAT, SaliencyMaps, agreement, with_salie
 from recamlabel.stages.calibration import spread
 from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
-from recamlabel.stages.view import View
-from recamlabel.storage.hdf5 import ShardedWriter, class_ids, open_store
-from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE
+from recamlabel.stages.map_files import stored_maps, to_store
+from recamlabel.stages.view import View, maps_file
+from recamlabel.storage.hdf5 import ShardedWriter, open_store
+from recamlabel.storage.places import SALIENT_FILE
 
 # Images by which the agreement is measured.
 ASKED_IMAGES = 200
@@ -37,7 +38,7 @@ def run_saliency(view: View) -> Mapping[str, Any]:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         say(f"saliency: {len(missing)} of {len(known.ids)} images have no map ({shown}): their class maps stay")
     flat = 0
-    with open_store(view.run.path / (FUSED_FILE if "probe" in view.planned else MAPS_FILE)) as maps:
+    with open_store(view.run.path / maps_file({*view.planned} - {STAGE.name})) as maps:
         agreed = _agreement(view, known, maps[source])
         weight = view.config.refine.saliency_weight * max(0.0, agreed)
         say(
@@ -52,16 +53,13 @@ def run_saliency(view: View) -> Mapping[str, Any]:
             for image in view.catalog.images:
                 if image.id in writer.done:
                     continue
-                stored = {name: group[image.id] for name, group in maps.items() if image.id in group}
-                ids = class_ids(stored[source])
-                arrays = {name: item[()] for name, item in stored.items()}
+                arrays, ids = stored_maps(maps, source, image.id)
                 seen = known.read(image.id, view.catalog.shapes[image.id]) if ids else None
                 if seen is not None and seen.std() < FLAT:
                     flat += 1
                 elif seen is not None and weight > 0:
                     arrays[source] = with_saliency(arrays[source], seen, weight)
-                attrs = {"class_ids": np.array(ids, dtype=np.int32)}
-                writer.add(image.id, {f"{name}/{image.id}": (array, attrs) for name, array in arrays.items()})
+                writer.add(image.id, to_store(arrays, image.id, ids))
                 advance()
             writer.finish()
     if flat:

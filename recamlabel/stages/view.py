@@ -109,10 +109,8 @@ class View:
 
     @property
     def maps_file(self) -> str:
-        """Name of the file with the maps that are refined: with saliency and probe where there are such."""
-        if "saliency" in self.planned:
-            return SALIENT_FILE
-        return FUSED_FILE if "probe" in self.planned else MAPS_FILE
+        """Name of the file with the maps that are refined."""
+        return maps_file(self.planned)
 
     @property
     def batch_pixels(self) -> int:
@@ -134,3 +132,15 @@ class View:
             "dataset_fingerprint": self.catalog.fingerprint(),
             "config": self.settings.model_dump(mode="json"),
         }
+
+
+def maps_file(stages: Collection[str]) -> str:
+    """Name of the file with the maps that a run of these stages refines: of the last of them that makes such maps.
+
+    Example:
+        >>> maps_file(["maps"]), maps_file(["maps", "probe"]), maps_file(["maps", "probe", "saliency"])
+        ('work/maps.h5', 'work/fused.h5', 'work/salient.h5')
+    """
+    if "saliency" in stages:
+        return SALIENT_FILE
+    return FUSED_FILE if "probe" in stages else MAPS_FILE

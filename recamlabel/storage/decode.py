@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from recamlabel.errors import DatasetError
 from recamlabel.storage.pixels import UnknownRangeError, to_rgb
-from recamlabel.storage.regular import why_no_file
+from recamlabel.storage.regular import why_neither
 
 MAX_PIXELS = 20_000 * 20_000
 # Above that one image at a time is decoded, whatever the number of threads: each takes gigabytes meanwhile.
@@ -135,21 +135,12 @@ def image_size(path: Path) -> tuple[int, int]:
         >>> image_size(path)
         (2, 3)
     """
-    _check_regular(path)
-    try:
-        stream = path.open("rb")
-    except (OSError, ValueError) as error:
-        raise _not_readable(path, error) from None
-    with stream:
-        if not stream.read(1):
-            raise DatasetError(f"{path}: an empty file (0 bytes); expected an image; {_WAY_OUT}")
-        stream.seek(0)
-        with _opened(stream, path) as image:
-            width, height = image.size
-            turned = _orientation(image) in {5, 6, 7, 8}
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                # Some versions of Pillow give the size of a TIFF before turning it, others after.
-                width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
+    with opened_image(path) as image:
+        width, height = image.size
+        turned = _orientation(image) in {5, 6, 7, 8}
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Some versions of Pillow give the size of a TIFF before turning it, others after.
+            width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
     return (width, height) if turned else (height, width)
 
 
@@ -163,13 +154,24 @@ def image_orientation(path: Path) -> int:
         >>> image_orientation(path)
         1
     """
+    with opened_image(path) as image:
+        return _orientation(image)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """An image file as Pillow has it, of a known format and not decoded yet; its every trouble is a DatasetError."""
     _check_regular(path)
     try:
         stream = path.open("rb")
     except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
-    with stream, _opened(stream, path) as image:
-        return _orientation(image)
+    with stream:
+        if not stream.read(1):
+            raise DatasetError(f"{path}: an empty file (0 bytes); expected an image; {_WAY_OUT}")
+        stream.seek(0)
+        with _opened(stream, path) as image:
+            yield image
 
 
 @contextmanager
@@ -226,8 +228,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _check_regular(path: Path) -> None:
     """Refuse a pipe, which one would wait for, and a device, which may never end. Raises DatasetError."""
-    what = why_no_file(path)
-    if what not in (None, "a folder"):  # opening a folder says so
+    if what := why_neither(path):  # opening a folder says so
         raise DatasetError(f"{path}: {what}; expected an image file; {_WAY_OUT}")
 
 

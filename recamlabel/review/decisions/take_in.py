@@ -27,7 +27,7 @@ from recamlabel.review.decisions.identity import Identity, identity_of, mask_dig
 from recamlabel.review.decisions.runs import Runs
 from recamlabel.review.foreign.read import is_decisions, read_foreign
 from recamlabel.storage.hdf5 import StoredArrays, leaf_paths, open_store
-from recamlabel.storage.regular import why_no_file
+from recamlabel.storage.regular import why_neither
 from recamlabel.storage.run_folder import RunFolder
 
 WORDS: Mapping[Status | None, str] = {
@@ -116,7 +116,7 @@ def import_decisions(run: RunFolder, files: Sequence[Path], *, take: str | None 
     """
     run.key_of("masks")
     for path in files:
-        if not path.is_dir() and (what := why_no_file(path)):
+        if what := why_neither(path):
             raise StoreError(f"{path}: {what}; expected a decisions.json, or masks of another tool")
     catalog = load_catalog(run.path / CATALOG_FILE)
     identity = identity_of(run, catalog)
