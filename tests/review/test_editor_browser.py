@@ -359,28 +359,34 @@ def test_a_photograph_is_shown_from_its_file_at_full_size(context: Any, tmp_path
 
 
 def test_a_class_is_hidden_by_its_legend(page: Any) -> None:
-    colours = """selector => {
+    colours = """async selector => {
       const image = document.querySelector(selector), canvas = document.createElement('canvas');
+      await image.decode();
       [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
       const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);
       const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
       return [...Array(data.length / 4).keys()].map(at => data[4 * at + 3] > 0); }"""
     image = "#card-1 [data-subject] img[data-mask]"
-    seen = lambda: np.array(page.evaluate(colours, image)).reshape(HEIGHT, WIDTH)  # noqa: E731
+
+    def comes_to_show(wanted: np.ndarray) -> None:
+        for _ in range(100):
+            seen = np.array(page.evaluate(colours, image)).reshape(HEIGHT, WIDTH)
+            if np.array_equal(seen, wanted):
+                return
+            page.wait_for_timeout(50)
+        np.testing.assert_array_equal(seen, wanted)
+
     mask = mask_of(0)
-    np.testing.assert_array_equal(seen(), mask > 0)
+    comes_to_show(mask > 0)
     legend = page.get_by_role("list", name="Class colours")
     legend.get_by_role("button", name="cat").click()
-    page.wait_for_timeout(100)
-    np.testing.assert_array_equal(seen(), mask > 1)
+    comes_to_show(mask > 1)
     legend.get_by_role("button", name="withheld").click()
-    page.wait_for_timeout(100)
-    np.testing.assert_array_equal(seen(), mask == 2)
+    comes_to_show(mask == 2)
     assert page.locator("#card-1 figure:visible img[data-class='1']").count() == 0
     legend.get_by_role("button", name="cat").click()
     legend.get_by_role("button", name="withheld").click()
-    page.wait_for_timeout(100)
-    np.testing.assert_array_equal(seen(), mask > 0)
+    comes_to_show(mask > 0)
 
 
 def test_filters_of_what_is_missing_painted_and_changed(context: Any, tmp_path: Path) -> None:
