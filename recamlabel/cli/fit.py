@@ -14,6 +14,7 @@ import click
 from recamlabel.cli.options import coco_option, settings_options
 from recamlabel.cli.output import echo, echo_json
 from recamlabel.config import load_config
+from recamlabel.core.ranks import is_first
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder, is_run
 
@@ -136,7 +137,8 @@ def fit(
     from recamlabel.run import fit as engine
 
     if dry_run:
-        _show(engine.preview(source, out, config))
+        if is_first():
+            _show(engine.preview(source, out, config))
     else:
         finish(engine.fit(source, out, config, hooks=hooks()))
 
@@ -169,7 +171,8 @@ def _go_on(
     if hooks is None:
         review = {"review.use": True} if with_review else {}
         source, config = review_round.own_settings(path, assignments, {**changes, **review})
-        _show(engine.preview(source, path, config))
+        if is_first():
+            _show(engine.preview(source, path, config))
     elif with_review:
         # What is decided is to be used: that much is no surprise, other settings are said.
         finish(review_round.fit_with_review(path, assignments, changes, replace(hooks(), agree=lambda: True)))
@@ -200,6 +203,8 @@ def _show(redo: Redo) -> None:
 
 
 def _finish(run: RunFolder, as_json: bool) -> None:
+    if not is_first():
+        return
     from recamlabel.review.page.report import write_report
     from recamlabel.review.page.rounds_pages import write_round_pages
 

@@ -17,7 +17,8 @@ import click
 
 from recamlabel import __version__
 from recamlabel.core.printable import printable
-from recamlabel.errors import RecamlabelError
+from recamlabel.core.ranks import place
+from recamlabel.errors import ConfigError, RecamlabelError
 
 COMMANDS = {
     "fit": ("recamlabel.cli.fit:fit", "Image labels to pixel masks: train, map, refine, write masks."),
@@ -179,6 +180,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code; no user's mistake ends in a traceback."""
     try:
+        _refuse_many(arguments)
         outcome = cli.main(arguments, prog_name="recamlabel", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -188,7 +190,7 @@ def run(arguments: list[str]) -> int:
         click.echo(printable(told.getvalue()), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; the same command again continues where it stopped", 130)
+        return _fail(f"interrupted{_perhaps_why()}; the same command again continues where it stopped", 130)
     except RecamlabelError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -207,8 +209,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"recamlabel: {printable(message)}", err=True)
+    here = place()
+    who = f"rank {here.rank}: " if here.world > 1 else ""
+    click.echo(f"recamlabel: {who}{printable(message)}", err=True)
     return code
+
+
+def _refuse_many(arguments: list[str]) -> None:
+    """Verbs other than ``fit`` would do their work once in each of the processes that a launcher has started."""
+    verb = next((one for one in arguments if not one.startswith("-")), "fit")
+    if verb != "fit" and verb in COMMANDS and place().world > 1:
+        raise ConfigError(
+            f"`recamlabel {verb}` is one process, and a launcher has started {place().world}; start it without "
+            "torchrun or accelerate (or unset WORLD_SIZE). `recamlabel fit` is the verb for several"
+        )
+
+
+def _perhaps_why() -> str:
+    """A launcher stops all processes with the signal that a scheduler sends, too."""
+    return " (by a person, a scheduler, or as another process of the run has ended)" if place().world > 1 else ""
 
 
 def _no_space(text: str) -> str:

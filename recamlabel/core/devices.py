@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recamlabel.core.progress import say
+from recamlabel.core.ranks import Place, place
 from recamlabel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,13 +28,18 @@ def usable_cores() -> int:
 def pick_device(name: str = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
+    Of several processes that a launcher has started on one machine each has the GPU of its own number (``LOCAL_RANK``).
+
     Raises:
-        ConfigError: A name of another form, CUDA asked for where there is none, or a GPU
-            number that does not exist.
+        ConfigError: A name of another form, CUDA asked for where there is none, a GPU
+            number that does not exist, or is not this process's, or fewer GPUs than processes.
     """
     import torch
 
+    here = place()
     if name == "auto":
+        if here.world > 1 and torch.cuda.is_available():
+            return _own_gpu(here, torch.cuda.device_count())
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu":
         return torch.device("cpu")
@@ -48,7 +54,27 @@ def pick_device(name: str = "auto") -> torch.device:
         )
     if index and int(index) >= count:
         raise ConfigError(f"device {name!r} asked for, but there are {count} GPUs: cuda:0 to cuda:{count - 1}")
-    return torch.device(name)
+    if here.world == 1 or (index and here.local_world == 1):
+        return torch.device(name)
+    if index:
+        raise ConfigError(
+            f"device {name!r} is one GPU, and {here.local_world} processes on this machine each need their own; "
+            "leave the device out, or choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    return _own_gpu(here, count)
+
+
+def _own_gpu(here: Place, count: int) -> torch.device:
+    """Raises ConfigError, in all processes of a machine alike, where there are fewer GPUs than processes."""
+    import torch
+
+    if here.local_world > count or here.local_rank >= count:
+        raise ConfigError(
+            f"{max(here.local_world, here.local_rank + 1)} processes on a machine with {count} "
+            f"GPU{'s' * (count > 1)}, and each needs its own; start them with --nproc-per-node {count}, or give "
+            "--device cpu"
+        )
+    return torch.device("cuda", here.local_rank)
 
 
 def autocast(device: torch.device, enabled: bool = True, *, training: bool = False) -> AbstractContextManager[Any]:

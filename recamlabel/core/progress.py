@@ -105,6 +105,13 @@ def total_left_by(time_left: TimeLeft) -> Iterator[None]:
 # What is said of what goes well, and bars; warnings are said all the same.
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 NEEDED = ("warning", "WARNING")
+# Of several processes at one run the first says it all.
+_MUTE: ContextVar[bool] = ContextVar("mute", default=False)
+
+
+def be_mute(mute: bool = True) -> None:
+    """Say nothing from here on, not even warnings: of several processes at one run the first says the same."""
+    _MUTE.set(mute)
 
 
 def be_quiet(quiet: bool = True) -> None:
@@ -114,7 +121,7 @@ def be_quiet(quiet: bool = True) -> None:
 
 def say(text: str) -> None:
     """One line to the person, on standard error, so that standard output stays machine-readable."""
-    if not _QUIET.get() or text.startswith(NEEDED):
+    if not _MUTE.get() and (not _QUIET.get() or text.startswith(NEEDED)):
         print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -144,7 +151,7 @@ def track(
         ...     advance()
     """
     count = _Count(total, start, more, clock)
-    if not _QUIET.get() and (sys.stderr.isatty() or in_notebook()):
+    if not (_QUIET.get() or _MUTE.get()) and (sys.stderr.isatty() or in_notebook()):
         with _rich_bar(description, count, unit) as advance:
             yield advance
     else:

@@ -18,6 +18,7 @@ from recamlabel.core.progress import say
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import ReviewFolder
+from recamlabel.run.followers import do_stage
 from recamlabel.run.forecast import Forecast
 from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import Planned, Scope
@@ -108,13 +109,12 @@ def to_do(run: RunFolder, plan: Plan) -> Iterator[Planned]:
 def run_stage(view: View, one: Planned) -> None:
     """Do a stage's work and record it."""
     run, stage = view.run, one.stage
-    assert stage.work is not None
     run.begin(stage.name)
     run.log(stage=stage.name, event="start", key=one.key)
     began = time.monotonic()
     reset_peak()
     with freed_memory_kept(view.device):
-        facts = stage.work(replace(view, stage=stage.name, key=one.key, declared=one.declared))
+        facts = do_stage(stage, replace(view, stage=stage.name, key=one.key, declared=one.declared))
     seconds = time.monotonic() - began
     absent = [name for name in one.makes if not (run.path / name).exists()]
     if absent:

@@ -9,6 +9,7 @@ from typing import Any
 
 from recamlabel.adapters import ADAPTERS
 from recamlabel.config import Config, config_from_tree
+from recamlabel.core import ranks
 from recamlabel.core.devices import pick_device
 from recamlabel.core.progress import say
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog, save_catalog
@@ -25,6 +26,7 @@ from recamlabel.refine import resolve_method, walks
 from recamlabel.refine.crf import check_backend
 from recamlabel.refine.saliency import SaliencyMaps
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
+from recamlabel.run.followers import dismissed, follow
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
@@ -61,6 +63,8 @@ class Hooks:
 def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks: Hooks | None = None) -> RunFolder:
     """Labels to masks: run every stage that is not current yet.
 
+    Where a launcher has started several processes, all of them call this, and the first decides and writes.
+
     Args:
         source: Label file or folder that an adapter reads.
         out: Run folder: new, empty, or an earlier run.
@@ -75,7 +79,14 @@ def fit(source: Path, out: Path, config: Config, until: str | None = None, hooks
         RecamlabelError: Anything that is the user's to fix; the run folder then holds every
             stage finished so far, and the same call continues.
     """
-    hooks = hooks or Hooks()
+    with ranks.joined(config.runtime.device):
+        if not ranks.is_first():
+            return follow(out, config.runtime.device)
+        with dismissed():
+            return _fit(source, out, config, until, hooks or Hooks())
+
+
+def _fit(source: Path, out: Path, config: Config, until: str | None, hooks: Hooks) -> RunFolder:
     config = check_settings(config)
     intake = _take_in(source, out, config)
     run = RunFolder.create(out)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recamlabel.config import Config, amend, config_from_tree
+from recamlabel.core import ranks
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import ReviewFolder
@@ -75,6 +76,9 @@ def fit_with_review(
         StoreError: Not a finished run, or nothing is decided yet.
         ConfigError: A setting that is not possible.
     """
+    if not ranks.is_first():
+        # Of several processes the first keeps what was before, and compares.
+        return fit_again(path, assignments, overrides, hooks)
     run = RunFolder.open(path)
     kinds = ReviewFolder(path).kinds()
     if not kinds:

@@ -124,6 +124,8 @@ class Stage:
         facts: What else its result depends on, by name.
         cache: Its files only spare work: where they are gone, they are made again when somebody needs them.
         on_demand: Not part of ``fit``; made when a command asks for it.
+        shared: Whether all processes of a run do its work together (:mod:`recamlabel.core.ranks`): what the work writes
+            itself is then for the first of them. Else the first does it, and the others wait.
         cost: How much work it is (:mod:`recamlabel.stages.cost`); without it, one pass of all images.
     """
 
@@ -140,6 +142,7 @@ class Stage:
     facts: Callable[[Scope], Mapping[str, str]] = _nothing
     cache: bool = False
     on_demand: bool = False
+    shared: bool = False
     cost: CostOf = one_pass
 
     def settings(self, scope: Scope) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from recamlabel.core import ranks
 from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import replacing
@@ -98,7 +99,8 @@ class ShardedWriter:
     """Collects arrays by image id into shards, then merges them into one file.
 
     A shard is written atomically once it holds ``shard_size`` images, so a killed process
-    loses at most the shard in memory; a new writer on the same folder sees what is done.
+    loses at most the shard in memory; a new writer on the same folder sees what is done. Of several processes at
+    a stage each writes shards of its own, and the first merges all of them; whoever goes on sees them all.
 
     Args:
         target: The file that :meth:`finish` makes.
@@ -124,21 +126,27 @@ class ShardedWriter:
     ) -> None:
         self.target, self.attributes, self.shard_size = target, dict(attributes), shard_size
         self.folder = target.with_name(f".{target.name}.parts") / key
-        for other in self.folder.parent.glob("*"):
-            if other.name != key or not resume:
-                shutil.rmtree(other)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: dict[str, list[tuple[str, Future[_Packed], Mapping[str, Any]]]] = {}
         # zlib works beside Python's other threads: the network need not wait for what it made to be compressed.
         self._packers = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")
         self._bytes = 0
-        self.done: set[str] = set()
+        # One of several processes looks and clears up, so that all know the same images as done.
+        self.done: set[str] = ranks.of_first(lambda: self._found(resume))
+
+    def _found(self, resume: bool) -> set[str]:
+        """The images in the shards of an earlier writer; what is of no use is removed."""
+        for other in self.folder.parent.glob("*"):
+            if other != self.folder or not resume:
+                shutil.rmtree(other)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done: set[str] = set()
         for shard in self._shards():
             try:
-                self.done |= _ids_of(shard)
+                done |= _ids_of(shard)
             except (OSError, KeyError, RuntimeError) as error:
-                say(f"note: {shard}: a damaged part of {target.name} ({error}), removed; its images are made anew")
+                say(f"note: {shard}: a damaged part of {self.target.name} ({error}), removed; its images are made anew")
                 shard.unlink()
+        return done
 
     def __enter__(self) -> ShardedWriter:
         return self
@@ -168,7 +176,7 @@ class ShardedWriter:
             return
         # By place and content: where a part was deleted, the next one replaces no other.
         digest = hashlib.sha256("\n".join(self._pending).encode()).hexdigest()[:12]
-        name = f"{len(self._shards()):06d}-{digest}.h5"
+        name = f"{len(self._shards()):06d}-rank{ranks.rank()}-{digest}.h5"
         # Made in memory: HDF5 itself may crash the process when the disk is full, a plain write cannot.
         memory = io.BytesIO()
         with h5py.File(memory, "w") as file:
@@ -183,12 +191,18 @@ class ShardedWriter:
         self._bytes = 0
 
     def finish(self) -> None:
-        """Merge all shards into the target file, atomically, and remove them.
+        """Merge all shards into the target file, atomically, and remove them; of several processes the first does.
 
         Raises:
             StoreError: A shard has gone or is damaged; what is there stays, and the same command makes the rest.
         """
         self.flush()
+        if everyones := ranks.gathered(self.done):
+            self.done = set().union(*everyones)
+            self._merge()
+        ranks.meet()
+
+    def _merge(self) -> None:
         self._check_whole()
         _check_space(self.target.parent, sum(shard.stat().st_size for shard in self._shards()))
         with replacing(self.target) as temporary, h5py.File(temporary, "w") as file:

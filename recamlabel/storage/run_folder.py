@@ -355,6 +355,25 @@ class RunFolder:
         return tree
 
 
+class SeenRun(RunFolder):
+    """A run as those processes see it that work with the one that writes: what they would write is left to that one."""
+
+    def save(self) -> None:
+        """Nothing: written by the first process."""
+
+    def finish(self, *args: Any, **facts: Any) -> None:
+        """Nothing: recorded by the first process."""
+
+    def log(self, **event: Any) -> None:
+        """Nothing: said by the first process."""
+
+    def update_metrics(self, section: str, values: Mapping[str, Any], stage: str | None = None) -> None:
+        """Nothing: written by the first process."""
+
+    def drop_metrics(self, section: str) -> None:
+        """Nothing: written by the first process."""
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run: it has ``run.toml``, or that file's copy."""
     return (path / RUN_FILE).is_file() or (path / COPY_FILE).is_file()
