@@ -252,6 +252,17 @@ def gathered(value: Result) -> list[Result]:
     return [value] if team is None else team.gathered(value)
 
 
+def merged(value: Item, merge: Callable[[list[Item]], Result]) -> Result:
+    """``merge`` of all ranks' values, on all ranks.
+
+    Example:
+        >>> merged(3, sum)
+        3
+    """
+    everyones = gathered(value)
+    return of_first(lambda: merge(everyones))
+
+
 def total(values: Tensor) -> Tensor:
     """The sum of all ranks' tensors, on all of them; all ranks have to come here at the same point."""
     team = _working()

@@ -77,6 +77,8 @@ def store_pass(
 ) -> None:
     """Store what ``make`` makes of every image that the writer does not have yet, and finish the file.
 
+    Of several processes at the stage each makes what is of its share of the images.
+
     Args:
         catalog: The images.
         writer: Takes what is made.
@@ -86,7 +88,7 @@ def store_pass(
         enlarged: As :func:`batches_by_shape` takes it.
         alike: Likewise.
     """
-    todo = [image for image in catalog.images if image.id not in writer.done]
+    todo = writer.todo(catalog.images)
     halving = Halving(what)
 
     def work(items: Sequence[tuple[LabelledImage, np.ndarray]]) -> list[Made]:

@@ -17,7 +17,7 @@ Journal 2018; strict and generous levels for sure pixels are those of IRNet (Ahn
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,6 +77,11 @@ class CrossFittedProbe:
     known: Tensor
     offsets: Tensor
     background: bool
+
+    def to(self, device: torch.device) -> CrossFittedProbe:
+        """The probe on a device."""
+        names = ("mean", "deviation", "weights", "biases", "known", "offsets")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def probabilities(self, features: Tensor, ids: Sequence[int], fold: int | None) -> NDArray[np.float32] | None:
         """Probability of each of an image's classes, given that nothing but them and background is there.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core import ranks
 from recamlabel.core.arrays import from_uint8, nearest, paint_strongest, resize_maps
 from recamlabel.core.classes import BACKGROUND_ID, ClassTable
 from recamlabel.core.progress import Advance
@@ -147,7 +150,7 @@ class RenderJob:
 def object_sizes(job: RenderJob, advance: Advance) -> dict[int, float]:
     """How large the smaller objects of each class are, as shares of the pixels of their masks."""
     shares: dict[int, list[float]] = {}
-    for image in job.catalog.images:
+    for image in ranks.share(job.catalog.images):
         item = job.scores[f"scores/{image.id}"]
         if ids := class_ids(item):
             slots = winners(from_uint8(item[()]), job.threshold)
@@ -155,7 +158,11 @@ def object_sizes(job: RenderJob, advance: Advance) -> dict[int, float]:
             for class_id, share in zip(ids, counts, strict=True):
                 shares.setdefault(class_id, []).extend([float(share)] if share else [])
         advance()
-    return usual_sizes(shares)
+    return ranks.merged(shares, lambda parts: usual_sizes(_chained(parts)))
+
+
+def _chained(parts: Sequence[Mapping[int, list[float]]]) -> dict[int, list[float]]:
+    return {name: [*chain.from_iterable(part.get(name, ()) for part in parts)] for name in set().union(*parts)}
 
 
 def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
@@ -168,7 +175,7 @@ def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
     A number withholds the least sure pixels up to that share.
     """
     if job.ignore == "none" or job.ignore == 0:
-        advance(len(job.catalog.images))
+        advance(len(ranks.share(job.catalog.images)))
         return -np.inf
     total = np.zeros((2, MARGIN_BINS), dtype=np.int64)
 
@@ -182,6 +189,7 @@ def ignore_limit(job: RenderJob, advance: Advance, workers: int) -> float:
     for _, counts in _in_threads(job, histogram, workers):
         total += counts
         advance()
+    total = ranks.merged(total, lambda parts: np.sum(parts, axis=0))
     if not total.any():
         return -np.inf
     if job.ignore != "auto":
@@ -275,6 +283,8 @@ def render_masks(
 ) -> dict[str, int]:
     """All masks into ``masks.h5`` and ``masks/<id>.png``, both put in place when all are done, with the PNG's record.
 
+    Of several processes each renders its share of them.
+
     Args:
         job: What they are rendered from.
         run: The run folder.
@@ -290,8 +300,7 @@ def render_masks(
     table = job.catalog.dataset.classes
     palette = palette_of(table, job.png)
     fresh = run / ".masks.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
+    ranks.of_first(lambda: _emptied(fresh))
     pixels = np.zeros(len(table) + 1, dtype=np.int64)
     ignored = 0
     marks: dict[str, PngMark] = {}
@@ -309,9 +318,25 @@ def render_masks(
             ignored += int(counts[table.ignore_id])
             advance()
         writer.finish()
-    swap_folder(fresh, run / "masks")
-    save_record(run, key, marks, job.png)
+    pixels, ignored, marks = ranks.merged((pixels, ignored, marks), _together)
+    if ranks.is_first():
+        swap_folder(fresh, run / "masks")
+        save_record(run, key, marks, job.png)
     return {**{table.name_of(class_id): int(count) for class_id, count in enumerate(pixels)}, "ignored": ignored}
+
+
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+_Rendered = tuple[NDArray[np.int64], int, dict[str, PngMark]]
+
+
+def _together(parts: Sequence[_Rendered]) -> _Rendered:
+    """Pixels, withheld pixels and marks of all processes."""
+    pixels, ignored, marks = zip(*parts, strict=True)
+    return np.sum(pixels, axis=0), sum(ignored), dict(ChainMap(*marks))
 
 
 def _in_threads(
@@ -319,7 +344,7 @@ def _in_threads(
 ) -> Iterable[tuple[LabelledImage, T]]:
     """``work(image, stored)`` of every image in order, a few ahead; HDF5 is read by this thread alone."""
     with ThreadPoolExecutor(workers) as pool:
-        images = job.catalog.images
+        images = ranks.share(job.catalog.images)
         for start in range(0, len(images), 2 * workers):
             group = images[start : start + 2 * workers]
             futures = [pool.submit(work, image, job.stored(image)) for image in group]

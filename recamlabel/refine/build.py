@@ -119,7 +119,7 @@ def build_scores(
     walk: Walk | None = None,
     device: torch.device | None = None,
 ) -> None:
-    """Refine every image that the writer does not have yet.
+    """Refine every image that the writer does not have yet; of several processes at it each refines its share.
 
     Args:
         catalog: Images and labels.
@@ -146,8 +146,8 @@ def build_scores(
             config,
             catalog.dataset.classes.background,
         )
-        for image in catalog.images
-        if image.id not in writer.done and (item := maps[f"{config.source}/{image.id}"])
+        for image in writer.todo(catalog.images)
+        if (item := maps[f"{config.source}/{image.id}"])
     )
     alone = REFINERS.find(method).run is None
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine", device):

@@ -87,7 +87,7 @@ def build_seeds(
     workers: int,
     device: torch.device | None = None,
 ) -> None:
-    """Make the seeds of every image that the writer does not have yet.
+    """Make the seeds of every image that the writer does not have yet; of several processes each its share.
 
     Args:
         images: The training images.
@@ -109,8 +109,8 @@ def build_seeds(
             table.background and image.present | image.absent >= everything,
             rule,
         )
-        for image in images
-        if image.id not in writer.done and (item := maps[image.id])
+        for image in writer.todo(images)
+        if (item := maps[image.id])
     )
     for task, seeds in map_in_order(make_seeds, tasks, workers, "affinity", device):
         writer.add(task.image_id, {task.image_id: (seeds, {})})

@@ -51,5 +51,6 @@ STAGE = Stage(
     makes=(CAMS_FILE,),
     wanted=lambda scope: scope.config.maps.variant != "cam",
     facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
+    shared=True,
     cost=_cost,
 )

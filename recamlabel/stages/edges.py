@@ -49,5 +49,6 @@ STAGE = Stage(
     makes=(EDGES_FILE,),
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"images": scope.images, "weights": scope.weights},
+    shared=True,
     cost=lambda scope: one_pass(scope).times(2),
 )

@@ -79,5 +79,6 @@ STAGE = Stage(
     makes=(FEATURES_FILE,),
     facts=lambda scope: {"pixels": scope.pixels, "weights": scope.weights},
     cache=True,
+    shared=True,
     cost=one_pass,
 )

@@ -68,5 +68,6 @@ STAGE = Stage(
     reads=_reads,
     makes=(FINE_FILE,),
     wanted=lambda scope: wants_fine(scope.config),
+    shared=True,
     cost=_cost,
 )

@@ -29,17 +29,16 @@ def run_joined(view: View) -> Mapping[str, Any]:
         open_store(view.run.path / (FINE_FILE if "fine" in view.planned else MAPS_FILE)) as file,
         open_store(view.run.path / LOCAL_FILE) as other,
         ShardedWriter(view.run.path / JOINED_FILE, view.key, {**view.provenance(), "weight": weight}) as writer,
-        track("joined", len(view.catalog.images), start=len(writer.done)) as advance,
     ):
-        for image in view.catalog.images:
-            if image.id in writer.done:
-                continue
-            stored = file[f"{source}/{image.id}"]
-            maps, ids = stored[()], class_ids(stored)
-            if weight and ids:
-                maps = joined(maps, other[f"{LOCAL_GROUP}/{image.id}"][()], weight)
-            writer.add(image.id, to_store({source: maps}, image.id, ids))
-            advance()
+        todo = writer.todo(view.catalog.images)
+        with track("joined", len(writer.done) + len(todo), start=len(writer.done)) as advance:
+            for image in todo:
+                stored = file[f"{source}/{image.id}"]
+                maps, ids = stored[()], class_ids(stored)
+                if weight and ids:
+                    maps = joined(maps, other[f"{LOCAL_GROUP}/{image.id}"][()], weight)
+                writer.add(image.id, to_store({source: maps}, image.id, ids))
+                advance()
         writer.finish()
     return {"weight": weight}
 
@@ -93,5 +92,6 @@ STAGE = Stage(
     reads=("refine.source", "local.weight"),
     makes=(JOINED_FILE,),
     wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
+    shared=True,
     cost=lambda scope: Cost(fixed=1e-3 * len(scope.catalog.images)),
 )

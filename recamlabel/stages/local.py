@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
+from recamlabel.core import ranks
 from recamlabel.core.progress import say, track
 from recamlabel.data.batches import Normalisation
 from recamlabel.data.passes import image_pass
@@ -56,6 +57,21 @@ LOCAL_GROUP = "local"
 def run_local(view: View) -> Mapping[str, Any]:
     """Choose the size and the depth; write ``local.h5`` and ``scale.json``."""
     backbone = pretrained(view)
+    # The search is the first process's, where there are several; the maps of all images are everyone's.
+    tried, chosen, verdict = ranks.of_first(lambda: _search(view, backbone))
+    with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
+        if chosen is not None and verdict is not None and verdict.admitted:
+            _write(view, backbone, chosen, writer)
+        writer.finish()
+    if ranks.is_first():
+        tree = {"stage_key": view.key, **report(view.catalog.dataset.classes.names, tried, chosen, verdict)}
+        write_text(view.run.path / SCALE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
+        view.run.update_metrics(METRICS_SECTION, tree, stage="local")
+    return {} if chosen is None or verdict is None else {"side": chosen.side, "admitted": verdict.admitted}
+
+
+def _search(view: View, backbone: Backbone) -> tuple[list[Tried], Tried | None, Admission | None]:
+    """What was tried, the best of it, and whether that takes part."""
     images = sample(view)
     labels = view.catalog.dataset.labels(images)
     both = (labels == 1).any(axis=0) & (labels == 0).any(axis=0)
@@ -68,14 +84,7 @@ def run_local(view: View) -> Mapping[str, Any]:
     chosen = choose_setting(tried) if tried else None
     verdict = None if chosen is None else admission(chosen, gate_precisions(view))
     say(f"local: {TOO_FEW if verdict is None else verdict.line}")
-    with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
-        if chosen is not None and verdict is not None and verdict.admitted:
-            _write(view, backbone, chosen, writer)
-        writer.finish()
-    tree = {"stage_key": view.key, **report(view.catalog.dataset.classes.names, tried, chosen, verdict)}
-    write_text(view.run.path / SCALE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
-    view.run.update_metrics(METRICS_SECTION, tree, stage="local")
-    return {} if chosen is None or verdict is None else {"side": chosen.side, "admitted": verdict.admitted}
+    return tried, chosen, verdict
 
 
 def gate_precisions(view: View) -> list[tuple[float, float]]:
@@ -174,7 +183,7 @@ def both_depths(backbone: Backbone, pixels: Tensor) -> Tensor:
 def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
     """The maps of every image's own classes, from heads that have not seen it."""
     table = view.catalog.dataset.classes
-    todo = [image for image in view.catalog.images if image.id not in writer.done]
+    todo = writer.todo(view.catalog.images)
     for image, features in _features(view, backbone, todo, chosen.side, "local"):
         ids = table.ids_of(image.present)
         projected = chosen.projection(features[chosen.depth])
@@ -246,5 +255,6 @@ STAGE = Stage(
     sections=(METRICS_SECTION,),
     wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
     facts=lambda scope: {"images": scope.images, "training": scope.training, "weights": scope.weights},
+    shared=True,
     cost=_cost,
 )

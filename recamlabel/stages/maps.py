@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recamlabel.core import ranks
 from recamlabel.maps.base import MapSource
 from recamlabel.maps.precomputed import PrecomputedMaps
 from recamlabel.stages.agreement import METRICS_SECTION, RECAM_FILE, settle
@@ -30,7 +31,9 @@ def run_maps(view: View) -> Mapping[str, Any]:
         backbone, first = classifier_head(view)
         # One pass makes both where the re-activation left the backbone as it was.
         shared = config.recam.backbone_lr_factor == 0
-        second = {"recam": settle(view, (backbone, first), (backbone if shared else learnt, second))}
+        both = (backbone, first), (backbone if shared else learnt, second)
+        settled = ranks.of_first(lambda: settle(view, *both).cpu())
+        second = {"recam": settled.to(view.device)}
         sources = (
             [map_source(view, backbone, first | second)]
             if shared
@@ -60,5 +63,6 @@ STAGE = Stage(
     makes=lambda scope: (MAPS_FILE, RECAM_FILE) if scope.config.maps.variant == "cam" else (MAPS_FILE,),
     sections=(METRICS_SECTION,),
     facts=lambda scope: {"images": scope.images},
+    shared=True,
     cost=_cost,
 )

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from recamlabel.core import ranks
 from recamlabel.core.arrays import map_histogram
 from recamlabel.core.progress import say, track
 from recamlabel.evaluation.calibration import KnownLevel, candidates, known_level
@@ -33,11 +34,9 @@ NO_EFFECT = "of no effect: there is no background"
 def run_masks(view: View) -> Mapping[str, Any]:
     """Choose the background level where it is ``auto``, then render the masks."""
     config, run = view.config, view.run
-    images = [image.id for image in view.catalog.images]
+    own = len(ranks.share(view.catalog.images))
     with open_store(run.path / SCORES_FILE) as scores, open_store(run.path / view.maps_file) as maps:
-        chosen = calibrate(LevelEvidence.load(run.path / LEVELS_FILE), config.seed)
-        plain = otsu_level(map_histogram(maps[f"cam/{name}"][()]) for name in images)
-        level = _choose(view, scores, chosen)
+        level, plain, chosen = ranks.of_first(lambda: _levels(view, scores, maps))
         job = RenderJob(
             view.catalog,
             scores,
@@ -50,10 +49,10 @@ def run_masks(view: View) -> Mapping[str, Any]:
             view.settings.masks.png,
         )
         if view.catalog.dataset.classes.background:
-            with track("sizes", len(images), more=True) as advance:
+            with track("sizes", own, more=True) as advance:
                 job = replace(job, sizes=object_sizes(job, advance))
         workers = max(1, view.workers)
-        with track("evidence", len(images), more=True) as advance:
+        with track("evidence", own, more=True) as advance:
             limit = ignore_limit(job, advance, workers)
         attributes = {
             **view.provenance(),
@@ -61,7 +60,7 @@ def run_masks(view: View) -> Mapping[str, Any]:
             "ignore_id": view.catalog.dataset.classes.ignore_id,
             "ignore_limit": limit,
         }
-        with track("masks", len(images)) as advance:
+        with track("masks", own) as advance:
             pixels = render_masks(job, run.path, view.key, attributes, limit, advance, workers)
     section = {**chosen.to_json(), "used": level.threshold, "used_origin": level.origin}
     known = {"known": level.known.to_json()} if level.known else {}
@@ -81,6 +80,13 @@ class Level:
     origin: str
     free: bool
     known: KnownLevel | None = None
+
+
+def _levels(view: View, scores: h5py.File, maps: h5py.File) -> tuple[Level, float, Calibration]:
+    """The background level of the masks, that of plain CAM, and what was chosen without masks."""
+    chosen = calibrate(LevelEvidence.load(view.run.path / LEVELS_FILE), view.config.seed)
+    plain = otsu_level(map_histogram(maps[f"cam/{image.id}"][()]) for image in view.catalog.images)
+    return _choose(view, scores, chosen), plain, chosen
 
 
 def _choose(view: View, scores: h5py.File, chosen: Calibration) -> Level:
@@ -159,5 +165,6 @@ STAGE = Stage(
     makes=("masks.h5", "masks"),
     sections=("threshold",),
     facts=_facts,
+    shared=True,
     cost=_cost,
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import Config
+from recamlabel.core import ranks
 from recamlabel.core.arrays import from_uint8, fuse, resize_maps
 from recamlabel.core.devices import Halving, to_device
 from recamlabel.core.pool import map_in_order
@@ -96,8 +99,9 @@ def run_probe(view: View) -> Mapping[str, Any]:
         if probe is None:
             say("probe: fewer than two images to learn from, the class maps stay as they are")
         files = {"cam": maps, "recam": maps, source: own_maps}
-        with track("probe", len(catalog.images), start=len(writer.done)) as advance:
-            todo = [image for image in catalog.images if image.id not in writer.done]
+        # Shared before what is done is left out: this process has the features of just these images.
+        todo = [image for image in ranks.share(catalog.images) if image.id not in writer.done]
+        with track("probe", len(writer.done) + len(todo), start=len(writer.done)) as advance:
             for image, features in features_of.of(todo):
                 arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
                 ids = class_ids(own_maps[f"{source}/{image.id}"])
@@ -162,12 +166,15 @@ def deal(images: Sequence[LabelledImage], folds: int) -> dict[str, int]:
 
 
 def _fit(view: View, features_of: PixelFeatures, maps: h5py.Group, folds: Mapping[str, int]) -> CrossFittedProbe:
-    """Draw positions from the images, then fit, in turn with the dense CRF where one is used."""
+    """Draw positions from the images, then fit, in turn with the dense CRF where one is used.
+
+    Of several processes each looks at its share of the images, and the first fits.
+    """
     config, catalog = view.config.probe, view.catalog
     images = [image for image in catalog.images if image.id in folds]
     drawn, sample = _sample(view, features_of, images, maps, folds)
     probe = _fitted(view, sample, config.iterations)
-    labelled = [image for image in images if image.present]
+    labelled = [image for image in images if image.present and image.id in drawn]
     for _ in range(config.alternations if alternates_with_crf(view.settings) else 0):
         values = {name: torch.zeros(len(one.positions), one.slots) for name, one in drawn.items()}
         tasks = _tasks(view, features_of, labelled, maps, folds, probe)
@@ -175,16 +182,24 @@ def _fit(view: View, features_of: PixelFeatures, maps: h5py.Group, folds: Mappin
             for task, scores in map_in_order(refine_image, tasks, view.workers, "probe", view.device):
                 values[task.image_id] = drawn[task.image_id].values(from_uint8(scores))
                 advance()
-        values_at = torch.cat([values[image.id] for image in images]).to(view.device)
-        probe = _fitted(view, replace(sample, maps=values_at), 1)
+        if (everyones := ranks.gathered(values)) and sample is not None:
+            found = dict(ChainMap(*everyones))
+            sample = replace(sample, maps=torch.cat([found[image.id] for image in images]).to(view.device))
+        probe = _fitted(view, sample, 1)
     return probe
 
 
-def _fitted(view: View, sample: PixelSample, iterations: int) -> CrossFittedProbe:
+def _fitted(view: View, sample: PixelSample | None, iterations: int) -> CrossFittedProbe:
     config = view.config.probe.model_copy(update={"iterations": iterations})
-    with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits", more=True) as advance:
-        classes, background = len(view.catalog.dataset.classes), view.config.data.background
-        return fit_probe(sample, classes, config, background, view.config.seed, advance)
+
+    def fit() -> CrossFittedProbe:
+        assert sample is not None
+        with track("probe: fit", iterations * (int(sample.folds.max()) + 1), unit="fits", more=True) as advance:
+            classes, background = len(view.catalog.dataset.classes), view.config.data.background
+            probe = fit_probe(sample, classes, config, background, view.config.seed, advance)
+        return probe.to(torch.device("cpu"))
+
+    return ranks.of_first(fit).to(view.device)
 
 
 def _sample(
@@ -193,18 +208,25 @@ def _sample(
     images: Sequence[LabelledImage],
     maps: h5py.Group,
     folds: Mapping[str, int],
-) -> tuple[dict[str, Drawn], PixelSample]:
-    """Positions of every image, and what is known there, image after image."""
+) -> tuple[dict[str, Drawn], PixelSample | None]:
+    """Positions of every image that is this process's, and what is known at those of all images, image after image.
+
+    The sample is the first process's, which fits to it; None on the others.
+    """
     slots = max(1, *(len(image.present) for image in images))
     pixels, drawn, parts = view.config.probe.pixels, {}, {}
-    with track("probe: sample", len(images), more=True) as advance:
-        for image, features in features_of.of(images):
+    own = [image for image in ranks.share(view.catalog.images) if image.id in folds]
+    with track("probe: sample", len(own), more=True) as advance:
+        for image, features in features_of.of(own):
             pixels = min(pixels, max(1, SAMPLE_VALUES // (len(images) * len(features))))
             stored = maps[image.id]
             ids, fold = class_ids(stored), folds[image.id]
             rng = _stream(image.id, view.config.seed)
             drawn[image.id], parts[image.id] = _draw(features, stored[()], ids, fold, pixels, slots, rng)
             advance()
+    if not (everyones := ranks.gathered(parts)):
+        return drawn, None
+    parts = dict(ChainMap(*everyones))
     ordered = [parts.pop(image.id) for image in images]
     values = {
         name: torch.cat([getattr(part, name) for part in ordered]).to(view.device)
@@ -285,17 +307,20 @@ class PixelFeatures:
     """
 
     def __init__(self, view: View, backbone: Backbone) -> None:
-        self.view, self.backbone, self.room = view, backbone, FEATURE_BYTES
-        self.folder = view.run.path / FEATURES_FOLDER
+        self.view, self.backbone, self.room = view, backbone, FEATURE_BYTES // ranks.world()
+        self.folder = view.run.path / FEATURES_FOLDER / str(ranks.rank())
         self.kept: dict[str, Path] = {}
 
     def __enter__(self) -> PixelFeatures:
-        shutil.rmtree(self.folder, ignore_errors=True)  # of a killed process
-        self.folder.mkdir()
+        # Of killed processes.
+        ranks.of_first(lambda: shutil.rmtree(self.folder.parent, ignore_errors=True))
+        self.folder.mkdir(parents=True)
         return self
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.parent.rmdir()  # that of the last process is empty
 
     def of(self, images: Sequence[LabelledImage]) -> Iterator[tuple[LabelledImage, Tensor]]:
         """Images with their features ``(D, h, w) float32`` on the device, not in the order of ``images``."""
@@ -366,5 +391,6 @@ STAGE = Stage(
     makes=(FUSED_FILE,),
     wanted=lambda scope: scope.config.probe.enabled,
     facts=lambda scope: {"training": scope.training},
+    shared=True,
     cost=_cost,
 )

@@ -25,8 +25,8 @@ WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")
 def run_refine(view: View) -> Mapping[str, Any]:
     """Refine the maps into scores."""
     config = view.config.refine
-    total = len(view.catalog.images)
     with ShardedWriter(view.run.path / SCORES_FILE, view.key, {**view.provenance(), "method": config.method}) as writer:
+        total = len(writer.done) + len(writer.todo(view.catalog.images))
         with (
             open_store(view.run.path / view.maps_file) as maps,
             track(f"refine ({config.method})", total, start=len(writer.done)) as advance,
@@ -75,5 +75,6 @@ STAGE = Stage(
     needs=("maps", "probe", "saliency", "edges", "relabel"),
     reads=_reads,
     makes=(SCORES_FILE,),
+    shared=True,
     cost=_cost,
 )

@@ -55,5 +55,6 @@ STAGE = Stage(
     makes=lambda scope: (maps_file([one.name for one in (probe.STAGE, saliency.STAGE) if one.wanted(scope)]),),
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
+    shared=True,
     cost=predictor_cost,
 )

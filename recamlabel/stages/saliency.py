@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from recamlabel.core import ranks
 from recamlabel.core.progress import say, track
 from recamlabel.refine.saliency import FLAT, SaliencyMaps, agreement, with_saliency
 from recamlabel.stages.calibration import spread
@@ -39,29 +40,27 @@ def run_saliency(view: View) -> Mapping[str, Any]:
         say(f"saliency: {len(missing)} of {len(known.ids)} images have no map ({shown}): their class maps stay")
     flat = 0
     with open_store(view.run.path / maps_file({*view.planned} - {STAGE.name})) as maps:
-        agreed = _agreement(view, known, maps[source])
+        agreed = ranks.of_first(lambda: _agreement(view, known, maps[source]))
         weight = view.config.refine.saliency_weight * max(0.0, agreed)
         say(
             f"saliency: agrees with the class maps by {agreed:.2f} (mean correlation): "
             f"a share of {weight:.2f} (refine.saliency_weight={view.config.refine.saliency_weight:g} times that)"
         )
         attributes = {**view.provenance(), "weight": weight}
-        with (
-            ShardedWriter(view.run.path / SALIENT_FILE, view.key, attributes) as writer,
-            track("saliency", len(view.catalog.images), start=len(writer.done)) as advance,
-        ):
-            for image in view.catalog.images:
-                if image.id in writer.done:
-                    continue
-                arrays, ids = stored_maps(maps, source, image.id)
-                seen = known.read(image.id, view.catalog.shapes[image.id]) if ids else None
-                if seen is not None and seen.std() < FLAT:
-                    flat += 1
-                elif seen is not None and weight > 0:
-                    arrays[source] = with_saliency(arrays[source], seen, weight)
-                writer.add(image.id, to_store(arrays, image.id, ids))
-                advance()
+        with ShardedWriter(view.run.path / SALIENT_FILE, view.key, attributes) as writer:
+            todo = writer.todo(view.catalog.images)
+            with track("saliency", len(writer.done) + len(todo), start=len(writer.done)) as advance:
+                for image in todo:
+                    arrays, ids = stored_maps(maps, source, image.id)
+                    seen = known.read(image.id, view.catalog.shapes[image.id]) if ids else None
+                    if seen is not None and seen.std() < FLAT:
+                        flat += 1
+                    elif seen is not None and weight > 0:
+                        arrays[source] = with_saliency(arrays[source], seen, weight)
+                    writer.add(image.id, to_store(arrays, image.id, ids))
+                    advance()
             writer.finish()
+    flat = sum(ranks.gathered(flat))
     if flat:
         say(f"saliency: {flat} maps are the same everywhere and say nothing: the class maps of those images stay")
     return {"agreement": round(agreed, 4), "weight": round(weight, 4), "missing": len(missing), "flat": flat}
@@ -88,5 +87,6 @@ STAGE = Stage(
     makes=(SALIENT_FILE,),
     wanted=lambda scope: bool(scope.config.refine.saliency),
     facts=lambda scope: {"images": scope.images, "saliency": saliency_maps(scope).identity()},
+    shared=True,
     cost=lambda scope: Cost(read=megapixels(scope)),
 )

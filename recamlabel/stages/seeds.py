@@ -27,7 +27,8 @@ def run_seeds(view: View) -> Mapping[str, Any]:
         ShardedWriter(view.run.path / SEEDS_FILE, view.key, view.provenance()) as writer,
         open_store(view.run.path / view.maps_file) as maps,
     ):
-        with track("seeds", len(images), start=len(writer.done)) as advance:
+        total = len(writer.done) + len(writer.todo(images))
+        with track("seeds", total, start=len(writer.done)) as advance:
             build_seeds(images, table, maps[refine.source], rule, writer, advance, view.workers, view.device)
         writer.finish()
     return {}
@@ -56,5 +57,6 @@ STAGE = Stage(
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"training": scope.training},
     cache=True,
+    shared=True,
     cost=_cost,
 )

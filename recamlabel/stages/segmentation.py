@@ -40,7 +40,7 @@ def run_segmentation(view: View) -> Mapping[str, Any]:
         open_store(view.run.path / SCORES_FILE) as scores,
         ShardedWriter(view.run.path / SEGMENTATION_FILE, view.key, attributes) as writer,
     ):
-        todo = [image for image in view.catalog.images if image.id not in writer.done]
+        todo = writer.todo(view.catalog.images)
 
         def tasks() -> Iterator[MaskTask]:
             for image, probabilities in _answers(view, predictor, todo):
@@ -48,7 +48,7 @@ def run_segmentation(view: View) -> Mapping[str, Any]:
                 opinions[image.id] = _opinion(view, probabilities, image, masks, scores)
                 yield MaskTask(image.id, image.path, probabilities, shape, dtype, crf, view.config.data.background)
 
-        with track("segmentation", len(view.catalog.images), start=len(writer.done)) as advance:
+        with track("segmentation", len(writer.done) + len(todo), start=len(writer.done)) as advance:
             for task, mask in map_in_order(make_mask, tasks(), view.workers if crf else 1, "segmentation", view.device):
                 writer.add(task.image_id, {task.image_id: (mask, opinions.pop(task.image_id))})
                 advance()
@@ -111,5 +111,6 @@ STAGE = Stage(
     makes=(SEGMENTATION_FILE,),
     wanted=lambda scope: scope.config.segmenter.enabled,
     facts=lambda scope: {"images": scope.images},
+    shared=True,
     cost=_cost,
 )

@@ -11,6 +11,7 @@ import torch
 
 from recamlabel import __version__
 from recamlabel.config import Config
+from recamlabel.core import ranks
 from recamlabel.core.section import Section
 from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
@@ -104,8 +105,8 @@ class View:
 
     @property
     def workers(self) -> int:
-        """Worker processes for this machine."""
-        return self.settings.runtime.worker_count()
+        """Worker processes for this machine; this process's part of them where several do a stage."""
+        return ranks.portion(self.settings.runtime.worker_count())
 
     @property
     def maps_file(self) -> str:

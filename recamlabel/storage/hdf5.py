@@ -12,12 +12,12 @@ import io
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -95,6 +95,16 @@ class StoredArrays:
             return array
 
 
+class HasId(Protocol):
+    """An image, or what else has the id that arrays are stored by."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Image = TypeVar("Image", bound=HasId)
+
+
 class ShardedWriter:
     """Collects arrays by image id into shards, then merges them into one file.
 
@@ -169,6 +179,10 @@ class ShardedWriter:
         self._bytes += sum(array.nbytes for array, _ in arrays.values())
         if len(self._pending) >= self.shard_size or self._bytes >= SHARD_BYTES:
             self.flush()
+
+    def todo(self, images: Sequence[Image]) -> list[Image]:
+        """The images that are not there yet; of several processes at the stage, this one's share of them."""
+        return ranks.share([image for image in images if image.id not in self.done])
 
     def flush(self) -> None:
         """Write the pending images as one shard."""
