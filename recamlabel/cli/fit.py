@@ -14,7 +14,7 @@ import click
 from recamlabel.cli.options import coco_option, settings_options
 from recamlabel.cli.output import echo, echo_json
 from recamlabel.config import load_config
-from recamlabel.core.ranks import is_first
+from recamlabel.core.ranks import place
 from recamlabel.run.summary import summary_lines
 from recamlabel.storage.run_folder import RunFolder, is_run
 
@@ -137,7 +137,7 @@ def fit(
     from recamlabel.run import fit as engine
 
     if dry_run:
-        if is_first():
+        if place().rank == 0:
             _show(engine.preview(source, out, config))
     else:
         finish(engine.fit(source, out, config, hooks=hooks()))
@@ -171,7 +171,7 @@ def _go_on(
     if hooks is None:
         review = {"review.use": True} if with_review else {}
         source, config = review_round.own_settings(path, assignments, {**changes, **review})
-        if is_first():
+        if place().rank == 0:
             _show(engine.preview(source, path, config))
     elif with_review:
         # What is decided is to be used: that much is no surprise, other settings are said.
@@ -203,7 +203,7 @@ def _show(redo: Redo) -> None:
 
 
 def _finish(run: RunFolder, as_json: bool) -> None:
-    if not is_first():
+    if place().rank > 0:
         return
     from recamlabel.review.page.report import write_report
     from recamlabel.review.page.rounds_pages import write_round_pages

@@ -164,8 +164,8 @@ def in_team() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process writes and prints: rank 0, or a single one."""
-    return _TEAM.first if _TEAM is not None else place().rank == 0
+    """Whether this process writes what all of them make: rank 0, and every one that is at no run with others."""
+    return _TEAM is None or _TEAM.first
 
 
 def share(items: Sequence[Item]) -> list[Item]:
@@ -276,7 +276,7 @@ def total(values: Tensor) -> Tensor:
     return summed
 
 
-def batch_total(count: Tensor, least: float = 1.0) -> Tensor:
+def batch_total(count: Tensor | int, least: float = 1) -> Tensor | float:
     """What a sum over this rank's part of a batch is divided by, so that the mean over the ranks is the batch's mean.
 
     ``max(total, least) / world``, with the total over all ranks: with the sums ``s_r`` of a loss, the mean over the
@@ -284,9 +284,19 @@ def batch_total(count: Tensor, least: float = 1.0) -> Tensor:
     image weigh more the fewer pixels or labels its rank happens to have.)
 
     Args:
-        count: Scalar of this rank: known labels, weights of pixels.
+        count: Of this rank: known labels, weights of pixels; a scalar.
         least: Where there are none.
+
+    Example:
+        >>> batch_total(12), batch_total(0)
+        (12, 1)
     """
+    if world() == 1:
+        return max(count, least) if isinstance(count, int) else count.clamp(min=least)
+    if isinstance(count, int):
+        import torch
+
+        count = torch.tensor(float(count), dtype=torch.float64)
     return total(count).clamp(min=least) / world()
 
 
@@ -304,6 +314,14 @@ def previous_row(values: Tensor) -> Tensor:
     with _reaching(team):
         dist.all_gather(rows, sent)
     return rows[team.here.rank - 1].to(own.dtype)
+
+
+def own_chance() -> None:
+    """From here on torch draws other numbers on every rank, as dropout has to in the parts of one batch."""
+    if (number := rank()) > 0:
+        import torch
+
+        torch.manual_seed(torch.initial_seed() + number)
 
 
 @contextmanager

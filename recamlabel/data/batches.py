@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -77,6 +78,8 @@ class Batch:
         weights: ``(B,) float32`` weight of each image in the loss, where they differ.
         masks: ``(B, K, ceil(c / 4), ceil(c / 4)) float16`` soft maps, where the stage is given them.
         most_labels: The largest number of present labels of an image, where it was counted when loaded.
+        slots: Which slots of the step's batch these are, where other processes have the rest of them; None: all.
+        total: Images in the step's whole batch; 0: these are all.
     """
 
     images: Tensor
@@ -86,13 +89,16 @@ class Batch:
     masks: Tensor | None = None
     weights: Tensor | None = None
     most_labels: int | None = None
+    slots: slice | None = None
+    total: int = 0
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with all its tensors replaced."""
         seeds, masks, weights = (
             None if part is None else move(part) for part in (self.seeds, self.masks, self.weights)
         )
-        return Batch(move(self.images), move(self.labels), self.step, seeds, masks, weights, self.most_labels)
+        images, labels = move(self.images), move(self.labels)
+        return replace(self, images=images, labels=labels, seeds=seeds, masks=masks, weights=weights)
 
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in up to ``count`` pieces of nearly equal size, one after the other.
@@ -179,11 +185,18 @@ class TrainingBatches(Dataset[LoadedBatch]):
         self.batch_size, self.augment, self.normalisation, self.seed = batch_size, augment, normalisation, seed
         self.seeds, self.ignore_id, self.masks, self.weights = seeds, ignore_id, masks, weights
         self.about = about
+        self.slots = range(batch_size)
         self._kept: dict[str, np.ndarray] = {}
         self._room = KEPT_BYTES
 
     def __len__(self) -> int:
         return self.steps
+
+    def of_slots(self, slots: range) -> TrainingBatches:
+        """The same batches, of which only some slots are made: crop for crop those of the whole batches."""
+        part = copy(self)
+        part.slots = slots
+        return part
 
     def indices(self, step: int) -> list[int]:
         """Image numbers of a step's batch."""
@@ -196,9 +209,11 @@ class TrainingBatches(Dataset[LoadedBatch]):
     def __getitem__(self, step: int) -> LoadedBatch:
         if not 0 <= step < self.steps:
             raise IndexError(step)
-        chosen = self.indices(step)
+        everything = self.indices(step)
+        chosen = [everything[slot] for slot in self.slots]
         made = [
-            self._crop(number, np.random.default_rng((self.seed, 2, step, slot))) for slot, number in enumerate(chosen)
+            self._crop(number, np.random.default_rng((self.seed, 2, step, slot)))
+            for slot, number in zip(self.slots, chosen, strict=True)
         ]
         images, inside, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(4))
         assert images is not None and inside is not None
@@ -206,6 +221,9 @@ class TrainingBatches(Dataset[LoadedBatch]):
         labels = self.labels[chosen]
         most = int((labels > 0).sum(axis=1).max())
         batch = Batch(images, torch.from_numpy(labels), step, seeds, masks, weights, most)
+        if len(self.slots) < self.batch_size:
+            slots = slice(self.slots.start, self.slots.stop)
+            batch = replace(batch, slots=slots, total=self.batch_size)
         return LoadedBatch(batch, inside, self.normalisation.tensor())
 
     def _read(self, image: LabelledImage) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recamlabel.core.ranks import batch_total
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.affinity_pairs import PairPaths, pair_affinity, pair_labels
 
@@ -90,7 +91,7 @@ def affinity_losses(
 
 
 def _mean(values: Tensor) -> Tensor:
-    return values.sum() / max(1, values.numel())
+    return values.sum() / batch_total(values.numel())
 
 
 def _where(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recamlabel.core.ranks import batch_total
 from recamlabel.errors import RecamlabelError
 
 UNKNOWN_LABEL = -1
@@ -50,7 +51,7 @@ def masked_multilabel_loss(logits: Tensor, labels: Tensor, positive_weights: Ten
         reduction="none",
         pos_weight=None if positive_weights is None else positive_weights.to(logits, non_blocking=True),
     )
-    return (entries * known).sum() / known.sum().clamp(min=1)
+    return (entries * known).sum() / batch_total(known.sum())
 
 
 def rare_class_weights(labels: NDArray[np.integer], limit: float) -> NDArray[np.float64] | None:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recamlabel.core.ranks import batch_total
 from recamlabel.core.registry import check_choice
 from recamlabel.errors import ConfigError, RecamlabelError
 from recamlabel.models.cam import PEAK_EPS, check_head
@@ -87,10 +88,10 @@ def softmax_reactivation_loss(
     scores = F.linear(vectors.vectors, fc2)
     losses = vector_losses(scores, vectors, label_smoothing=label_smoothing, competing=competing)
     share = vectors.share if class_weights is None else vectors.share * class_weights[vectors.targets]
-    loss = (losses * share).sum() / max(1, labels.shape[0])
+    loss = (losses * share).sum() / batch_total(labels.shape[0])
     real = vectors.share > 0
     hits = (scores.detach().argmax(dim=1) == vectors.targets) & real
-    return loss, hits.sum() / real.sum().clamp(min=1)
+    return loss, hits.sum() / batch_total(real.sum())
 
 
 def softmax_labels(labels: NDArray[np.integer], background: bool) -> NDArray[np.bool_]:

@@ -76,7 +76,7 @@ def fit_with_review(
         StoreError: Not a finished run, or nothing is decided yet.
         ConfigError: A setting that is not possible.
     """
-    if not ranks.is_first():
+    if ranks.place().rank > 0:
         # Of several processes the first keeps what was before, and compares.
         return fit_again(path, assignments, overrides, hooks)
     run = RunFolder.open(path)

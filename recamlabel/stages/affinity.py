@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from recamlabel.core import ranks
 from recamlabel.refine import walks
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read
@@ -38,8 +39,9 @@ def run_affinity(view: View) -> Mapping[str, Any]:
     seeds = StoredArrays(view.run.path / SEEDS_FILE)
     batches = make_batches(view, config, net.backbone, offset=AFFINITY_OFFSET, seeds=seeds)
     last = run_training(view, AffinityObjective(net, config, ignore_id), batches, config, GUESS, "boundary")
-    few = (batches[step].to(view.device).images for step in range(min(MEAN_BATCHES, len(batches))))
-    net.head.measure_displacement_mean(net.features(images) for images in few)
+    if ranks.is_first():  # whose network is kept
+        few = (batches[step].to(view.device).images for step in range(min(MEAN_BATCHES, len(batches))))
+        net.head.measure_displacement_mean(net.features(images) for images in few)
     save_trained(view, AFFINITY_WEIGHTS, net.head)
     return last
 
@@ -69,5 +71,6 @@ STAGE = Stage(
     makes=(AFFINITY_WEIGHTS,),
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
+    shared=True,
     cost=_cost,
 )

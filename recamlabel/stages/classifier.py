@@ -201,5 +201,6 @@ STAGE = Stage(
     reads=_reads,
     makes=(CLASSIFIER_WEIGHTS,),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
+    shared=True,
     cost=_cost,
 )

@@ -88,5 +88,6 @@ STAGE = Stage(
     ),
     makes=(RECAM_WEIGHTS,),
     facts=lambda scope: {"training": scope.training},
+    shared=True,
     cost=_cost,
 )

@@ -134,5 +134,6 @@ STAGE = Stage(
     makes=(SEGMENTER_WEIGHTS,),
     wanted=lambda scope: scope.config.segmenter.enabled,
     facts=_facts,
+    shared=True,
     cost=_cost,
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from recamlabel.core import ranks
 from recamlabel.core.progress import say
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import MapReader, Normalisation, SeedReader, TrainingBatches
@@ -105,7 +107,7 @@ def run_training(
     """
     first = {name: value.detach().clone() for name, value in objective.module.state_dict().items()}
     settings = _loop_settings(view, objective.name)
-    checkpoint_of = checkpoint_key(settings.checkpoint)
+    checkpoint_of = ranks.of_first(lambda: checkpoint_key(settings.checkpoint))
     seen: list[str] = []
     for restarts, rate in enumerate(RATES):
         key = _attempt_key(view.key, restarts)
@@ -116,7 +118,8 @@ def run_training(
         objective.module.load_state_dict(first)
         try:
             last = train(objective, batches, schedule, replace(settings, key=key), rate=rate, watch=watch)
-            verdict = check() if (failure := watch.failure(len(batches))) == "" else Verdict(failure)
+            failure = watch.failure(len(batches))
+            verdict = Verdict(failure) if failure else ranks.of_first(check)
         except TrainingFailedError as error:
             last, verdict = {}, Verdict(str(error))
         facts = _facts(last, watch, restarts, verdict)
@@ -124,14 +127,18 @@ def run_training(
             return facts
         seen.append(verdict.failure)
         if restarts + 1 < len(RATES):
-            settings.checkpoint.unlink(missing_ok=True)
+            _forget(settings.checkpoint)
             lost = "nothing was learnt" if verdict.dead else "it should not be worse"
             say(f"{objective.name}: {verdict.failure}: {lost}; again with a quarter of the rate")
     if not verdict.dead:
         say(f"warning: {objective.name}: {verdict.failure}, after two trainings; going on with the second")
         return facts
-    settings.checkpoint.unlink(missing_ok=True)
+    _forget(settings.checkpoint)
     return _give_up(view, objective.name, seen, facts)
+
+
+def _forget(checkpoint: Path) -> None:
+    ranks.of_first(lambda: checkpoint.unlink(missing_ok=True))
 
 
 def _loop_settings(view: View, name: str) -> LoopSettings:
@@ -168,7 +175,9 @@ def _give_up(view: View, name: str, seen: Sequence[str], facts: dict[str, Any]) 
 
 
 def save_trained(view: View, file: str, net: nn.Module) -> None:
-    """Write the trained weights; a finished stage has no checkpoint left."""
+    """Write the trained weights; a finished stage has no checkpoint left. Of several processes the first does."""
+    if not ranks.is_first():
+        return
     path = view.run.path / file
     save_weights(path, net, {"stage_key": view.key})
     path.with_suffix(".checkpoint").unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recamlabel.core.ranks import previous_row
+
 
 def draw_boxes(count: int, height: int, width: int, share: float) -> Tensor:
     """Where each image of a batch takes its neighbour's pixels, drawn from torch's generator.
@@ -42,6 +44,8 @@ def draw_boxes(count: int, height: int, width: int, share: float) -> Tensor:
 def paste(values: Tensor, boxes: Tensor) -> Tensor:
     """Values of the batch's image before, where the boxes are; the first image takes the last one's.
 
+    Where a batch is spread over several processes, the image before a part's first one is with another of them.
+
     Args:
         values: ``(B, H, W)`` or ``(B, C, H, W)`` of any dtype; H and W may be 1 where all pixels share a value.
         boxes: ``(B, H, W) bool``, on the same device.
@@ -53,4 +57,5 @@ def paste(values: Tensor, boxes: Tensor) -> Tensor:
         >>> paste(torch.tensor([[[1, 1]], [[2, 2]]]), torch.tensor([[[True, False]], [[False, False]]])).tolist()
         [[[2, 1]], [[2, 2]]]
     """
-    return torch.where(boxes if values.dim() == 3 else boxes[:, None], values.roll(1, 0), values)
+    before = torch.cat([previous_row(values), values[:-1]])
+    return torch.where(boxes if values.dim() == 3 else boxes[:, None], before, values)

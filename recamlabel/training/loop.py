@@ -16,15 +16,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from recamlabel.core import ranks
 from recamlabel.core.allocator import freed_memory_kept
 from recamlabel.core.devices import autocast, fixed_shapes, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
+from recamlabel.errors import ConfigError
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
+from recamlabel.models.layers.shared_norm import shared_norms
 from recamlabel.storage.atomic import replacing
 from recamlabel.training.recorded import RecordedNetwork
+from recamlabel.training.reduced import share_gradients
 from recamlabel.training.watch import TrainingFailedError, Watch
 
 # What a checkpoint must have, else it is damaged.
@@ -129,15 +133,17 @@ def train(
     means = _Means(watch)
     start = _restore(objective, optimiser, means, settings)
     steps = len(batches)
+    own = batches.of_slots(_own_slots(objective.name, batches.batch_size))
     figures = _Figures(objective.name, base[0], LOG_EVERY if settings.device.type == "cuda" else 1)
     saved = time.monotonic()
     stepper = _Stepper(objective, optimiser, settings, schedule.clip_norm)
     with (
         freed_memory_kept(settings.device),
         fixed_shapes(settings.device),
+        shared_norms(objective.module) as stepper.shared_norms,
         track(objective.name, steps, start=start, unit="steps") as advance,
     ):
-        for batch in iterate(batches, start, settings.device, settings.workers):
+        for batch in iterate(own, start, settings.device, settings.workers):
             for group, lr in zip(optimiser.param_groups, base, strict=True):
                 factor = poly_factor(batch.step, steps, schedule.poly_power)
                 group["lr"] = lr * factor * warm_factor(batch.step, min(schedule.warmup_steps, steps // 6))
@@ -156,6 +162,16 @@ def train(
                 _save(objective, optimiser, means, done, settings)
                 saved = time.monotonic()
     return means.last
+
+
+def _own_slots(name: str, batch_size: int) -> range:
+    """This process's slots of every batch. Raises ConfigError where there are more processes than slots."""
+    if ranks.world() > batch_size:
+        raise ConfigError(
+            f"{name}.batch_size: a batch of {batch_size} images has none for each of {ranks.world()} processes; start "
+            f"at most {batch_size}, or raise {name}.batch_size"
+        )
+    return ranks.slots(batch_size)
 
 
 class _Means:
@@ -248,6 +264,7 @@ class _Stepper:
         self.parts = 1
         self.steps = 0
         self.recorded: RecordedNetwork | None = None
+        self.shared_norms = 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step; its figures, on the device."""
@@ -262,6 +279,7 @@ class _Stepper:
             except torch.OutOfMemoryError:
                 if self.parts >= len(batch.images):
                     raise
+                _refuse_parts(self.objective.name, len(batch.images), self.settings.device)
             # Outside the handler: the error holds on to what the step had allocated.
             self.recorded = None
             self.parts *= 2
@@ -271,6 +289,7 @@ class _Stepper:
                 f"{self.objective.name}: the memory of {self.settings.device} does not hold "
                 f"{len(batch.images) if self.parts == 2 else 2 * size} crops at once; going on with {size} at a time"
             )
+        figures = share_gradients(self.objective.module, figures)
         if self.clip_norm:
             nn.utils.clip_grad_norm_(self.objective.module.parameters(), self.clip_norm)
         self.optimiser.step()
@@ -278,7 +297,8 @@ class _Stepper:
 
     def _record(self, batch: Batch) -> None:
         network = self.objective.network
-        if network is None:
+        # What waits for other processes inside of a network is launched anew each time.
+        if network is None or self.shared_norms:
             return
         try:
             learns = not self.objective.frozen
@@ -309,9 +329,20 @@ class _Stepper:
         return total
 
 
+def _refuse_parts(name: str, images: int, device: torch.device) -> None:
+    """Raises TrainingFailedError where other processes have the rest of the batch: they would wait for the parts."""
+    if ranks.world() > 1:
+        raise TrainingFailedError(
+            f"{name}: the memory of {device} does not hold {images} crops at once, and of several processes none works "
+            f"on its crops in parts; lower {name}.batch_size or augment.crop_size, or start more processes"
+        )
+
+
 def _save(
     objective: Objective, optimiser: torch.optim.Optimizer, means: _Means, done: int, settings: LoopSettings
 ) -> None:
+    if not ranks.is_first():
+        return
     state = {
         "key": settings.key,
         "step": done,
@@ -345,12 +376,19 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _restore(objective: Objective, optimiser: torch.optim.Optimizer, means: _Means, settings: LoopSettings) -> int:
+def _checkpoint_of(settings: LoopSettings) -> dict[str, Any] | None:
+    """The checkpoint of this training; None where there is none, and one of another training is removed."""
     state = _read_checkpoint(settings.checkpoint)
-    if state is None:
-        return 0
-    if state["key"] != settings.key:
+    if state is not None and state["key"] != settings.key:
         settings.checkpoint.unlink()
+        return None
+    return state
+
+
+def _restore(objective: Objective, optimiser: torch.optim.Optimizer, means: _Means, settings: LoopSettings) -> int:
+    # Of several processes the first reads, so that all start from the same.
+    state = ranks.of_first(lambda: _checkpoint_of(settings))
+    if state is None:
         return 0
     objective.module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])

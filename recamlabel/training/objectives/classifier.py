@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recamlabel.core.ranks import batch_total
 from recamlabel.data.batches import Batch
 from recamlabel.models.losses import masked_multilabel_loss
 from recamlabel.models.networks import ClassifierNet
@@ -58,5 +59,5 @@ class ClassifierObjective:
         known = batch.labels >= 0
         with torch.no_grad():
             right = ((logits > 0) == (batch.labels > 0)) & known
-            accuracy = right.sum() / known.sum().clamp(min=1)
+            accuracy = right.sum() / batch_total(known.sum())
         return masked_multilabel_loss(logits, batch.labels, self.positive_weights), {"accuracy": accuracy}

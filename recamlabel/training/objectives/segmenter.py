@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recamlabel.core.classes import BACKGROUND_ID
+from recamlabel.core.ranks import batch_total, own_chance
 from recamlabel.data.batches import Batch
 from recamlabel.models.segmenter import Segmenter, parameter_groups
 from recamlabel.segment.config import SegmenterConfig
@@ -67,15 +68,17 @@ class SegmenterObjective:
             weights = weights * batch.weights.to(weights)[:, None, None]
         if self.config.cutmix:
             count, height, width = target.shape
-            boxes = draw_boxes(count, height, width, self.config.cutmix).to(target.device, non_blocking=True)
+            boxes = draw_boxes(batch.total or count, height, width, self.config.cutmix)
+            boxes = boxes[batch.slots or slice(None)].to(target.device, non_blocking=True)
             images, target, possible, weights = (paste(part, boxes) for part in (images, target, possible, weights))
+        own_chance()
         logits = self.module(images).float()[:, self.first :]
         taught = (target != self.ignore_id) & (target >= self.first)
         target = target - self.first
         corrected = torch.zeros((), device=logits.device)
         if self.config.correction < 1 and batch.step >= self.first_corrected:
             target, changed = self._correct(logits.detach(), target, taught, possible)
-            corrected = changed.sum() / taught.sum().clamp(min=1)
+            corrected = changed.sum() / batch_total(taught.sum())
         losses = F.cross_entropy(
             logits,
             target.masked_fill(~taught, BACKGROUND_ID),
@@ -83,8 +86,8 @@ class SegmenterObjective:
             label_smoothing=self.config.label_smoothing,
         )
         weight = taught * weights
-        loss = (losses * weight).sum() / weight.sum().clamp(min=1e-6)
-        right = ((logits.argmax(dim=1) == target) & taught).sum() / taught.sum().clamp(min=1)
+        loss = (losses * weight).sum() / batch_total(weight.sum(), least=1e-6)
+        right = ((logits.argmax(dim=1) == target) & taught).sum() / batch_total(taught.sum())
         return loss, {"accuracy": right, "corrected": corrected}
 
     def _correct(self, logits: Tensor, target: Tensor, known: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
