@@ -2,7 +2,8 @@
 
 Re-activation is to find more of what the classifier goes by. Of a class with few images the softmax head can learn
 what else is in them instead, and its maps then have little to do with the classifier's own. So for each class the maps
-of both are correlated, image by image, and where the mean is low the classifier's maps stay. No mask has a part in it.
+of both are correlated, image by image, and where the mean is low the classifier's maps stay. What is low depends on the
+number of images, as the softmax head of a few is the likelier to go astray. No mask has a part in it.
 """
 
 from __future__ import annotations
@@ -52,17 +53,37 @@ def settle(view: View, plain: tuple[Backbone, Heads], learnt: tuple[Backbone, He
     names, least = view.catalog.dataset.classes.names, view.config.recam.min_agreement
     values = agreements(view, plain, learnt) if least > 0 else [math.nan] * len(names)
     by_name = dict(zip(names, values, strict=True))
-    left_out = [name for name, value in by_name.items() if value < least]
+    labels = view.catalog.dataset.labels(view.catalog.training_images(view.config.data.train_splits))
+    asked = {
+        name: asked_for(least, count, view.config.gate.weak_positives)
+        for name, count in zip(names, (labels > 0).sum(axis=0).tolist(), strict=True)
+    }
+    left_out = [name for name, value in by_name.items() if value < asked[name]]
     for name in left_out:
         say(
             f"recam: left out for {name!r}: its maps agree with the classifier's by {by_name[name]:.2f} "
-            f"(correlation; {least:.2f} is asked for), so those stay"
+            f"(correlation; {asked[name]:.2f} is asked for), so those stay"
         )
     agreement = {name: None if math.isnan(value) else round(value, 4) for name, value in by_name.items()}
     tree = {"stage_key": view.key, "agreement": agreement, "left_out": left_out}
     write_text(view.run.path / RECAM_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
     view.run.update_metrics(METRICS_SECTION, tree, stage="maps")
     return settled(view, learnt[1]["recam"], plain[1]["cam"])
+
+
+def asked_for(least: float, images: int, weak: int) -> float:
+    """The agreement that a class needs: halfway from ``least`` to 1 where it has fewer than ``weak`` training images.
+
+    Args:
+        least: ``recam.min_agreement``; 0 asks for nothing.
+        images: Training images with the class.
+        weak: ``gate.weak_positives``.
+
+    Example:
+        >>> asked_for(0.5, 40, 15), asked_for(0.5, 10, 15), asked_for(0.0, 10, 15)
+        (0.5, 0.75, 0.0)
+    """
+    return (1 + least) / 2 if least > 0 and images < weak else least
 
 
 def settled(view: View, learnt: Tensor, plain: Tensor) -> Tensor:

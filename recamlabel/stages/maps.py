@@ -43,7 +43,11 @@ def run_maps(view: View) -> Mapping[str, Any]:
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
-    plain = ("recam.min_agreement", "data.train_splits") if scope.config.maps.variant == "cam" else ()
+    plain = (
+        ("recam.min_agreement", "gate.weak_positives", "data.train_splits")
+        if scope.config.maps.variant == "cam"
+        else ()
+    )
     return (*BACKBONE, *RECAM, "recam.combine", "recam.backbone_lr_factor", *plain, *map_settings(scope.config))
 
 

@@ -52,7 +52,8 @@ class RecamConfig(ScheduleConfig):
         0.5,
         ge=0,
         le=1,
-        description="a class whose re-activated maps correlate less with the classifier's keeps those; 0: none does",
+        description="a class whose re-activated maps correlate less with the classifier's keeps those, and one with "
+        "fewer images than gate.weak_positives if they do by less than halfway from this to 1; 0: none does",
     )
     combine: str = Field(
         "contrast", description="how FC1 and FC2 make the ReCAM weight; 'product' is the published rule"

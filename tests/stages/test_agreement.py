@@ -12,7 +12,9 @@ from helpers import TINY
 
 from recamlabel.config import load_config
 from recamlabel.run.fit import fit
+from recamlabel.stages import agreement
 from recamlabel.stages.agreement import correlation
+from recamlabel.stages.view import View
 from recamlabel.storage.hdf5 import leaf_paths
 
 
@@ -21,6 +23,20 @@ def test_maps_that_say_the_same_agree_and_a_constant_says_nothing() -> None:
     assert correlation(ramp, 3 * ramp + 1) == 1.0
     assert correlation(ramp, -ramp) == -1.0
     assert correlation(ramp, torch.ones(2, 3)) == 0.0
+
+
+@pytest.mark.parametrize(("weak", "left_out"), [(2, 0), (1000, 1)])
+def test_a_class_of_few_images_needs_more(copy_run, tmp_path, monkeypatch, weak, left_out) -> None:
+    monkeypatch.setattr(agreement, "agreements", lambda view, *heads: [0.6] + [0.8] * (len(classes(view)) - 1))
+    data, run = copy_run(tmp_path, *TINY, until="classifier")
+    lines = [*TINY, f"gate.weak_positives={weak}"]
+    out = fit(data, run.path, load_config(assignments=lines), until="maps").path
+    tree = json.loads((out / "work/recam.json").read_text())
+    assert tree["left_out"] == list(tree["agreement"])[:left_out]
+
+
+def classes(view: View) -> tuple[str, ...]:
+    return view.catalog.dataset.classes.names
 
 
 @pytest.mark.parametrize("least", [0.0, 1.0])
