@@ -29,7 +29,7 @@ def test_maps_that_say_the_same_agree_and_a_constant_says_nothing() -> None:
 def test_a_class_of_few_images_needs_more(copy_run, tmp_path, monkeypatch, weak, left_out) -> None:
     monkeypatch.setattr(agreement, "agreements", lambda view, *heads: [0.6] + [0.8] * (len(classes(view)) - 1))
     data, run = copy_run(tmp_path, *TINY, until="classifier")
-    lines = [*TINY, f"gate.weak_positives={weak}"]
+    lines = [*TINY, "recam.min_agreement=0.5", "gate.min_positives=2", f"gate.weak_positives={weak}"]
     out = fit(data, run.path, load_config(assignments=lines), until="maps").path
     tree = json.loads((out / "work/recam.json").read_text())
     assert tree["left_out"] == list(tree["agreement"])[:left_out]
