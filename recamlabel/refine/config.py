@@ -72,6 +72,11 @@ class RefineConfig(Section):
         le=0.05,
         description="Gaussian over the scores after the CRF, against speckle: deviation / longer side; 0: none",
     )
+    affinity: Literal["", "features"] = Field(
+        "", description="'features': maps are spread along the similarity of an image's patches first; empty: not"
+    )
+    affinity_beta: float = Field(4.0, gt=0, le=50, description="exponent of that similarity, a cosine")
+    affinity_weight: float = Field(0.5, ge=0, le=1, description="share of the way to the mean of the patches alike")
     saliency: str = Field(
         "", description="a saliency network's maps: a folder of <image id>.png (grey) or an HDF5 file; empty: none"
     )

@@ -25,6 +25,7 @@ from recamlabel.stages import (
     seeds,
     segmentation,
     segmenter,
+    spread,
 )
 from recamlabel.stages.graph import Graph, Stage
 
@@ -52,6 +53,7 @@ GRAPH = Graph(
         fine.STAGE,
         joined.STAGE,
         probe.STAGE,
+        spread.STAGE,
         saliency.STAGE,
         seeds.STAGE,
         affinity.STAGE,

@@ -72,7 +72,7 @@ STAGE = Stage(
     4,
     run_refine,
     "class maps to scores: dense CRF, random walk",
-    needs=("maps", "probe", "saliency", "edges", "relabel"),
+    needs=("maps", "probe", "spread", "saliency", "edges", "relabel"),
     reads=_reads,
     makes=(SCORES_FILE,),
     shared=True,

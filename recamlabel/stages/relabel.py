@@ -12,7 +12,7 @@ from recamlabel.core.arrays import fuse
 from recamlabel.core.classes import BACKGROUND_ID
 from recamlabel.data.passes import Group, Made, store_pass
 from recamlabel.segment.predict import restrict
-from recamlabel.stages import probe, saliency
+from recamlabel.stages import probe, saliency, spread
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.map_files import stored_maps, to_store
 from recamlabel.stages.networks import PREDICTOR, load_predictor, predictor_cost
@@ -50,9 +50,11 @@ STAGE = Stage(
     2,
     run_relabel,
     "later rounds: maps fused with the segmenter before",
-    needs=("maps", "probe", "saliency"),
+    needs=("maps", "probe", "spread", "saliency"),
     reads=(*PREDICTOR, "segmenter.relabel_weight", "refine.source", "data.background"),
-    makes=lambda scope: (maps_file([one.name for one in (probe.STAGE, saliency.STAGE) if one.wanted(scope)]),),
+    makes=lambda scope: (
+        maps_file([one.name for one in (probe.STAGE, spread.STAGE, saliency.STAGE) if one.wanted(scope)]),
+    ),
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
     shared=True,

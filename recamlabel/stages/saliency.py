@@ -82,7 +82,7 @@ STAGE = Stage(
     1,
     run_saliency,
     "maps mixed with a saliency network's",
-    needs=("maps", "probe"),
+    needs=("maps", "probe", "spread"),
     reads=("refine.saliency", "refine.saliency_weight", "refine.source"),
     makes=(SALIENT_FILE,),
     wanted=lambda scope: bool(scope.config.refine.saliency),

@@ -45,7 +45,7 @@ STAGE = Stage(
     1,
     run_seeds,
     "confident pixels of the training images",
-    needs=("maps", "probe", "saliency"),
+    needs=("maps", "probe", "spread", "saliency"),
     reads=(
         *(f"affinity.{name}" for name in SEED_SETTINGS),
         "refine.source",

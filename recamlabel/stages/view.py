@@ -17,7 +17,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import RecamlabelError
 from recamlabel.models.inputs import input_size
 from recamlabel.stages.graph import FREE, Names, covers
-from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE
+from recamlabel.storage.places import FUSED_FILE, MAPS_FILE, SALIENT_FILE, SPREAD_FILE
 from recamlabel.storage.run_folder import RunFolder
 
 CPU_MAP_PIXELS = 300_000
@@ -142,6 +142,5 @@ def maps_file(stages: Collection[str]) -> str:
         >>> maps_file(["maps"]), maps_file(["maps", "probe"]), maps_file(["maps", "probe", "saliency"])
         ('work/maps.h5', 'work/fused.h5', 'work/salient.h5')
     """
-    if "saliency" in stages:
-        return SALIENT_FILE
-    return FUSED_FILE if "probe" in stages else MAPS_FILE
+    files = {"saliency": SALIENT_FILE, "spread": SPREAD_FILE, "probe": FUSED_FILE}
+    return next((file for stage, file in files.items() if stage in stages), MAPS_FILE)

@@ -11,7 +11,9 @@ CAMS_FILE, MAPS_FILE, FINE_FILE = f"{WORK}/cams.h5", f"{WORK}/maps.h5", f"{WORK}
 # Joined: the maps of the refined source with those of the local heads. Fused: these with the probe, all else as in
 # maps.h5; in later rounds with the segmenter.
 LOCAL_FILE, JOINED_FILE, FUSED_FILE = f"{WORK}/local.h5", f"{WORK}/joined.h5", f"{WORK}/fused.h5"
-# Either of the two before, mixed with a saliency network's maps.
+# Either of the two before, spread along the similarity of patches.
+SPREAD_FILE = f"{WORK}/spread.h5"
+# Any of those before, mixed with a saliency network's maps.
 SALIENT_FILE = f"{WORK}/salient.h5"
 SCORES_FILE = f"{WORK}/scores.h5"
 
