@@ -73,9 +73,7 @@ def main() -> None:
         step = int(np.ceil(np.sqrt(max(1.0, truth.size / PIXELS))))
         size = input_size(pixels.shape, 640, CPU)
         features = {
-            kind: run_network(
-                net, [pixels], input_size(pixels.shape, 640, CPU), Normalisation(net.mean, net.std), CPU, False
-            )[0]
+            kind: run_network(net, [pixels], size, Normalisation(net.mean, net.std), CPU, False)[0]
             for kind, net in nets.items()
         }
         for file, row in keys:
