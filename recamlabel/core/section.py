@@ -50,6 +50,12 @@ class RuntimeConfig(Section):
         True,
         description="bf16 where it is quick: on CUDA; on CPUs with AVX512-BF16 or AMX, but not in training",
     )
+    cache_gb: float = Field(
+        4.0,
+        ge=0,
+        description="disk for the features of training crops, GB, where the whole backbone is frozen and augment.views "
+        "is set; 0: all are computed at each step",
+    )
     force: bool = Field(False, description="go on where training was found to be useless; results are marked")
 
     def worker_count(self) -> int:

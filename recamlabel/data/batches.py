@@ -145,6 +145,21 @@ class LoadedBatch:
         return LoadedBatch(pinned, self.inside.pin_memory(), self.normalisation.pin_memory())
 
 
+@dataclass(frozen=True)
+class Visit:
+    """An image's place in a batch.
+
+    Attributes:
+        number: Of the image among those of the training.
+        chance: Seed of its crop.
+        view: Which of the image's crops it is, where these are always the same.
+    """
+
+    number: int
+    chance: tuple[int, ...]
+    view: int = 0
+
+
 class TrainingBatches(Dataset[LoadedBatch]):
     """Item ``s`` is the batch of optimiser step ``s``.
 
@@ -209,22 +224,39 @@ class TrainingBatches(Dataset[LoadedBatch]):
     def __getitem__(self, step: int) -> LoadedBatch:
         if not 0 <= step < self.steps:
             raise IndexError(step)
-        everything = self.indices(step)
-        chosen = [everything[slot] for slot in self.slots]
-        made = [
-            self._crop(number, np.random.default_rng((self.seed, 2, step, slot)))
-            for slot, number in zip(self.slots, chosen, strict=True)
-        ]
+        return self.loaded(step, self.visits(step))
+
+    def visits(self, step: int) -> list[Visit]:
+        """Which images stand in this process's slots of a step's batch, and what their crops are drawn by."""
+        everything, views = self.indices(step), self.augment.views
+        if not views:
+            return [Visit(everything[slot], (self.seed, 2, step, slot)) for slot in self.slots]
+        first, found = step * self.batch_size, []
+        for slot in self.slots:
+            number, view = everything[slot], (first + slot) // len(self.images) % views
+            # The same crops in every stage, whose seeds are two numbers that differ in their last bit.
+            found.append(Visit(number, (self.seed // 2, 3, number, view), view))
+        return found
+
+    def loaded(self, step: int, visits: Sequence[Visit]) -> LoadedBatch:
+        """The crops of these visits, with all that is known of them."""
+        made = [self._crop(visit.number, np.random.default_rng(visit.chance)) for visit in visits]
         images, inside, seeds, masks = (_stack([crops[part] for crops in made]) for part in range(4))
         assert images is not None and inside is not None
+        batch = self.batch(step, visits, images)
+        return LoadedBatch(replace(batch, seeds=seeds, masks=masks), inside, self.normalisation.tensor())
+
+    def batch(self, step: int, visits: Sequence[Visit], images: Tensor) -> Batch:
+        """What is known of these visits but for their pixels, beside ``images``."""
+        chosen = [visit.number for visit in visits]
         weights = None if self.weights is None else torch.from_numpy(self.weights[chosen])
         labels = self.labels[chosen]
-        most = int((labels > 0).sum(axis=1).max())
-        batch = Batch(images, torch.from_numpy(labels), step, seeds, masks, weights, most)
+        most = int((labels > 0).sum(axis=1).max(initial=0))
+        batch = Batch(images, torch.from_numpy(labels), step, weights=weights, most_labels=most)
         if len(self.slots) < self.batch_size:
             slots = slice(self.slots.start, self.slots.stop)
             batch = replace(batch, slots=slots, total=self.batch_size)
-        return LoadedBatch(batch, inside, self.normalisation.tensor())
+        return batch
 
     def _read(self, image: LabelledImage) -> np.ndarray:
         """Pixels enough for every crop; of large images, which take long to decode, some are kept."""

@@ -19,6 +19,9 @@ class AugmentConfig(Section):
         description="side of the square training crop, pixels; zero-padded where the image is smaller",
     )
     flip: bool = Field(True, description="random horizontal flip")
+    views: int = Field(
+        0, ge=0, le=100, description="crops of each image that its trainings take in turn, always the same; 0: new ones"
+    )
     brightness: float = Field(
         0.0, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this, at random; 0: left as it is"
     )

@@ -26,8 +26,8 @@ class Backbone(nn.Module):
     Args:
         name: timm model name, for example ``"resnet50"`` or ``"vit_small_patch14_reg4_dinov2"``.
         output_stride: Image pixels per feature pixel; of a ViT its patch.
-        frozen_stages: Stages after the stem (of a ViT blocks) whose weights are not trained. The stem itself
-            never is (docs/method.md, 1: conv1 and bn1 frozen).
+        frozen_stages: Stages after the stem (of a ViT blocks) whose weights are not trained; -1: none is. The stem
+            itself never is (docs/method.md, 1: conv1 and bn1 frozen).
 
     Attributes:
         channels: D, channels of the last features.
@@ -148,6 +148,9 @@ class Backbone(nn.Module):
         return int(features.shape[1])
 
     def _freeze(self, stages: int) -> None:
+        if stages < 0:
+            self.requires_grad_(False)
+            return
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 for parameter in module.parameters():

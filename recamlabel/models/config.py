@@ -19,5 +19,7 @@ class BackboneConfig(Section):
         16, ge=4, le=64, description="image pixels per feature pixel: 8, 16 or 32; of a ViT its patch"
     )
     frozen_stages: int = Field(
-        0, ge=0, description="stages after the stem, of a ViT blocks, that are not trained (the stem never is)"
+        0,
+        ge=-1,
+        description="stages after the stem, of a ViT blocks, that are not trained (the stem never is); -1: all of it",
     )

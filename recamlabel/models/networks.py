@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +51,12 @@ class RecamNet(nn.Module):
         classes, channels = classifier.head.weight.shape
         fc1, extra = classifier.head.weight, config.background and background
         self.head = ReCamHead(classes, channels, config.head_init, fc1, extra)
+
+    def on(self, classifier: ClassifierNet) -> RecamNet:
+        """The same head on another classifier; what one learns the other has learnt."""
+        other = copy(self)
+        other._modules = {**self._modules, "classifier": classifier}
+        return other
 
     def map_weight(self, combine: str) -> Tensor:
         """The ``(K, D)`` weight of the ReCAM maps, by a rule of :mod:`recamlabel.models.combine`."""

@@ -23,7 +23,8 @@ from recamlabel.gate.verdicts import lucky_precision
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.models.weights import load_backbone_weights
-from recamlabel.stages.cost import Cost, crop_pixels, crops_read, one_pass
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read, one_pass, steps_of
+from recamlabel.stages.crops import CACHED_STEP, cached, is_cached
 from recamlabel.stages.features import pooled, read_features
 from recamlabel.stages.gate import read_gate
 from recamlabel.stages.graph import Scope, Stage
@@ -62,7 +63,8 @@ def run_classifier(view: View) -> Mapping[str, Any]:
         net.head.weight.data.copy_(torch.from_numpy(head))
     batches = make_batches(view, config.classifier, net.backbone, offset=0)
     weights = rare_class_weights(labels, config.classifier.rare_weight)
-    objective = ClassifierObjective(net, config.classifier, weights)
+    taught, batches = cached(view, net, batches)
+    objective = ClassifierObjective(taught, config.classifier, weights)
     guess = label_entropy(labels, weights)
     facts = run_training(view, objective, batches, config.classifier, guess, check=lambda: compare_with_gate(view, net))
     if "ap" in facts:
@@ -188,6 +190,8 @@ def _reads(scope: Scope) -> tuple[str, ...]:
 def _cost(scope: Scope) -> Cost:
     schedule = scope.config.classifier
     check = one_pass(scope).times(min(1.0, ASKED / max(1, len(scope.catalog.images))))
+    if is_cached(scope.config):
+        return Cost(fixed=CACHED_STEP * steps_of(scope, schedule)) + check
     return Cost(training=crop_pixels(scope, schedule), read=crops_read(scope, schedule)) + check
 
 
@@ -196,7 +200,7 @@ STAGE = Stage(
     3,
     run_classifier,
     "multi-label classifier",
-    needs=("features",),
+    needs=("features", "crops"),
     peeks=("gate", "local"),
     reads=_reads,
     makes=(CLASSIFIER_WEIGHTS,),

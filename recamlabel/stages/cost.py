@@ -105,8 +105,12 @@ def over_scales(scales: Sequence[float], flip: bool) -> float:
 
 def crop_pixels(scope: Scope, schedule: ScheduleConfig) -> float:
     """Megapixels of all training crops of a schedule."""
-    images = len(scope.catalog.training_images(scope.config.data.train_splits))
-    return schedule.steps(images) * schedule.batch_size * scope.config.augment.crop_size**2 / 1e6
+    return steps_of(scope, schedule) * schedule.batch_size * scope.config.augment.crop_size**2 / 1e6
+
+
+def steps_of(scope: Scope, schedule: ScheduleConfig) -> int:
+    """Steps of a schedule."""
+    return schedule.steps(len(scope.catalog.training_images(scope.config.data.train_splits)))
 
 
 def crops_read(scope: Scope, schedule: ScheduleConfig) -> float:

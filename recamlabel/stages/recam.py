@@ -14,7 +14,8 @@ from recamlabel.maps.stored import MapStore
 from recamlabel.models.losses import rare_class_weights
 from recamlabel.models.networks import RecamNet
 from recamlabel.models.recam import balanced_weights, softmax_labels
-from recamlabel.stages.cost import Cost, crop_pixels, crops_read
+from recamlabel.stages.cost import Cost, crop_pixels, crops_read, steps_of
+from recamlabel.stages.crops import CACHED_STEP, cached, is_cached
 from recamlabel.stages.graph import Scope, Stage, but
 from recamlabel.stages.networks import BACKBONE, RECAM_WEIGHTS, load_classifier
 from recamlabel.stages.training import make_batches, run_training, save_trained
@@ -41,7 +42,8 @@ def run_recam(view: View) -> Mapping[str, Any]:
     rivals = net.head.weight.shape[0]
     balance = view.config.recam.class_balance
     balanced = balanced_weights(labels, rivals > labels.shape[1], balance) if balance else None
-    objective = RecamObjective(net, view.config.recam, weights, balanced)
+    classifier, batches = cached(view, net.classifier, batches)
+    objective = RecamObjective(net.on(classifier), view.config.recam, weights, balanced)
     # Of equally likely classes, which is what the softmax head starts from; fewer of them where not all compete.
     guess = math.log(rivals) if rivals > 1 and view.config.recam.competing == "all" else None
     if guess is not None and balanced is not None:
@@ -66,6 +68,8 @@ def weight_of_a_pair(labels: NDArray[np.integer], weights: NDArray[np.floating])
 def _cost(scope: Scope) -> Cost:
     schedule = scope.config.recam
     pixels, read = crop_pixels(scope, schedule), crops_read(scope, schedule)
+    if is_cached(scope.config):
+        return Cost(fixed=CACHED_STEP * steps_of(scope, schedule))
     # Where the backbone is kept, nothing goes back through it.
     return Cost(forward=pixels, read=read) if schedule.backbone_lr_factor == 0 else Cost(training=pixels, read=read)
 
@@ -75,7 +79,7 @@ STAGE = Stage(
     4,
     run_recam,
     "softmax re-activation of the classifier",
-    needs=("classifier", "cams"),
+    needs=("classifier", "cams", "crops"),
     reads=(
         *BACKBONE,
         *but(RecamConfig, "recam", "combine", "min_agreement"),

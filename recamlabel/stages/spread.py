@@ -95,5 +95,6 @@ STAGE = Stage(
     makes=(SPREAD_FILE,),
     wanted=_wanted,
     facts=lambda scope: {"images": scope.images},
+    shared=True,
     cost=one_pass,
 )

@@ -8,6 +8,8 @@ WORK = "work"
 # Those that several rooms read.
 GATE_FILE, FEATURES_FILE = f"{WORK}/gate.json", f"{WORK}/features.h5"
 CAMS_FILE, MAPS_FILE, FINE_FILE = f"{WORK}/cams.h5", f"{WORK}/maps.h5", f"{WORK}/fine.h5"
+# What a frozen network says of the training crops.
+CROPS_FILE = f"{WORK}/crops.h5"
 # Joined: the maps of the refined source with those of the local heads. Fused: these with the probe, all else as in
 # maps.h5; in later rounds with the segmenter.
 LOCAL_FILE, JOINED_FILE, FUSED_FILE = f"{WORK}/local.h5", f"{WORK}/joined.h5", f"{WORK}/fused.h5"

@@ -37,6 +37,7 @@ CONFIGS = {
     "normal images": [*TINY, "maps.variant=patchmemory", "refine.method=none"],
     "no background": [*TINY, "data.background=false"],
     "cam": [*TINY, "refine.source=cam", "probe.fine_sides=[96]"],
+    "crops": [*TINY, "backbone.frozen_stages=-1", "augment.views=2"],
     "spread": [*TINY, "probe.enabled=false", "refine.affinity=features"],
     "saliency": [*TINY, "probe.enabled=false", f"refine.saliency={HERE}"],
     "segmenter": [*TINY_SEGMENTER, "segmenter.cutmix=0.5", "segmenter.correction=0.9", "segmenter.correction_start=0"],

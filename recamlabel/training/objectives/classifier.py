@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recamlabel.core.ranks import batch_total
 from recamlabel.data.batches import Batch
+from recamlabel.models.backbones import Backbone
 from recamlabel.models.losses import masked_multilabel_loss
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.training.config import ClassifierConfig
@@ -35,9 +36,9 @@ class ClassifierObjective:
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     @property
-    def network(self) -> ClassifierNet:
-        """All of it."""
-        return self.module
+    def network(self) -> ClassifierNet | None:
+        """All of it; None where batches hold features already."""
+        return self.module if isinstance(self.module.backbone, Backbone) else None
 
     @property
     def frozen(self) -> bool:

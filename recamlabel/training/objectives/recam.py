@@ -42,9 +42,10 @@ class RecamObjective:
         self.positive_weights = None if positive_weights is None else torch.from_numpy(positive_weights)
 
     @property
-    def network(self) -> Backbone:
-        """The backbone: FC1 and FC2 see its features."""
-        return self.module.classifier.backbone
+    def network(self) -> Backbone | None:
+        """The backbone: FC1 and FC2 see its features; None where batches hold those already."""
+        backbone = self.module.classifier.backbone
+        return backbone if isinstance(backbone, Backbone) else None
 
     @property
     def frozen(self) -> bool:
