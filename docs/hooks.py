@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import recamlabel
 from recamlabel.cli.main import COMMANDS, cli
-from recamlabel.config import Config, load_config
+from recamlabel.config import PRESETS, Config, load_config
 
 DOCS = Path(__file__).parent
 MARK = re.compile(r"<!-- generated: ([a-z]+) -->")
@@ -54,7 +54,7 @@ def fetched(site: Path) -> Iterator[str]:
 
 def settings() -> str:
     """One table for each section: name, default of each preset, range, meaning."""
-    presets = {name: load_config(name).model_dump() for name in ("quick", "paper")}
+    presets = {name: load_config(name).model_dump() for name in PRESETS}
     top = [row for row in Config.model_fields.items() if not _section(row[1].annotation) and row[0] != "preset"]
     parts = ["## Top level\n", _table(dict(top), (), presets)]
     parts += _sections(Config, (), presets)
@@ -84,8 +84,11 @@ def _first_line(thing: Any) -> str:
 def _table(fields: Mapping[str, Any], path: tuple[str, ...], presets: Mapping[str, Any]) -> str:
     rows = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
     for name, info in fields.items():
-        quick, paper = (_value(tree, (*path, name)) for tree in presets.values())
-        default = f"`{quick}`" if quick == paper else f"`{quick}`; paper: `{paper}`"
+        values = {preset: _value(tree, (*path, name)) for preset, tree in presets.items()}
+        usual = values["quick"]
+        default = "; ".join(
+            [f"`{usual}`", *(f"{other}: `{value}`" for other, value in values.items() if value != usual)]
+        )
         # A browser may break the line behind a dot, and nowhere else.
         key = ".<wbr>".join((*path, name))
         rows.append(f"| <code>{key}</code> | {default} | {_allowed(info)} | {_cell(info.description or '')} |")

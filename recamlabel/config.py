@@ -57,13 +57,15 @@ __all__ = [
     "setting_keys",
 ]
 
-PRESETS = ("quick", "paper")
+PRESETS = ("quick", "paper", "foundation")
 
 
 class Config(Section):
     """The whole configuration. Section and key names are what ``--set section.key=value`` takes."""
 
-    preset: Literal["quick", "paper"] = Field("quick", description="where all that is not set here is from")
+    preset: Literal["quick", "paper", "foundation"] = Field(
+        "quick", description="where all that is not set here is from"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of everything random")
     rounds: int = Field(
         1, ge=1, le=5, description="rounds of masks and segmenter; later ones start from the segmenter before"
@@ -94,7 +96,7 @@ def load_config(
     """Resolve a configuration: preset, then a TOML file, then ``section.key=value`` lines, then overrides.
 
     Args:
-        preset: ``"quick"`` or ``"paper"``.
+        preset: ``"quick"``, ``"paper"`` or ``"foundation"``.
         file: A TOML file with the same sections.
         assignments: Lines as given to ``--set``.
         overrides: Dotted keys to values, as the command line's own options give them.

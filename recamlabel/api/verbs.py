@@ -66,7 +66,7 @@ def fit(
     Args:
         source: Label file or folder.
         out: Run folder: new, empty, or an earlier run, which continues.
-        preset: ``"quick"`` or ``"paper"``.
+        preset: ``"quick"``, ``"paper"`` or ``"foundation"``.
         config: A TOML file, or a finished :class:`~recamlabel.config.Config`, which replaces the preset.
         settings: Dotted keys to values, such as ``{"masks.threshold": 0.5, "seed": 3}``.
         callbacks: Called with every event of the run, a dictionary with ``stage`` and ``event`` (``start``, ``step``

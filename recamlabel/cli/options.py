@@ -56,7 +56,8 @@ def settings_options(function: F) -> F:
             type=click.Choice(PRESETS),
             default="quick",
             show_default=True,
-            help="quick: EfficientNet-Lite0, sized for a CPU. paper: ResNet-50 and the published recipe, for a GPU.",
+            help="quick: EfficientNet-Lite0, sized for a CPU. paper: ResNet-50 and the published recipe, for a GPU. "
+            "foundation: a frozen DINOv2 ViT-S, whose weights are fetched or given by --weights.",
         ),
     ):
         function = option(function)
