@@ -24,6 +24,7 @@ COMMANDS = {
     "fit": ("recamlabel.cli.fit:fit", "Image labels to pixel masks: train, map, refine, write masks."),
     "init": ("recamlabel.cli.init:init", "Write a labels.csv to fill in for a folder of photographs."),
     "check": ("recamlabel.cli.check:check", "Read a data set, decode every image, list every problem."),
+    "trial": ("recamlabel.cli.trial:trial", "Which way from labels to masks: the cheap ones on a sample, ranked."),
     "convert": ("recamlabel.cli.convert:convert", "Write image labels in another format."),
     "masks": ("recamlabel.cli.masks:masks", "Render the masks of a run again at another threshold."),
     "calibrate": ("recamlabel.cli.calibrate:calibrate", "Choose the background level with a few true masks."),
@@ -67,6 +68,8 @@ MEANT = {
     "settings": "config",
     "info": "status",
     "new": "init",
+    "try": "trial",
+    "benchmark": "trial",
     "version": "--version",
     "help": "--help",
 }

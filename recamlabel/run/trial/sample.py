@@ -1,0 +1,87 @@
+"""Which images a trial looks at, as a label file of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from recamlabel.adapters.base import Dataset, LabelledImage
+from recamlabel.adapters.write import write_labels
+from recamlabel.config import Config
+from recamlabel.errors import StoreError
+from recamlabel.gate.crossval import canonical_order
+
+LABELS = "labels"
+
+
+def choose_images(
+    images: Sequence[LabelledImage], count: int, first: Collection[str] = ()
+) -> tuple[LabelledImage, ...]:
+    """At most ``count`` images, each class as often as it can be, images without any class like one more class.
+
+    Args:
+        images: To choose from; the order does not matter.
+        count: How many at most.
+        first: Ids that are taken before others of the same class.
+
+    Example:
+        >>> names = ["cat", "cat", "cat", "dog", ""]
+        >>> labels = [frozenset({name} - {""}) for name in names]
+        >>> images = [LabelledImage(str(i), Path(str(i)), one, frozenset()) for i, one in enumerate(labels)]
+        >>> sorted("".join(image.present) for image in choose_images(images, 3))
+        ['', 'cat', 'dog']
+    """
+    wanted, met, ranks = set(first), Counter[str](), {}
+    shuffled = [images[position] for position in canonical_order([image.id for image in images])]
+    for image in sorted(shuffled, key=lambda image: image.id not in wanted):
+        names = image.present or {""}
+        ranks[image.id] = min(met[name] for name in names)
+        met.update(names)
+    chosen = {
+        image.id for image in sorted(shuffled, key=lambda image: (ranks[image.id], image.id not in wanted))[:count]
+    }
+    return tuple(image for image in images if image.id in chosen)
+
+
+def write_sample(
+    dataset: Dataset, config: Config, count: int, out: Path, first: Collection[str] = ()
+) -> tuple[Path, dict[str, str]]:
+    """The sample of a data set's training images as a CSV file below ``out``, written once.
+
+    Args:
+        dataset: As an adapter gives it.
+        config: Which splits are trained on.
+        count: Images at most.
+        out: Folder of the trial.
+        first: Ids that are taken before others.
+
+    Returns:
+        The label file, and the settings that reading it needs.
+
+    Raises:
+        StoreError: Another sample is there already.
+    """
+    training = [image for image in dataset.images if image.split is None or image.split in config.data.train_splits]
+    chosen = choose_images(training or dataset.images, count, first)
+    # A sample that lacks a class still knows of it: class ids are those of the whole data set.
+    sample = replace(dataset, images=tuple(replace(image, split=None) for image in chosen), problems=())
+    place, marker = out / LABELS, out / LABELS / "ids.txt"
+    ids = "".join(f"{image.id}\n" for image in chosen)
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != ids:
+            raise StoreError(
+                f"{out}: a trial on other images or with another --images; give --out a folder that is new or empty"
+            )
+        settings: dict[str, str] = dict(
+            line.split("=", 1) for line in (place / "settings.txt").read_text(encoding="utf-8").splitlines()
+        )
+        return place / "labels.csv", settings
+    written = write_labels(sample, "csv", place)
+    settings = {"data.adapter": "csv", **dict(written.settings)}
+    (place / "settings.txt").write_text(
+        "".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8"
+    )
+    marker.write_text(ids, encoding="utf-8")
+    return written.source, settings
