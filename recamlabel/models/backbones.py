@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.models import group_parameters
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]  # exported, without saying so
 from torch import Tensor, nn
 
 from recamlabel.errors import ConfigError
@@ -114,6 +115,29 @@ class Backbone(nn.Module):
             return images
         height, width, stride = images.shape[2], images.shape[3], self.output_stride
         return F.pad(images, (0, -width % stride, 0, -height % stride))
+
+    def rate_groups(self, lr: float, decay: float = 1.0) -> list[dict[str, Any]]:
+        """What is trained, with its rates: ``lr`` for the deepest layer, ``decay`` times that for the one before it.
+
+        Clark et al., "ELECTRA", ICLR 2020, appendix A; for ViTs Bao et al., "BEiT", ICLR 2022. Layers are timm's.
+
+        Args:
+            lr: > 0.
+            decay: In (0, 1]; 1 gives one group.
+
+        Example:
+            >>> [group["lr"] for group in Backbone("vit_tiny_patch16_224").rate_groups(1.0, 0.5)][-2:]
+            [0.5, 1.0]
+        """
+        if decay >= 1:
+            parameters = [one for one in self.parameters() if one.requires_grad]
+            return [{"params": parameters, "lr": lr}] if parameters else []
+        rates: dict[float, list[nn.Parameter]] = {}
+        for group in param_groups_layer_decay(self.net, weight_decay=0.0, layer_decay=decay):
+            learnt = [one for one in group["params"] if one.requires_grad]
+            if learnt:
+                rates.setdefault(group["lr_scale"], []).extend(learnt)
+        return [{"params": found, "lr": lr * scale} for scale, found in sorted(rates.items())]
 
     def train(self, mode: bool = True) -> Backbone:
         """Training mode, except that batch-norm keeps its ImageNet statistics."""

@@ -14,6 +14,13 @@ class ClassifierConfig(ScheduleConfig):
 
     lr: float = Field(0.02, gt=0, description="learning rate of the backbone")
     head_lr_factor: float = Field(10.0, gt=0, description="learning rate of the head = lr times this")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="rate of each layer of the backbone = that of the next deeper one times this, usual for "
+        "transformers: 0.65 to 0.8; 1: all learn alike",
+    )
     head_init: Literal["logistic", "random"] = Field(
         "logistic",
         description="start of the head: logistic regressions on the pretrained network's pooled features (with "

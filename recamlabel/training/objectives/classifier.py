@@ -47,10 +47,10 @@ class ClassifierObjective:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone at ``lr``, FC1 at ``lr * head_lr_factor``."""
-        backbone = [parameter for parameter in self.module.backbone.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": backbone, "lr": self.config.lr}] if backbone else []
+        backbone = self.module.backbone
+        learnt = isinstance(backbone, Backbone)
         return [
-            *groups,
+            *(backbone.rate_groups(self.config.lr, self.config.layer_decay) if learnt else []),
             {"params": list(self.module.head.parameters()), "lr": self.config.lr * self.config.head_lr_factor},
         ]
 
