@@ -88,6 +88,10 @@ class RefineConfig(Section):
     saliency_weight: float = Field(
         0.5, ge=0, le=1, description="share of the saliency in how much of a pixel is foreground, times their agreement"
     )
+    snap: Literal["none", "sam"] = Field(
+        "none", description="outlines that a region takes where they agree with its map: none, or SAM's (refine.sam)"
+    )
+    sam: str = Field("", description="folder with SAM's encoder.onnx and decoder.onnx, for refine.snap=sam")
     crf: CrfConfig = CrfConfig()
 
     @model_validator(mode="after")

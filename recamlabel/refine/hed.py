@@ -159,10 +159,10 @@ def _renamed(name: str) -> str:
 
 @torch.inference_mode()
 def hed_boundaries(images: list[np.ndarray], net: Hed, config: MapsConfig, amp: bool) -> list[np.ndarray]:
-    """Boundary probability on the grid of the stored maps: of each of its cells, that of the surest pixel.
+    """Boundary probability on the grid of the stored maps: of each of its cells, the mean of its pixels.
 
-    The largest, not the mean: the affinity of a pair is one minus the largest boundary on the way, so a thin line must
-    not be lost between two cells.
+    HED's lines are several pixels wide; the largest value of a cell would widen them to walls in which nothing spreads
+    (on 24 photographs of MSRC-17 the walked maps came to 71.6 so, to 75.7 with the mean).
 
     Args:
         images: B images ``(H, W, 3) uint8`` of one :func:`recamlabel.models.inputs.input_size`.
@@ -180,6 +180,6 @@ def hed_boundaries(images: list[np.ndarray], net: Hed, config: MapsConfig, amp: 
         logits = net(inputs.contiguous(memory_format=torch.channels_last)).float()
     targets = [stored_size(image.shape[0], image.shape[1], config) for image in images]
     return [
-        F.adaptive_max_pool2d(own, target)[0].sigmoid().cpu().numpy().astype(np.float16)
+        F.adaptive_avg_pool2d(own.sigmoid(), target)[0].cpu().numpy().astype(np.float16)
         for own, target in zip(logits, targets, strict=True)
     ]

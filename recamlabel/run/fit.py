@@ -27,6 +27,7 @@ from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.crf import check_backend
 from recamlabel.refine.hed import hed_file
 from recamlabel.refine.saliency import SaliencyMaps
+from recamlabel.refine.sam import GET, open_sam
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
 from recamlabel.run.followers import dismissed, follow
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
@@ -200,6 +201,7 @@ def check_settings(config: Config) -> Config:
     method = resolve_method(config.refine.method)
     resolved = config.refine.model_copy(update={"method": method})
     _check_edges(resolved)
+    _check_snap(resolved)
     if learns_affinity(resolved) and not config.affinity.pairs_fit(config.augment.crop_size):
         raise ConfigError(
             f"affinity.radius: {config.affinity.radius} is too large for training crops of "
@@ -230,6 +232,16 @@ def _check_edges(refine: RefineConfig) -> None:
                 "set refine.method=random_walk or crf+random_walk, or leave refine.edges at 'affinity'"
             )
         hed_file()
+
+
+def _check_snap(refine: RefineConfig) -> None:
+    """SAM's files are the user's: they are opened before any work."""
+    if refine.snap == "sam":
+        if not refine.sam:
+            raise ConfigError(
+                f"refine.snap=sam: refine.sam does not say where SAM's files are; --sam DIR does both; {GET}"
+            )
+        open_sam(Path(refine.sam))
 
 
 def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:

@@ -69,12 +69,13 @@ def test_the_network_is_what_the_file_says(tmp_path, size):
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=2e-3)
 
 
-def test_a_cell_of_the_grid_has_its_surest_boundary(tmp_path):
+def test_a_cell_of_the_grid_has_the_mean_of_its_pixels(tmp_path):
     torch.manual_seed(2)
     net = Hed(SMALL).eval()
     image = np.random.default_rng(1).integers(0, 255, (8, 12, 3)).astype(np.uint8)
     fine, coarse = (hed_boundaries([image], net, MapsConfig(stored_stride=s), amp=False)[0] for s in (1, 4))
-    np.testing.assert_array_equal(coarse, fine.reshape(2, 4, 3, 4).max((1, 3)))
+    np.testing.assert_allclose(coarse, fine.astype(np.float64).reshape(2, 4, 3, 4).mean((1, 3)), atol=2e-3)
+    assert fine.std() > 0.01  # no flat map, of which every pooling is one
 
 
 def test_the_package_is_found_and_never_imported(package):
