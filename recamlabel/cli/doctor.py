@@ -24,7 +24,7 @@ from recamlabel.refine.crf import pydensecrf_available
 # Extra, what it is for, its packages.
 EXTRAS = (
     ("export", "export to coco and yolo", ("pycocotools", "opencv-python-headless")),
-    ("onnx", "export-model --format onnx", ("onnx", "onnxruntime", "onnxscript")),
+    ("onnx", "export-model --format onnx, fit --sam (onnxruntime alone)", ("onnx", "onnxruntime", "onnxscript")),
     ("huggingface", "sources huggingface:NAME and saved data sets", ("datasets", "pyarrow")),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn", "scipy", "safetensors")

@@ -166,7 +166,7 @@ class SamSnaps:
         if not len(scores):
             return Snapped(scores, 0, 0)
         image = read_image(path)
-        size = working_size(*image.shape[:2], self.max_side)
+        size = working_size(image.shape[0], image.shape[1], self.max_side)
         if size[0] * size[1] > scores.shape[1] * scores.shape[2]:
             scores = resize_maps(scores, *size)
         embedding = self.sam.embed(image)

@@ -64,7 +64,7 @@ def _by_hed(view: View) -> Boundaries:
 def _reads(scope: Scope) -> tuple[str, ...]:
     own = ("maps.max_side", "maps.stored_stride")
     net = ("backbone.name", "backbone.output_stride", "backbone.weights")
-    return own if scope.config.refine.edges == "hed" else (*own, *net)
+    return own if scope.config.refine.edges == "hed" else (*net, *own)
 
 
 def _facts(scope: Scope) -> dict[str, str]:
