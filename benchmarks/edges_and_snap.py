@@ -10,7 +10,7 @@ left out. Images with a label are taken evenly from the run's order.
 - *seconds an image*: the processor's, of all threads, for what the row does more than the maps, boundaries included;
   the training of the affinity net (its stages' seconds on the clock, of the run's record) is said below the table.
 - *mIoU*: of ``argmax([level, scores])``; the best of 101 levels is chosen with the true masks, 0.5 is fixed.
-- *all kept*: the outlines without the rule of ``recamlabel/refine/snap.py``, to see what the rule is worth.
+- *all kept*: the outlines without the rule of ``recamlabel/refine/outlines/snap.py``, to see what the rule is worth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import recamlabel.refine.snap as rule
+import recamlabel.refine.outlines.snap as rule
 from recamlabel.adapters.base import LabelledImage
 from recamlabel.config import config_from_tree
 from recamlabel.core.arrays import from_uint8, resize_maps
@@ -42,8 +42,8 @@ from recamlabel.models.weights import load_backbone_weights, load_strict, read_w
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.refine.edges import EdgeWalk, boundary_maps
 from recamlabel.refine.hed import Hed, hed_boundaries, hed_file, load_hed
-from recamlabel.refine.sam import Box, Sam, open_sam
-from recamlabel.refine.snap import SamSnaps
+from recamlabel.refine.outlines.sam import Box, Sam, open_sam
+from recamlabel.refine.outlines.snap import SamSnaps
 from recamlabel.stages.networks import AFFINITY_WEIGHTS
 from recamlabel.stages.view import maps_file
 from recamlabel.storage.decode import read_image
@@ -168,10 +168,12 @@ class Bench:
             scores, last = crf(walked)
             add(f"walk, {name}, then CRF", scores, seconds + more + last)
         if (sam := self.sam) is not None:
-            for name, overlap, contrast in (("where both agree", *RULE), ("all kept", 0.0, -np.inf)):
+            for name, overlap, contrast in ((AGREED, *RULE), ("all kept", 0.0, -np.inf)):
                 rule.OVERLAP, rule.CONTRAST = overlap, contrast
                 snapped, seconds = timed(lambda: sam(image.path, maps, refined))
-                row = add(f"CRF, SAM's outlines, {name}", snapped.scores, crf_seconds + seconds)
+                # The second row asks what the first one has asked: its seconds would be none.
+                took = crf_seconds + seconds if name == AGREED else np.nan
+                row = add(f"CRF, SAM's outlines, {name}", snapped.scores, took)
                 row.asked, row.kept = row.asked + snapped.asked, row.kept + snapped.kept
             rule.OVERLAP, rule.CONTRAST = RULE
 
@@ -192,7 +194,7 @@ class Bench:
             kept = f"{row.kept} of {row.asked} ({row.kept / max(1, row.asked):.0%})" if row.asked else ""
             yield [
                 row.name,
-                f"{row.seconds / count:.2f}",
+                "-" if np.isnan(row.seconds) else f"{row.seconds / count:.2f}",
                 f"{100 * best.counts.scores().miou:.1f} at {best.threshold:.2f}",
                 f"{100 * fixed:.1f}",
                 kept,
@@ -207,6 +209,7 @@ class Bench:
         return f"stages of the trained net, on {len(self.catalog.images)} images: {text}"
 
 
+AGREED = "where both agree"
 RULE = (rule.OVERLAP, rule.CONTRAST)
 
 

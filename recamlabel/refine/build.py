@@ -18,7 +18,7 @@ from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
 from recamlabel.refine import REFINERS
 from recamlabel.refine.config import RefineConfig
-from recamlabel.refine.snap import SamSnaps
+from recamlabel.refine.outlines.snap import SamSnaps
 from recamlabel.refine.windows import WHOLE, refined_side, windows
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids

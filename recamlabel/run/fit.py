@@ -26,8 +26,8 @@ from recamlabel.refine import learns_affinity, resolve_method, walks
 from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.crf import check_backend
 from recamlabel.refine.hed import hed_file
+from recamlabel.refine.outlines.sam import GET, open_sam
 from recamlabel.refine.saliency import SaliencyMaps
-from recamlabel.refine.sam import GET, open_sam
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
 from recamlabel.run.followers import dismissed, follow
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines

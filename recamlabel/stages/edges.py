@@ -24,7 +24,7 @@ EDGES_FILE = "work/edges.h5"
 
 
 # Of HED on one core of a CPU, for each megapixel of its inputs (benchmarks/edges_and_snap.py).
-HED_SECONDS = 6.0
+HED_SECONDS = 5.0
 
 Boundaries = Callable[[list[np.ndarray]], list[np.ndarray]]
 """B images of one size to B boundary maps ``(h, w) float16`` in [0, 1]."""

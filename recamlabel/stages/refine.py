@@ -13,8 +13,8 @@ from recamlabel.core.progress import say, track
 from recamlabel.refine import REFINERS, walks
 from recamlabel.refine.build import SNAPS, build_scores
 from recamlabel.refine.edges import EdgeWalk
-from recamlabel.refine.sam import open_sam, sam_identity
-from recamlabel.refine.snap import SamSnaps
+from recamlabel.refine.outlines.sam import open_sam, sam_identity
+from recamlabel.refine.outlines.snap import SamSnaps
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.edges import EDGES_FILE
 from recamlabel.stages.graph import Scope, Stage
@@ -25,7 +25,7 @@ from recamlabel.storage.places import SCORES_FILE
 # Of the random walk, for each label and megapixel of the image (benchmarks/random_walk.py).
 WALK_SECONDS = 1.0
 # Of SAM on one core of a CPU, for each image (benchmarks/edges_and_snap.py).
-SNAP_SECONDS = 3.0
+SNAP_SECONDS = 2.2
 WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")
 
 

@@ -14,8 +14,8 @@ from sam_by_hand import IMAGE, PROMPTS, SIDE, fake_files, fake_onnxruntime
 from recamlabel.cli.main import run as run_cli
 from recamlabel.config import load_config
 from recamlabel.errors import ConfigError, MissingExtraError, WeightsError
-from recamlabel.refine.sam import MEAN, STD, open_sam, sam_identity
-from recamlabel.refine.snap import SamSnaps, agrees, contrast, snap
+from recamlabel.refine.outlines.sam import MEAN, STD, open_sam, sam_identity
+from recamlabel.refine.outlines.snap import SamSnaps, agrees, contrast, snap
 from recamlabel.run.fit import check_settings, fit
 
 

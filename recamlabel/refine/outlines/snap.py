@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from recamlabel.core.arrays import from_uint8, resize_maps
 from recamlabel.models.inputs import working_size
-from recamlabel.refine.sam import Box, Sam
+from recamlabel.refine.outlines.sam import Box, Sam
 from recamlabel.storage.decode import read_image
 
 LEVEL = 0.3
