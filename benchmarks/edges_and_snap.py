@@ -1,6 +1,6 @@
 """Ways from finished maps to scores: CRF, random walk along a trained net's or HED's boundaries, SAM's outlines.
 
-    python benchmarks/edges_and_snap.py FOLDER… --runs DIR [--images 48] [--sam DIR] [--markdown]
+    python benchmarks/edges_and_snap.py FOLDER… --runs DIR [--images 48] [--sam DIR] [--levels 0.5 0.7] [--markdown]
 
 FOLDER is a data set as of ``benchmarks/datasets.py``, ``DIR/<name>-seed0`` its run up to ``refine``; nothing is
 trained and the run is not changed. The walk along the trained affinity net needs the run's ``affinity.safetensors``
@@ -100,6 +100,7 @@ class Bench:
     folder: Path
     count: int
     sam: SamSnaps | None
+    levels: tuple[float, ...] = ()
     rows: dict[str, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -168,14 +169,21 @@ class Bench:
             scores, last = crf(walked)
             add(f"walk, {name}, then CRF", scores, seconds + more + last)
         if (sam := self.sam) is not None:
-            for name, overlap, contrast in ((AGREED, *RULE), ("all kept", 0.0, -np.inf)):
-                rule.OVERLAP, rule.CONTRAST = overlap, contrast
+            for name, level, overlap, contrast in self.rules():
+                rule.LEVEL, rule.OVERLAP, rule.CONTRAST = level, overlap, contrast
                 snapped, seconds = timed(lambda: sam(image.path, maps, refined))
-                # The second row asks what the first one has asked: its seconds would be none.
+                # Later rows ask what the first one has asked: their seconds would be next to none.
                 took = crf_seconds + seconds if name == AGREED else np.nan
                 row = add(f"CRF, SAM's outlines, {name}", snapped.scores, took)
                 row.asked, row.kept = row.asked + snapped.asked, row.kept + snapped.kept
-            rule.OVERLAP, rule.CONTRAST = RULE
+            rule.LEVEL, rule.OVERLAP, rule.CONTRAST = RULE
+
+    def rules(self) -> Iterator[tuple[str, float, float, float]]:
+        """Names of the rows with SAM, and the three constants of each."""
+        yield AGREED, *RULE
+        yield "all kept", RULE[0], 0.0, -np.inf
+        for level in self.levels:
+            yield f"regions at {level:g}", level, *RULE[1:]
 
     def boundaries(self, image: LabelledImage) -> Iterator[tuple[str, Maps, float]]:
         """The boundary maps that can be made, and their seconds."""
@@ -210,7 +218,7 @@ class Bench:
 
 
 AGREED = "where both agree"
-RULE = (rule.OVERLAP, rule.CONTRAST)
+RULE = (rule.LEVEL, rule.OVERLAP, rule.CONTRAST)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -248,6 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, metavar="DIR")
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--sam", type=Path, metavar="DIR")
+    parser.add_argument("--levels", type=float, nargs="+", default=(), help="other levels of the regions given to SAM")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args(argv)
     sam = None
@@ -257,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     for folder in arguments.folders:
         run = RunFolder.open(arguments.runs / f"{folder.resolve().name}-seed0")
         side = int(run.state.config["refine"]["max_side"])
-        bench = Bench(run, folder.resolve(), arguments.images, SamSnaps(sam, side) if sam else None)
+        bench = Bench(run, folder.resolve(), arguments.images, SamSnaps(sam, side) if sam else None, arguments.levels)
         bench.measure()
         show(bench, arguments.markdown)
     return 0
