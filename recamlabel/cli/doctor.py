@@ -24,7 +24,7 @@ from recamlabel.refine.crf import pydensecrf_available
 # Extra, what it is for, its packages.
 EXTRAS = (
     ("export", "export to coco and yolo", ("pycocotools", "opencv-python-headless")),
-    ("onnx", "export-model --format onnx", ("onnx", "onnxruntime", "onnxscript")),
+    ("onnx", "export-model --format onnx, fit --sam (onnxruntime alone)", ("onnx", "onnxruntime", "onnxscript")),
     ("huggingface", "sources huggingface:NAME and saved data sets", ("datasets", "pyarrow")),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn", "scipy", "safetensors")
@@ -64,7 +64,7 @@ def doctor() -> None:
     for title, found in (
         ("Packages", packages()),
         ("Where it computes", devices()),
-        ("Optional parts", [pydensecrf(), fiftyone(), browser(), *extras()]),
+        ("Optional parts", [pydensecrf(), hed(), fiftyone(), browser(), *extras()]),
         ("Plug-ins", list(plugins()) or [Finding("none", True, "no other package brings anything (docs/plugins.md)")]),
     ):
         table = Table(title=title, title_justify="left", show_header=False)
@@ -134,6 +134,16 @@ def pydensecrf() -> Finding:
         return Finding("pydensecrf", True, "the second backend of the dense CRF: refine.crf.backend=pydensecrf works")
     text = "not installed, and not needed: PyTorch gives the same labels"
     return Finding("pydensecrf", False, text)
+
+
+def hed() -> Finding:
+    """Whether the weights of HED are here; nothing of their package is imported."""
+    try:
+        from recamlabel.refine.hed import hed_file
+
+        return Finding("HED", True, f"boundaries without training, refine.edges=hed: {hed_file()}")
+    except Exception as error:  # also where torch is broken, which is said above
+        return Finding("HED", False, f"boundaries without training: {_line(error)}")
 
 
 def fiftyone() -> Finding:

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Maps of a saliency network, as evidence of what is background: DIR/<image id>.png, or an HDF5 file.",
 )
+@click.option(
+    "--sam",
+    metavar="DIR",
+    help="Regions take SAM's outlines where these agree with the maps: DIR/encoder.onnx and DIR/decoder.onnx.",
+)
 @click.option("--device", default=None, metavar="auto|cpu|cuda:N", help="Where the networks run.  [default: auto]")
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Seed of everything random.  [default: 0]")
 @click.option(
@@ -79,6 +84,7 @@ def fit(
     coco_exhaustive: bool | None,
     weights: str | None,
     saliency: str | None,
+    sam: str | None,
     device: str | None,
     seed: int | None,
     rounds: int | None,
@@ -109,6 +115,8 @@ def fit(
     overrides = {
         "backbone.weights": weights,
         "refine.saliency": saliency,
+        "refine.snap": "sam" if sam else None,
+        "refine.sam": sam,
         "runtime.device": device,
         "seed": seed,
         "rounds": rounds,

@@ -34,7 +34,7 @@ class Refiner:
         name: As ``refine.method`` has it.
         run: The work on one image; None: the maps are the scores.
         stepped: Whether its scores come in steps at ``refine.levels``, so that no other level says more.
-        walks: Whether the maps are spread by a random walk first, which needs the affinity net.
+        walks: Whether the maps are spread by a random walk first, which needs boundaries (``refine.edges``).
     """
 
     name: str
@@ -81,13 +81,25 @@ REFINERS: Registry[Refiner] = Registry(
 
 
 def walks(method: str) -> bool:
-    """Whether a resolved method spreads the maps by a random walk first, which needs the affinity net.
+    """Whether a resolved method spreads the maps by a random walk first, which needs boundaries.
 
     Example:
         >>> walks("crf+random_walk"), walks("crf")
         (True, False)
     """
     return REFINERS.find(method).walks
+
+
+def learns_affinity(config: RefineConfig) -> bool:
+    """Whether a walk keeps to the boundaries of an affinity net, which has to be trained; the method is a resolved one.
+
+    Example:
+        >>> learns_affinity(RefineConfig(method="random_walk")), learns_affinity(RefineConfig(method="crf"))
+        (True, False)
+        >>> learns_affinity(RefineConfig(method="random_walk", edges="hed"))
+        False
+    """
+    return walks(config.method) and config.edges == "affinity"
 
 
 def stepped(method: str) -> bool:

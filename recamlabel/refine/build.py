@@ -18,6 +18,7 @@ from recamlabel.core.progress import Advance
 from recamlabel.data.catalog import Catalog
 from recamlabel.refine import REFINERS
 from recamlabel.refine.config import RefineConfig
+from recamlabel.refine.outlines.snap import SamSnaps
 from recamlabel.refine.windows import WHOLE, refined_side, windows
 from recamlabel.storage.decode import read_image
 from recamlabel.storage.hdf5 import ShardedWriter, class_ids
@@ -25,6 +26,8 @@ from recamlabel.storage.hdf5 import ShardedWriter, class_ids
 if TYPE_CHECKING:
     import torch
 
+# Attribute of an image's scores.
+SNAPS = "snaps"
 # Scores of one image are held whole: 17 million pixels a class.
 LARGEST_SIDE = 4096
 
@@ -118,6 +121,7 @@ def build_scores(
     workers: int,
     walk: Walk | None = None,
     device: torch.device | None = None,
+    snaps: SamSnaps | None = None,
 ) -> None:
     """Refine every image that the writer does not have yet; of several processes at it each refines its share.
 
@@ -131,6 +135,7 @@ def build_scores(
         workers: Processes; 1 or less works in this one. The result is the same for any number.
         walk: Applied to the maps beforehand, in this process.
         device: A GPU that the refiner works on; None: processes of the CPU.
+        snaps: Applied to the scores afterwards, in this process; attribute ``snaps``: regions asked for and kept.
     """
 
     def walked(image_id: str, stored: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -152,5 +157,8 @@ def build_scores(
     alone = REFINERS.find(method).run is None
     for task, scores in map_in_order(refine_image, tasks, 1 if alone else workers, "refine", device):
         attributes = {"class_ids": np.array(task.class_ids, dtype=np.int32)}
+        if snaps is not None:
+            snapped = snaps(task.path, task.maps, scores)
+            scores, attributes[SNAPS] = to_uint8(snapped.scores), np.array([snapped.asked, snapped.kept], np.int32)
         writer.add(task.image_id, {f"scores/{task.image_id}": (scores, attributes)})
         advance()

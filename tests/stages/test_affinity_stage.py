@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hed_by_hand import fake_package, write_keras
 from helpers import TINY, draw
 from PIL import Image
 
@@ -22,6 +23,7 @@ from recamlabel.models.backbones import Backbone
 from recamlabel.models.networks import AffinityFeatures
 from recamlabel.refine.config import AffinityConfig, CrfConfig
 from recamlabel.refine.edges import EdgeWalk, boundary_maps
+from recamlabel.refine.hed import WEIGHTS, Hed, hed_boundaries, hed_file, load_hed
 from recamlabel.refine.seeds import SeedRule, SeedTask, make_seeds
 from recamlabel.run.fit import fit
 from recamlabel.training.objectives.affinity import AffinityObjective
@@ -109,6 +111,26 @@ def test_crf_after_random_walk(started, capsys):
         assert set(np.unique(scores["scores/images/2"][()])) <= {0, 115, 204}
     fit(source, out, config("random_walk"))
     assert ran(capsys) == ["refine", "calibration", "masks", "quality"]
+
+
+def test_a_walk_along_hed_trains_nothing(started, tmp_path, monkeypatch, capsys):
+    out, source = started
+    package = fake_package(tmp_path / "site", monkeypatch, Hed())
+    settings = config("random_walk", "refine.edges=hed")
+    capsys.readouterr()
+    fit(source, out, settings, "refine")
+    assert ran(capsys) == ["edges", "refine"]
+    assert not (out / "work/seeds.h5").exists() and not (out / "weights/affinity.safetensors").exists()
+    with h5py.File(out / "work/edges.h5") as edges:
+        stored = edges["images/2"][()]
+    pixels = np.asarray(Image.open(source / "images" / "2.png").convert("RGB"))
+    expected = hed_boundaries([pixels], load_hed(hed_file()), settings.maps, amp=False)[0]
+    np.testing.assert_allclose(stored, expected, atol=5e-3)
+    assert stored.shape == (16, 20) and stored.std() > 0.01
+    # Other weights make other boundaries.
+    write_keras(package / WEIGHTS, Hed())
+    fit(source, out, settings, "refine")
+    assert ran(capsys) == ["edges", "refine"]
 
 
 def test_interrupted_training_continues_to_the_same_weights(started, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from recamlabel.core.section import Section
 from recamlabel.data.catalog import CATALOG_FILE, load_catalog
 from recamlabel.errors import StoreError
 from recamlabel.masks.reviewed import Decision, ReviewFolder
+from recamlabel.refine.hed import Hed
 from recamlabel.run import engine
 from recamlabel.run.engine import make_on_demand, make_plan, scope_of
 from recamlabel.run.fit import check_settings, fit
@@ -24,7 +25,9 @@ from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import FREE, Graph, Planned, Scope, Stage, covers
 from recamlabel.stages.view import View
 from recamlabel.storage.run_folder import RunFolder
+from tests.hed_by_hand import fake_package
 from tests.helpers import TINY, TINY_SEGMENTER, make_tiny_csv
+from tests.sam_by_hand import fake_files, fake_onnxruntime
 
 WALK = ["affinity.min_steps=2", "affinity.max_steps=2", "affinity.radius=3", "probe.enabled=false"]
 # Stands for a folder of maps.
@@ -47,6 +50,15 @@ CONFIGS = {
 # The mode of the PNG files is none of their content.
 NO_RESULT = "masks.png"
 SELDOM = {"background", "momentum", "warmup_steps", "clip_norm", "weight_decay", "optimiser", "poly_power", "lr"}
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A configuration that needs a package and files of others, and stand-ins for these."""
+    fake_onnxruntime(monkeypatch)
+    fake_package(tmp_path / "site", monkeypatch, Hed())
+    lines = ["probe.enabled=false", "refine.method=random_walk", "refine.edges=hed", "refine.snap=sam"]
+    monkeypatch.setitem(CONFIGS, "hed and sam", [*TINY, *lines, f"refine.sam={fake_files(tmp_path / 'sam')}"])
 
 
 @contextmanager
@@ -115,6 +127,7 @@ def _sections(section: Section, prefix: str) -> Iterator[tuple[int, str]]:
             yield from _sections(value, f"{prefix}{name}.")
 
 
+@pytest.mark.usefixtures("outside")
 def test_what_is_read_is_declared_and_what_is_declared_is_read(tmp_path, monkeypatch):
     read: dict[str, set[str]] = {}
     declared: dict[str, set[str]] = {}
@@ -169,6 +182,7 @@ def test_a_stage_that_does_not_make_its_file_is_not_recorded(tmp_path):
     assert RunFolder.open(tmp_path / "run").stage_state("idle") == "not run"
 
 
+@pytest.mark.usefixtures("outside")
 def test_every_setting_belongs_to_a_stage():
     """Or to what decides which stages there are, where and how fast they run, and how labels are read."""
     declared: set[str] = set()
@@ -185,6 +199,7 @@ def test_every_setting_belongs_to_a_stage():
         "data",
         NO_RESULT,
         "local.enabled",
+        "refine.edges",
         "probe.enabled",
         "segmenter.enabled",
         "review.use",

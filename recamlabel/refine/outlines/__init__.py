@@ -1,0 +1,1 @@
+"""Outlines of objects from a promptable segmenter, for regions that agree with them."""
