@@ -1,0 +1,221 @@
+"""Several processes at one run: the masks of two beside those of one, their training step, and runs whose ranks are killed.
+
+    python benchmarks/ranks.py --out DIR [--images 24] [--kills 10] [--processes 2] [--seed 0]
+
+On drawn scenes (``recamlabel demo``), with short trainings and every stage of `quick`:
+
+- ``fit`` by one process and by several (gloo): the largest difference of maps, weights and scores, the share of mask
+  labels that differ;
+- the classifier's training step: one process with as many threads as cores, and as many processes with one thread each,
+  in turn, the median of the steps after the first ten;
+- ``fit`` by several processes under ``torchrun``, killed (SIGKILL to one rank, chosen by chance) at a time chosen by
+  chance, and repeated with the same command until so many kills are done, then left in peace: seconds until all processes
+  had ended, whether that was said, and whether the masks are those of the run that nobody disturbed.
+
+Prints tables; exit code 1 where the masks differ by more than 0.1 % or a kill left the others running for a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from recamlabel.core.devices import usable_cores
+from recamlabel.demo.scenes import SceneSettings, make_scenes
+
+FILES = ("work/maps.h5", "work/fine.h5", "work/fused.h5", "work/scores.h5", "masks.h5", "segmenter.h5")
+SETTINGS = (
+    *("classifier.min_steps=20", "classifier.max_steps=20", "classifier.batch_size=8"),
+    *("recam.min_steps=10", "recam.max_steps=10", "recam.batch_size=8"),
+    *("segmenter.min_steps=10", "segmenter.max_steps=10", "segmenter.batch_size=8", "runtime.device=cpu"),
+    *("augment.crop_size=128", "augment.resize_min=128", "augment.resize_max=192", "local.enabled=false"),
+)
+# Of the training that is timed: as many steps, of which the first ten are not looked at.
+STEPS, WARM = 60, 10
+LIMIT = 60.0
+
+
+def command(source: Path, out: Path, processes: int, settings: Sequence[str]) -> list[str]:
+    """``fit`` as a user starts it."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    pairs = [part for setting in settings for part in ("--set", setting)]
+    many = launcher if processes > 1 else []
+    return [sys.executable, *many, "-m", "recamlabel", "fit", str(source), "--out", str(out), *pairs]
+
+
+def run(source: Path, out: Path, processes: int, settings: Sequence[str], threads: int = 1) -> float:
+    """Seconds of a ``fit`` that has to end well."""
+    began = time.monotonic()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    ended = subprocess.run(
+        command(source, out, processes, settings), env=environment, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise SystemExit(f"fit by {processes} processes ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
+    return time.monotonic() - began
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """All data sets of a file by name."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def difference(one: Path, other: Path) -> tuple[float, float]:
+    """The largest difference of two files' values, and the share of the values that differ."""
+    first, second = arrays(one), arrays(other)
+    if first.keys() != second.keys():
+        raise SystemExit(f"{other} has other images than {one}")
+    largest = max(
+        float(np.abs(first[name].astype(np.float64) - second[name]).max()) for name in first if first[name].size
+    )
+    different = sum(int((first[name] != second[name]).sum()) for name in first)
+    return largest, different / sum(array.size for array in first.values())
+
+
+def compare(one: Path, other: Path) -> float:
+    """Print how two runs differ; the share of the masks' labels that do."""
+    print("| file | largest difference | share of values that differ |\n|---|---:|---:|")
+    shares = {}
+    for name in FILES:
+        if (one / name).exists():
+            largest, shares[name] = difference(one / name, other / name)
+            labels = "" if name in ("masks.h5", "segmenter.h5") else f"{largest:.2g}"
+            print(f"| {name} | {labels} | {shares[name]:.4%} |")
+    return shares["masks.h5"]
+
+
+def step_seconds(source: Path, out: Path, processes: int, threads: int) -> float:
+    """Median seconds of a classifier's training step, from the log of a run that is stopped after it."""
+    shutil.rmtree(out, ignore_errors=True)
+    lengths = (f"classifier.min_steps={STEPS}", f"classifier.max_steps={STEPS}", "classifier.batch_size=16")
+    settings = [*SETTINGS, *lengths, "augment.crop_size=224", "augment.resize_min=224", "augment.resize_max=320"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (out.parent / "said.txt").open("w") as said:
+        process = subprocess.Popen(command(source, out, processes, settings), env=environment, stdout=said, stderr=said)
+        try:
+            times: list[tuple[int, float]] = []
+            while not times or times[-1][0] < STEPS:
+                if process.poll() is not None:
+                    raise SystemExit(
+                        f"fit ended with {process.returncode}: {(out.parent / 'said.txt').read_text()[-2000:]}"
+                    )
+                time.sleep(0.5)
+                times = _steps(out / "work/log.jsonl")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    pairs = [pair for pair in zip(times, times[1:], strict=False) if pair[0][0] >= WARM]
+    return statistics.median((later[1] - sooner[1]) / (later[0] - sooner[0]) for sooner, later in pairs)
+
+
+def _steps(log: Path) -> list[tuple[int, float]]:
+    """Steps of the classifier and when they were logged."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [(row["step"], row["time"]) for row in rows if row["event"] == "step" and row["stage"] == "classifier"]
+
+
+def children(process: int) -> list[int]:
+    """Processes that another one has started; of a launcher, the ranks in their order."""
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return sorted(int(number) for number in listed)
+
+
+def kill_once(words: list[str], log: Path, after: float, chance: random.Random) -> tuple[str, float, bool] | None:
+    """Kill one rank after some seconds; what was going on, seconds until all had ended, whether that was said.
+
+    None where the command had ended before.
+    """
+    with log.open("w") as said:
+        process = subprocess.Popen(words, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            process.wait(after)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return None
+        ranks = children(process.pid)
+        if not ranks:
+            process.kill()
+            process.wait()
+            return "starting", 0.0, True
+        chosen = chance.choice(ranks)
+        before = log.read_text()
+        os.kill(chosen, signal.SIGKILL)
+        began = time.monotonic()
+        process.wait(300)
+        while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+            time.sleep(0.05)
+    seconds, text = time.monotonic() - began, log.read_text()
+    done = [line.split(":")[0] for line in before.splitlines() if ": done in" in line]
+    where = f"rank {ranks.index(chosen)}, after {done[-1] if done else 'the start'}"
+    return where, seconds, "recamlabel: rank" in text[len(before) :] or "recamlabel" not in text
+
+
+def kills(source: Path, out: Path, processes: int, count: int, usual: float, seed: int) -> list[float]:
+    """Print a row a kill; the seconds that each took to end the others."""
+    chance, found = random.Random(seed), []
+    words = command(source, out, processes, SETTINGS)
+    print("| kill | where | seconds until all had ended | said |\n|---:|---|---:|---|")
+    while len(found) < count:
+        told = kill_once(words, out.parent / "said.txt", chance.uniform(0.1, 0.7) * usual, chance)
+        if told is None:
+            shutil.rmtree(out)  # it has ended: once more from the beginning
+            continue
+        found.append(told[1])
+        print(f"| {len(found)} | {told[0]} | {told[1]:.1f} | {'yes' if told[2] else 'no'} |", flush=True)
+    return found
+
+
+def main() -> int:
+    """All of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="A folder of its own, made anew.")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="Of the timed trainings, in turn.")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    out, many = arguments.out.resolve(), arguments.processes
+    shutil.rmtree(out, ignore_errors=True)
+    source = make_scenes(out / "data", SceneSettings(images=arguments.images)).labels
+    alone = run(source, out / "one", 1, SETTINGS)
+    together = run(source, out / "many", many, SETTINGS)
+    print(f"fit of {arguments.images} scenes, one thread a process: {alone:.0f} s by 1, {together:.0f} s by {many}\n")
+    worst = compare(out / "one", out / "many")
+    cores, rows = usable_cores(), {}
+    for _ in range(arguments.repeats):
+        for processes, threads in ((1, cores), (cores, 1)):
+            seconds = step_seconds(source, out / "steps", processes, threads)
+            rows.setdefault((processes, threads), []).append(seconds)
+    print("\n| processes | threads of each | seconds a training step |\n|---:|---:|---:|")
+    for (processes, threads), found in rows.items():
+        print(f"| {processes} | {threads} | {', '.join(f'{seconds:.3f}' for seconds in found)} |")
+    print()
+    waited = kills(source, out / "killed", many, arguments.kills, together, arguments.seed)
+    run(source, out / "killed", many, SETTINGS)
+    _, share = difference(out / "many/masks.h5", out / "killed/masks.h5")
+    print(
+        f"\nafter {len(waited)} kills: {share:.4%} of the labels are others than without; {max(waited):.1f} s at most"
+    )
+    return int(max(worst, share) > 1e-3 or max(waited) > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
