@@ -1,16 +1,16 @@
-"""Several processes at one run: the masks of two beside those of one, their training step, and runs whose ranks are killed.
+"""Several processes at one run: masks beside those of one, their training step, and runs whose ranks are killed.
 
-    python benchmarks/ranks.py --out DIR [--images 24] [--kills 10] [--processes 2] [--seed 0]
+    python benchmarks/ranks.py --out DIR [--images 12] [--kills 10] [--processes 2] [--seed 0]
 
 On drawn scenes (``recamlabel demo``), with short trainings and every stage of `quick`:
 
 - ``fit`` by one process and by several (gloo): the largest difference of maps, weights and scores, the share of mask
   labels that differ;
-- the classifier's training step: one process with as many threads as cores, and as many processes with one thread each,
-  in turn, the median of the steps after the first ten;
+- the classifier's training step (16 crops of 128 pixels): one process with as many threads as cores, and as many
+  processes with one thread each, in turn: seconds by the clock and of processors, of the steps after the first ten;
 - ``fit`` by several processes under ``torchrun``, killed (SIGKILL to one rank, chosen by chance) at a time chosen by
-  chance, and repeated with the same command until so many kills are done, then left in peace: seconds until all processes
-  had ended, whether that was said, and whether the masks are those of the run that nobody disturbed.
+  chance, and repeated with the same command until so many kills are done, then left in peace: seconds until all
+  processes had ended, whether that was said, and whether the masks are those of the run that nobody disturbed.
 
 Prints tables; exit code 1 where the masks differ by more than 0.1 % or a kill left the others running for a minute.
 """
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -41,10 +42,11 @@ SETTINGS = (
     *("classifier.min_steps=20", "classifier.max_steps=20", "classifier.batch_size=8"),
     *("recam.min_steps=10", "recam.max_steps=10", "recam.batch_size=8"),
     *("segmenter.min_steps=10", "segmenter.max_steps=10", "segmenter.batch_size=8", "runtime.device=cpu"),
+    *("probe.folds=2", "probe.iterations=1", "refine.levels=[0.4]"),
     *("augment.crop_size=128", "augment.resize_min=128", "augment.resize_max=192", "local.enabled=false"),
 )
 # Of the training that is timed: as many steps, of which the first ten are not looked at.
-STEPS, WARM = 60, 10
+STEPS, WARM = 40, 10
 LIMIT = 60.0
 
 
@@ -100,28 +102,37 @@ def compare(one: Path, other: Path) -> float:
     return shares["masks.h5"]
 
 
-def step_seconds(source: Path, out: Path, processes: int, threads: int) -> float:
-    """Median seconds of a classifier's training step, from the log of a run that is stopped after it."""
+def step_seconds(source: Path, out: Path, processes: int, threads: int) -> tuple[float, float]:
+    """Seconds of a classifier's training step by the clock and of processors; the run is stopped after it."""
     shutil.rmtree(out, ignore_errors=True)
     lengths = (f"classifier.min_steps={STEPS}", f"classifier.max_steps={STEPS}", "classifier.batch_size=16")
-    settings = [*SETTINGS, *lengths, "augment.crop_size=224", "augment.resize_min=224", "augment.resize_max=320"]
+    settings = [*SETTINGS, *lengths]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with (out.parent / "said.txt").open("w") as said:
         process = subprocess.Popen(command(source, out, processes, settings), env=environment, stdout=said, stderr=said)
         try:
             times: list[tuple[int, float]] = []
+            used: list[float] = []
             while not times or times[-1][0] < STEPS:
                 if process.poll() is not None:
-                    raise SystemExit(
-                        f"fit ended with {process.returncode}: {(out.parent / 'said.txt').read_text()[-2000:]}"
-                    )
-                time.sleep(0.5)
+                    told = (out.parent / "said.txt").read_text()[-2000:]
+                    raise SystemExit(f"fit ended with {process.returncode}: {told}")
+                time.sleep(0.05)
                 times = _steps(out / "work/log.jsonl")
+                if len(times) > len(used):
+                    used.append(sum(_processor_seconds(one) for one in children(process.pid) or [process.pid]))
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
-    pairs = [pair for pair in zip(times, times[1:], strict=False) if pair[0][0] >= WARM]
-    return statistics.median((later[1] - sooner[1]) / (later[0] - sooner[0]) for sooner, later in pairs)
+    pairs = [pair for pair in pairwise(times) if pair[0][0] >= WARM]
+    clock = statistics.median((later[1] - sooner[1]) / (later[0] - sooner[0]) for sooner, later in pairs)
+    return clock, (used[-1] - used[0]) / (STEPS - WARM)
+
+
+def _processor_seconds(process: int) -> float:
+    """User and system time of a process with its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _steps(log: Path) -> list[tuple[int, float]]:
@@ -169,7 +180,8 @@ def kill_once(words: list[str], log: Path, after: float, chance: random.Random) 
 
 def kills(source: Path, out: Path, processes: int, count: int, usual: float, seed: int) -> list[float]:
     """Print a row a kill; the seconds that each took to end the others."""
-    chance, found = random.Random(seed), []
+    chance = random.Random(seed)
+    found: list[float] = []
     words = command(source, out, processes, SETTINGS)
     print("| kill | where | seconds until all had ended | said |\n|---:|---|---:|---|")
     while len(found) < count:
@@ -186,7 +198,7 @@ def main() -> int:
     """All of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="A folder of its own, made anew.")
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2, help="Of the timed trainings, in turn.")
@@ -199,21 +211,22 @@ def main() -> int:
     together = run(source, out / "many", many, SETTINGS)
     print(f"fit of {arguments.images} scenes, one thread a process: {alone:.0f} s by 1, {together:.0f} s by {many}\n")
     worst = compare(out / "one", out / "many")
-    cores, rows = usable_cores(), {}
+    sys.stdout.flush()
+    cores = usable_cores()
+    rows: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for _ in range(arguments.repeats):
         for processes, threads in ((1, cores), (cores, 1)):
-            seconds = step_seconds(source, out / "steps", processes, threads)
-            rows.setdefault((processes, threads), []).append(seconds)
-    print("\n| processes | threads of each | seconds a training step |\n|---:|---:|---:|")
+            took = step_seconds(source, out / "steps", processes, threads)
+            rows.setdefault((processes, threads), []).append(took)
+    print("\n| processes | threads of each | seconds a step, by the clock | of processors |\n|---:|---:|---:|---:|")
     for (processes, threads), found in rows.items():
-        print(f"| {processes} | {threads} | {', '.join(f'{seconds:.3f}' for seconds in found)} |")
+        clock, used = (", ".join(f"{took[part]:.2f}" for took in found) for part in (0, 1))
+        print(f"| {processes} | {threads} | {clock} | {used} |", flush=True)
     print()
     waited = kills(source, out / "killed", many, arguments.kills, together, arguments.seed)
     run(source, out / "killed", many, SETTINGS)
     _, share = difference(out / "many/masks.h5", out / "killed/masks.h5")
-    print(
-        f"\nafter {len(waited)} kills: {share:.4%} of the labels are others than without; {max(waited):.1f} s at most"
-    )
+    print(f"\nafter {len(waited)} kills: {share:.4%} of the labels are others; {max(waited):.1f} s at most")
     return int(max(worst, share) > 1e-3 or max(waited) > LIMIT)
 
 

@@ -26,7 +26,7 @@ from recamlabel.refine import resolve_method, walks
 from recamlabel.refine.crf import check_backend
 from recamlabel.refine.saliency import SaliencyMaps
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
-from recamlabel.run.followers import dismissed, follow
+from recamlabel.run.followers import dismissed, follow, refuse_small_batches
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
@@ -214,7 +214,9 @@ def check_settings(config: Config) -> Config:
     check_weights(config.backbone.name, config.backbone.weights)
     check_combine(config.recam.combine)
     pick_device(config.runtime.device)
-    return config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
+    config = config.model_copy(update={"refine": config.refine.model_copy(update={"method": method})})
+    refuse_small_batches(config)
+    return config
 
 
 def _record(run: RunFolder, intake: Intake, plan: Plan, source: Path) -> None:
