@@ -1,18 +1,20 @@
 """Several processes at one run: masks beside those of one, their training step, and runs whose ranks are killed.
 
-    python benchmarks/ranks.py --out DIR [--images 12] [--kills 10] [--processes 2] [--seed 0]
+    python benchmarks/ranks.py --out DIR [--images 12] [--kills 10] [--processes 2] [--parts masks steps kills]
 
 On drawn scenes (``recamlabel demo``), with short trainings and every stage of `quick`:
 
-- ``fit`` by one process and by several (gloo): the largest difference of maps, weights and scores, the share of mask
-  labels that differ;
+- ``fit`` by one process and by several (gloo): the largest difference of maps and scores, the share of mask labels that
+  differ; likewise from the same trained networks, everything after the trainings made again by several; and, for
+  comparison, by one process with another number of threads, whose sums are rounded otherwise too;
 - the classifier's training step (16 crops of 128 pixels): one process with as many threads as cores, and as many
   processes with one thread each, in turn: seconds by the clock and of processors, of the steps after the first ten;
 - ``fit`` by several processes under ``torchrun``, killed (SIGKILL to one rank, chosen by chance) at a time chosen by
   chance, and repeated with the same command until so many kills are done, then left in peace: seconds until all
   processes had ended, whether that was said, and whether the masks are those of the run that nobody disturbed.
 
-Prints tables; exit code 1 where the masks differ by more than 0.1 % or a kill left the others running for a minute.
+Prints tables; exit code 1 where the masks from the same networks, or after the kills, differ by more than 0.1 %, or a
+kill left the others running for a minute.
 """
 
 from __future__ import annotations
@@ -90,16 +92,33 @@ def difference(one: Path, other: Path) -> tuple[float, float]:
     return largest, different / sum(array.size for array in first.values())
 
 
-def compare(one: Path, other: Path) -> float:
+def compare(one: Path, other: Path, what: str) -> float:
     """Print how two runs differ; the share of the masks' labels that do."""
-    print("| file | largest difference | share of values that differ |\n|---|---:|---:|")
+    print(f"\n{what}:\n\n| file | largest difference | share of values that differ |\n|---|---:|---:|")
     shares = {}
     for name in FILES:
-        if (one / name).exists():
+        if (one / name).exists() and (other / name).exists():
             largest, shares[name] = difference(one / name, other / name)
             labels = "" if name in ("masks.h5", "segmenter.h5") else f"{largest:.2g}"
             print(f"| {name} | {labels} | {shares[name]:.4%} |")
+    sys.stdout.flush()
     return shares["masks.h5"]
+
+
+def masks(source: Path, out: Path, many: int, images: int) -> float:
+    """Print how the masks of several processes differ from those of one; the share, from the same networks."""
+    alone, together = run(source, out / "one", 1, SETTINGS), run(source, out / "many", many, SETTINGS)
+    print(f"fit of {images} scenes, one thread a process: {alone:.0f} s by 1, {together:.0f} s by {many}")
+    compare(out / "one", out / "many", f"{many} processes beside 1, each with trainings of its own")
+    shutil.copytree(out / "one", out / "same")
+    for name in (*FILES, "work/levels.h5"):
+        (out / "same" / name).unlink()
+    shutil.rmtree(out / "same/masks")
+    run(source, out / "same", many, SETTINGS)
+    share = compare(out / "one", out / "same", f"{many} processes from the networks that 1 has trained")
+    run(source, out / "threads", 1, [*SETTINGS, "segmenter.enabled=false"], threads=2)
+    compare(out / "one", out / "threads", "1 process with 2 threads beside 1 with 1, each with trainings of its own")
+    return share
 
 
 def step_seconds(source: Path, out: Path, processes: int, threads: int) -> tuple[float, float]:
@@ -120,7 +139,7 @@ def step_seconds(source: Path, out: Path, processes: int, threads: int) -> tuple
                 time.sleep(0.05)
                 times = _steps(out / "work/log.jsonl")
                 if len(times) > len(used):
-                    used.append(sum(_processor_seconds(one) for one in children(process.pid) or [process.pid]))
+                    used.append(sum(_processor_seconds(one) for one in (process.pid, *children(process.pid))))
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -194,27 +213,11 @@ def kills(source: Path, out: Path, processes: int, count: int, usual: float, see
     return found
 
 
-def main() -> int:
-    """All of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="A folder of its own, made anew.")
-    parser.add_argument("--images", type=int, default=12)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2, help="Of the timed trainings, in turn.")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    out, many = arguments.out.resolve(), arguments.processes
-    shutil.rmtree(out, ignore_errors=True)
-    source = make_scenes(out / "data", SceneSettings(images=arguments.images)).labels
-    alone = run(source, out / "one", 1, SETTINGS)
-    together = run(source, out / "many", many, SETTINGS)
-    print(f"fit of {arguments.images} scenes, one thread a process: {alone:.0f} s by 1, {together:.0f} s by {many}\n")
-    worst = compare(out / "one", out / "many")
-    sys.stdout.flush()
+def steps(source: Path, out: Path, repeats: int) -> None:
+    """Print the seconds of a training step by one process and by one a core, in turn."""
     cores = usable_cores()
     rows: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for processes, threads in ((1, cores), (cores, 1)):
             took = step_seconds(source, out / "steps", processes, threads)
             rows.setdefault((processes, threads), []).append(took)
@@ -222,12 +225,42 @@ def main() -> int:
     for (processes, threads), found in rows.items():
         clock, used = (", ".join(f"{took[part]:.2f}" for took in found) for part in (0, 1))
         print(f"| {processes} | {threads} | {clock} | {used} |", flush=True)
-    print()
-    waited = kills(source, out / "killed", many, arguments.kills, together, arguments.seed)
+
+
+def killed(source: Path, out: Path, many: int, count: int, seed: int) -> tuple[float, float]:
+    """Print a row a kill; the longest time until all had ended, and the share of the masks' labels that differ."""
+    usual = run(source, out / "undisturbed", many, SETTINGS)
+    waited = kills(source, out / "killed", many, count, usual, seed)
     run(source, out / "killed", many, SETTINGS)
-    _, share = difference(out / "many/masks.h5", out / "killed/masks.h5")
-    print(f"\nafter {len(waited)} kills: {share:.4%} of the labels are others; {max(waited):.1f} s at most")
-    return int(max(worst, share) > 1e-3 or max(waited) > LIMIT)
+    _, share = difference(out / "undisturbed/masks.h5", out / "killed/masks.h5")
+    print(
+        f"\nafter {count} kills: {share:.4%} of the masks' labels are others; {max(waited):.1f} s at most", flush=True
+    )
+    return max(waited), share
+
+
+def main() -> int:
+    """All of it, or the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="A folder of its own, made anew.")
+    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="Of the timed trainings, in turn.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="*", default=["masks", "steps", "kills"], choices=["masks", "steps", "kills"])
+    arguments = parser.parse_args()
+    out, many = arguments.out.resolve(), arguments.processes
+    shutil.rmtree(out, ignore_errors=True)
+    source = make_scenes(out / "data", SceneSettings(images=arguments.images)).labels
+    waited = share = other = 0.0
+    if "masks" in arguments.parts:
+        share = masks(source, out, many, arguments.images)
+    if "steps" in arguments.parts:
+        steps(source, out, arguments.repeats)
+    if "kills" in arguments.parts:
+        waited, other = killed(source, out, many, arguments.kills, arguments.seed)
+    return int(max(share, other) > 1e-3 or waited > LIMIT)
 
 
 if __name__ == "__main__":
