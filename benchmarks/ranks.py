@@ -141,7 +141,7 @@ def step_seconds(source: Path, out: Path, processes: int, threads: int) -> tuple
                 if len(times) > len(used):
                     used.append(sum(_processor_seconds(one) for one in (process.pid, *children(process.pid))))
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
     pairs = [pair for pair in pairwise(times) if pair[0][0] >= WARM]
     clock = statistics.median((later[1] - sooner[1]) / (later[0] - sooner[0]) for sooner, later in pairs)
@@ -244,6 +244,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="A folder of its own, made anew.")
     parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2, help="Of the timed trainings, in turn.")
@@ -252,7 +253,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out, many = arguments.out.resolve(), arguments.processes
     shutil.rmtree(out, ignore_errors=True)
-    source = make_scenes(out / "data", SceneSettings(images=arguments.images)).labels
+    source = make_scenes(out / "data", SceneSettings(images=arguments.images, classes=arguments.classes)).labels
     waited = share = other = 0.0
     if "masks" in arguments.parts:
         share = masks(source, out, many, arguments.images)
