@@ -105,6 +105,9 @@ def test_commands(block):
         tool = tool.removeprefix(".venv/bin/")
         if tool == "recamlabel":
             check_command(arguments)
+        elif tool in {"torchrun", "accelerate"}:
+            assert arguments[arguments.index("-m") + 1] == "recamlabel"
+            check_command(arguments[arguments.index("-m") + 2 :])
         elif tool == "make":
             targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.M)
             assert {word for word in arguments if "=" not in word} <= set(targets)

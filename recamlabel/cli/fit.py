@@ -105,12 +105,15 @@ def fit(
     says which settings differ, and asks on a terminal. Masks land in RUN/masks and RUN/masks.h5, a page to look at
     in RUN/report.html, as soon as there are masks.
 
+    Several processes, on as many GPUs or on the cores of a CPU, are started by PyTorch's torchrun (docs/scale.md).
+
     \b
     Examples:
       recamlabel fit photos/labels.csv --out runs/first
       recamlabel fit photos --out runs/first --set masks.threshold=0.4 --dry-run
       recamlabel fit runs/first
       recamlabel fit runs/first --with-review
+      torchrun --nproc-per-node 2 -m recamlabel fit photos --out runs/first
     """
     overrides = {
         "backbone.weights": weights,

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -412,7 +412,11 @@ def _start(here: Place, device: str) -> Team:
 def _end(team: Team) -> None:
     import torch.distributed as dist
 
-    team.meet()
+    if not team.first:
+        # Rank 0 has done all; where it has gone by now, that is no loss.
+        team.over.set()
+    with suppress(*() if team.first else (RankLostError,)):
+        team.meet()
     team.over.set()
     with _reaching(team):
         dist.destroy_process_group()

@@ -29,7 +29,7 @@ from recamlabel.refine.hed import hed_file
 from recamlabel.refine.outlines.sam import GET, open_sam
 from recamlabel.refine.saliency import SaliencyMaps
 from recamlabel.run.engine import Plan, make_plan, run_plan, scope_of, to_do, view_of
-from recamlabel.run.followers import dismissed, follow
+from recamlabel.run.followers import dismissed, follow, refuse_small_batches
 from recamlabel.run.forecast import REAL, Forecast, Pace, Step, make_forecast, plan_lines
 from recamlabel.run.intake import Intake, refuse_place, take_in
 from recamlabel.run.redo import Redo, what_is_redone
@@ -220,7 +220,9 @@ def check_settings(config: Config) -> Config:
     check_weights(config.backbone.name, config.backbone.weights)
     check_combine(config.recam.combine)
     pick_device(config.runtime.device)
-    return config.model_copy(update={"refine": resolved})
+    config = config.model_copy(update={"refine": resolved})
+    refuse_small_batches(config)
+    return config
 
 
 def _check_edges(refine: RefineConfig) -> None:

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recamlabel.config import Config
 from recamlabel.core import ranks
 from recamlabel.core.allocator import freed_memory_kept
 from recamlabel.core.devices import pick_device
+from recamlabel.errors import ConfigError, StoreError
+from recamlabel.refine import walks
 from recamlabel.stages import GRAPH
 from recamlabel.stages.graph import Stage
 from recamlabel.stages.view import View
@@ -24,6 +27,19 @@ def do_stage(stage: Stage, view: View) -> Mapping[str, Any]:
         return stage.work(view)
     with ranks.together(view):
         return stage.work(view)
+
+
+def refuse_small_batches(config: Config) -> None:
+    """Raises ConfigError where a batch has no image for each of the processes that a launcher has started."""
+    world = ranks.place().world
+    trained = {"classifier": True, "recam": True, "affinity": walks(config.refine.method)}
+    for name, wanted in {**trained, "segmenter": config.segmenter.enabled}.items():
+        size = getattr(config, name).batch_size
+        if wanted and size < world:
+            raise ConfigError(
+                f"{name}.batch_size: a batch of {size} images has none for each of {world} processes; start at most "
+                f"{size} (--nproc-per-node {size}), or raise {name}.batch_size"
+            )
 
 
 @contextmanager
@@ -50,6 +66,11 @@ def follow(out: Path, device: str) -> RunFolder:
         with ranks.together(None) as view:
             if view is None:
                 return RunFolder.open(out)
+            if not view.run.path.is_dir():
+                raise StoreError(
+                    f"{view.run.path}: not seen by this process, and the first one works there; a run of several "
+                    "machines has to lie, like its images, on a disk that all of them have at the same path"
+                )
             stage = GRAPH.by_name[view.stage]
             assert stage.work is not None
             # The first process holds the device of its own.

@@ -22,7 +22,6 @@ from recamlabel.core.devices import autocast, fixed_shapes, to_device
 from recamlabel.core.progress import say, track
 from recamlabel.core.section import ScheduleConfig
 from recamlabel.data.batches import Batch, TrainingBatches, iterate
-from recamlabel.errors import ConfigError
 from recamlabel.models.layers.depthwise import quicken_depthwise
 from recamlabel.models.layers.folded_norm import fold_norms
 from recamlabel.models.layers.shared_norm import shared_norms
@@ -133,7 +132,7 @@ def train(
     means = _Means(watch)
     start = _restore(objective, optimiser, means, settings)
     steps = len(batches)
-    own = batches.of_slots(_own_slots(objective.name, batches.batch_size))
+    own = batches.of_slots(ranks.slots(batches.batch_size))
     figures = _Figures(objective.name, base[0], LOG_EVERY if settings.device.type == "cuda" else 1)
     saved = time.monotonic()
     stepper = _Stepper(objective, optimiser, settings, schedule.clip_norm)
@@ -150,6 +149,8 @@ def train(
             done = batch.step + 1
             figures.add(done, stepper.step(batch))
             due = time.monotonic() - saved > CHECKPOINT_SECONDS and done < steps
+            # All ranks read the figures, by which a training may end, at the same steps, and each has its own clock.
+            due = due and (ranks.world() == 1 or done % figures.every == 0)
             for at, values in figures.read(now=due or done == steps):
                 means.add(values)
                 if at % LOG_EVERY == 0 or at == steps:
@@ -162,16 +163,6 @@ def train(
                 _save(objective, optimiser, means, done, settings)
                 saved = time.monotonic()
     return means.last
-
-
-def _own_slots(name: str, batch_size: int) -> range:
-    """This process's slots of every batch. Raises ConfigError where there are more processes than slots."""
-    if ranks.world() > batch_size:
-        raise ConfigError(
-            f"{name}.batch_size: a batch of {batch_size} images has none for each of {ranks.world()} processes; start "
-            f"at most {batch_size}, or raise {name}.batch_size"
-        )
-    return ranks.slots(batch_size)
 
 
 class _Means:
