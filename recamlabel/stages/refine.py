@@ -76,5 +76,6 @@ STAGE = Stage(
     reads=_reads,
     makes=(SCORES_FILE,),
     shared=True,
+    per_image=True,
     cost=_cost,
 )
