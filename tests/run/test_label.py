@@ -31,7 +31,7 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installe
 FULL = [
     *(*TINY_SEGMENTER, "refine.method=crf+random_walk", "rounds=2", "local.enabled=true", "local.folds=2"),
     *("probe.fine_sides=[96]", "affinity.min_steps=2", "affinity.max_steps=2", "affinity.radius=3"),
-    *("refine.levels=[0.3]", "refine.crf.iterations=1"),
+    *("refine.levels=[0.3]", "refine.crf.iterations=1", "refine.affinity=features"),
 ]
 PLAIN = [*TINY_SEGMENTER, "maps.variant=lpcam", "segmenter.predict.smooth=none"]
 
