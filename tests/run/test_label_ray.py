@@ -66,7 +66,7 @@ def test_a_worker_that_has_another_version_says_so(ray, tmp_path, monkeypatch):
 
 def test_a_worker_that_dies_is_an_error_with_a_way_out(ray, tmp_path, monkeypatch):
     with pytest.raises(RecamlabelError, match="finished shards are kept, the same command again does the rest"):
-        list(ray_engine._shards(Job(tmp_path, False), [None], 1))  # type: ignore[list-item]
+        list(ray_engine._shards(Job(None, False), [Batch(0, "", ())], 1))  # type: ignore[arg-type]
 
 
 def test_a_full_disk_of_a_worker_is_told_as_such(monkeypatch):
