@@ -503,6 +503,12 @@ CASES = (
         for name in EXPORTS
     ),
     Case("predict", "fitted", ("predict", "{at}/run", "{at}/photos", "--out", "{at}/made/out", "--probabilities"), 3),
+    Case(
+        "label",
+        "fitted",
+        ("label", "{at}/data", "--run", "{at}/run", "--out", "{at}/made/out", "--shard-images", "4", "--format", "png"),
+        3,
+    ),
     Case("report", "reviewed", ("report", "{at}/run", "--truth", "{at}/truth"), 3),
     Case("calibrate", "fitted", ("calibrate", "{at}/run", "--truth", "{at}/truth", "--n", "6"), 3),
     Case("review --import", "fitted", ("review", "{at}/run", "--import", "{at}/decisions.json"), 3),
@@ -728,6 +734,7 @@ def _warm() -> None:
     import recamlabel.review.page.rounds_pages
     import recamlabel.review.predicted
     import recamlabel.run.fit
+    import recamlabel.run.label.verb
     import recamlabel.run.predict
     import recamlabel.run.review_round  # noqa: F401  (loaded is all that is wanted)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         fit,
+        label,
         open_run,
         predict,
         report,
@@ -48,7 +49,7 @@ _LAZY = {
     "RunImage": "recamlabel.api",
     "load_config": "recamlabel.config",
     **dict.fromkeys(
-        ("calibrate", "check", "evaluate", "export", "fit", "open_run", "predict", "report", "review"),
+        ("calibrate", "check", "evaluate", "export", "fit", "label", "open_run", "predict", "report", "review"),
         "recamlabel.api",
     ),
 }
@@ -70,6 +71,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "label",
     "load_config",
     "open_run",
     "predict",

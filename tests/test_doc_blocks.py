@@ -36,7 +36,7 @@ LANGUAGES = {"bash", "python", "toml", "json", "yaml", "csv", "text", "mermaid"}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = set(PYPROJECT["project"]["optional-dependencies"])
 # Imported by blocks, and part of no extra.
-OPTIONAL = {"datasets", "mmengine", "mmseg", "ultralytics"}
+OPTIONAL = {"datasets", "mmengine", "mmseg", "pyarrow", "ultralytics"}
 
 
 @dataclass(frozen=True)

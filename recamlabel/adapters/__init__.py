@@ -18,6 +18,7 @@ from recamlabel.adapters.config import AdapterOptions, DataConfig
 from recamlabel.adapters.csv.read import CsvAdapter, has_labels_file
 from recamlabel.adapters.fiftyone.read import FiftyOneAdapter
 from recamlabel.adapters.files.listing import is_there
+from recamlabel.adapters.files.remote import local_source
 from recamlabel.adapters.huggingface.read import HuggingFaceAdapter
 from recamlabel.adapters.json_labels import JsonLabelsAdapter
 from recamlabel.adapters.nearby import did_you_mean, explain, find_class_folder_sets, find_data_sets
@@ -141,7 +142,8 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
     The first entry of ``notes`` says what the source was taken for and why.
 
     Args:
-        source: A label file or a folder; also a name such as ``fiftyone:NAME`` for adapters that take names.
+        source: A label file or a folder, also at an address (``s3://…``); a name such as ``fiftyone:NAME`` for adapters
+            that take names.
         adapter: A name of ``ADAPTERS``, or ``"auto"``.
         options: What is declared instead of found out.
 
@@ -157,7 +159,7 @@ def load_dataset(source: Path, adapter: str = "auto", options: AdapterOptions | 
         >>> dataset.classes.names, len(dataset), len(dataset.problems)  # the three images are missing
         (('cat', 'dog'), 3, 3)
     """
-    source = Path(source)
+    source = local_source(Path(source))
     try:
         return _load(source, adapter, options or AdapterOptions())
     except RecursionError:

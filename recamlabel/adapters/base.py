@@ -13,6 +13,7 @@ from recamlabel.adapters.config import AdapterOptions
 from recamlabel.core.classes import ClassTable
 from recamlabel.core.printable import is_text
 from recamlabel.errors import DatasetError
+from recamlabel.storage.remote import shown
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 
@@ -39,7 +40,7 @@ class Problem:
     kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        where = f"{self.file}, row {self.row}" if self.row is not None else str(self.file)
+        where = shown(self.file) if self.row is None else f"{shown(self.file)}, row {self.row}"
         return f"{where}: {self.message}"
 
 

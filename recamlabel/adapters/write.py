@@ -13,6 +13,7 @@ from recamlabel.adapters.write_common import Written, check_names
 from recamlabel.core.registry import check_choice
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.storage.atomic import placing
+from recamlabel.storage.remote import refuse_remote
 
 WRITERS: dict[str, Callable[[Dataset, Path], Written]] = {
     "csv": write_csv,
@@ -58,6 +59,7 @@ def write_labels(dataset: Dataset, target: str, out: Path) -> Written:
 
 
 def _check_place(out: Path) -> None:
+    refuse_remote(out, "a data set that is written")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "not empty" if out.is_dir() else "a file"
         raise StoreError(f"{out}: {what}; nothing was written. Give --out a folder that is new or empty")

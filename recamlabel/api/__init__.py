@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recamlabel.api.runs import MaskScore, Run, RunImage, open_run
-from recamlabel.api.verbs import check, export, fit, predict, report, review
+from recamlabel.api.verbs import check, export, fit, label, predict, report, review
 from recamlabel.api.with_truth import calibrate, evaluate
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "label",
     "open_run",
     "predict",
     "report",

@@ -128,6 +128,28 @@ def predict(
     return Path(out)
 
 
+def label(run: PathLike | Run, source: PathLike, out: PathLike, **options: Any) -> Path:
+    """Masks of new images, by their labels where they have some; the same as ``recamlabel label``.
+
+    Args:
+        run: A finished run; only read.
+        source: A data set with labels, or an image or a folder of images, also at an address (``s3://…``); only read.
+        out: New or empty folder, or that of an earlier call with the same settings, which continues.
+        options: ``labels``, ``engine``, ``ray_address``, ``workers``, ``format``, ``shard_images``, ``on_bad_image``,
+            ``device``, ``settings``, ``adapter``: see :class:`recamlabel.run.label.verb.Options`.
+
+    Returns:
+        ``out``, with ``manifest.parquet``, ``classes.txt`` and ``shards/*.h5`` or ``masks/*.png``.
+
+    Raises:
+        RecamlabelError: Anything that is the user's to fix; finished shards are kept.
+    """
+    from recamlabel.run.label.verb import Options
+    from recamlabel.run.label.verb import label as run_label
+
+    return run_label(path_of(run), Path(source), Path(out), Options(**options)).path
+
+
 def export(run: PathLike | Run, format: str, out: PathLike, **options: Any) -> ExportResult:
     """Write the masks of a run in another format, checked by reading it back; the same as ``recamlabel export``.
 

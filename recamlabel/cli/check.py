@@ -15,6 +15,7 @@ from recamlabel.cli.options import coco_option, resolve_settings, settings_optio
 from recamlabel.cli.output import echo_json, plain
 from recamlabel.data.table import Spread, Summary
 from recamlabel.run.check import CheckReport, examine
+from recamlabel.storage.remote import shown
 
 _MAX_ROWS = 100
 _STYLES = {"problem": "red", "note": "yellow", "warning": "yellow", "fit would refuse": "bold red"}
@@ -72,7 +73,7 @@ def check(
 
 
 def _show(report: CheckReport, console: Console, next_step: str) -> None:
-    for note in (str(report.dataset.root), *report.dataset.notes):
+    for note in (shown(report.dataset.root), *report.dataset.notes):
         console.print(plain(note), soft_wrap=True)
     console.print(_overview(report.summary))
     console.print(_classes(report.summary))
@@ -95,7 +96,7 @@ def _next_step(
     name = source.resolve().name
     if source.is_file():
         name = source.resolve().parent.name if source.stem.casefold() in _USUAL_STEMS else source.stem
-    words = ["recamlabel", "fit", str(source), "--out", f"runs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'first'}"]
+    words = ["recamlabel", "fit", shown(source), "--out", f"runs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'first'}"]
     for option, value in options.items():
         words += [option, str(value)] if value is not None else []
     if coco_exhaustive is not None:

@@ -25,6 +25,8 @@ from recamlabel.refine.crf import pydensecrf_available
 EXTRAS = (
     ("export", "export to coco and yolo", ("pycocotools", "opencv-python-headless")),
     ("onnx", "export-model --format onnx, fit --sam (onnxruntime alone)", ("onnx", "onnxruntime", "onnxscript")),
+    ("cluster", "label, its manifest and --engine ray", ("ray", "pyarrow")),
+    ("remote", "sources at s3://, gs:// and hf://", ("fsspec", "s3fs", "gcsfs", "huggingface_hub")),
     ("huggingface", "sources huggingface:NAME and saved data sets", ("datasets", "pyarrow")),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "h5py", "pillow", "scikit-learn", "scipy", "safetensors")

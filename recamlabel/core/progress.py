@@ -119,6 +119,16 @@ def be_quiet(quiet: bool = True) -> None:
     _QUIET.set(quiet)
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """While it lasts, warnings alone are said, and no bar is drawn."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
 def say(text: str) -> None:
     """One line to the person, on standard error, so that standard output stays machine-readable."""
     if not _MUTE.get() and (not _QUIET.get() or text.startswith(NEEDED)):

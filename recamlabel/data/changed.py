@@ -12,6 +12,7 @@ from recamlabel.adapters.base import LabelledImage
 from recamlabel.data.catalog import Catalog, FileState
 from recamlabel.errors import DatasetError, StoreError
 from recamlabel.storage.decode import image_size
+from recamlabel.storage.remote import content, is_remote, remote_size
 
 NAMED = 5
 HASHED = 200
@@ -50,6 +51,8 @@ def content_hash(data: bytes) -> str:
 
 def file_hash(path: Path) -> str:
     """:func:`content_hash` of a file, read in pieces. Raises OSError."""
+    if is_remote(path):
+        return content_hash(content(path))
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -58,9 +61,10 @@ def file_state(path: Path) -> FileState | None:
     """Size in bytes and time of the last change in nanoseconds; None where there is no such file."""
     try:
         stat = path.stat()
-    except (OSError, ValueError):
+        size = remote_size(path) if is_remote(path) else stat.st_size
+    except (OSError, ValueError, DatasetError):
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return size, stat.st_mtime_ns
 
 
 def changed_images(catalog: Catalog, images: Iterable[LabelledImage] | None = None) -> list[ChangedImage]:

@@ -10,6 +10,7 @@ from recamlabel.data.catalog import Catalog
 from recamlabel.errors import StoreError
 from recamlabel.export.base import ImageMode
 from recamlabel.storage.decode import image_orientation
+from recamlabel.storage.remote import content, is_remote, refuse_remote
 
 WITH_EXIF = frozenset({".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
 
@@ -20,6 +21,7 @@ def check_out(out: Path, run: Path, catalog: Catalog) -> Path:
     Raises:
         StoreError: A file or a folder with something in it; inside the run or among the data set's images.
     """
+    refuse_remote(out, "an export")
     place = out.resolve()
     if place.exists() and not place.is_dir():
         raise StoreError(f"{out}: a file; --out needs a folder that is new or empty")
@@ -53,7 +55,9 @@ def place_image(image: Path, target: Path, mode: ImageMode) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
         raise StoreError(f"{image}: another image is called {target.name} in the export; rename one of the two")
-    if mode == "copy":
+    if is_remote(image):
+        target.write_bytes(content(image))
+    elif mode == "copy":
         shutil.copyfile(image, target)
     else:
         _link(image.absolute(), target)

@@ -136,10 +136,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def save_weights(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write a module's tensors as safetensors, atomically, with string metadata."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    save_tensors(path, module.state_dict(), metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name as safetensors, atomically, with string metadata."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
         # As bytes, so that a full disk is an OSError like any other.
-        temporary.write_bytes(save(tensors, metadata=dict(metadata)))
+        temporary.write_bytes(save(plain, metadata=dict(metadata)))
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

@@ -30,6 +30,7 @@ from recamlabel.data.learnable import (
 from recamlabel.data.problem_lines import problem_lines
 from recamlabel.data.table import Summary, summarise
 from recamlabel.gate.verdicts import hard_to_tell_apart
+from recamlabel.storage.remote import shown
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class CheckReport:
         return [*found, *(("fit would refuse", text) for text in self.refusals)]
 
     def __str__(self) -> str:
-        counts = f"{self.source}: {self.summary.images} images, {len(self.summary.classes)} classes"
+        counts = f"{shown(self.source)}: {self.summary.images} images, {len(self.summary.classes)} classes"
         verdict = "fit would accept this data set" if self.ok else "fit would refuse this data set"
         return "\n".join([counts, *(f"{kind}: {text}" for kind, text in self.findings()), verdict])
 
@@ -85,7 +86,7 @@ class CheckReport:
             for p in self.dataset.problems
         ]
         return {
-            "source": str(self.source),
+            "source": shown(self.source),
             "root": str(self.dataset.root),
             "adapter": self.dataset.adapter,
             "notes": list(self.dataset.notes),

@@ -40,6 +40,7 @@ from recamlabel.stages.graph import Scope, Stage, flatten
 from recamlabel.stages.plugins import shadowed_notes
 from recamlabel.storage.atomic import remove_dead
 from recamlabel.storage.places import SCORES_FILE, WORK
+from recamlabel.storage.remote import as_url
 from recamlabel.storage.run_folder import RunFolder, RunState, is_run
 
 
@@ -188,7 +189,7 @@ def _tell(masks_made: Callable[[RunFolder], None], run: RunFolder) -> None:
 
 def _origin(source: Path) -> str:
     """What the run remembers as its source; ``fiftyone:NAME`` is no path."""
-    return str(source.resolve() if source.exists() else source)
+    return as_url(source) or str(source.resolve() if source.exists() else source)
 
 
 def check_settings(config: Config) -> Config:

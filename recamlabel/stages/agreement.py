@@ -88,7 +88,7 @@ def asked_for(least: float, images: int, weak: int) -> float:
 
 def settled(view: View, learnt: Tensor, plain: Tensor) -> Tensor:
     """The weight ``(K, D)`` as ``recam.json`` has it: the classifier's rows for the classes that are left out."""
-    tree = json.loads(placed(view.run.path / RECAM_FILE).read_text(encoding="utf-8"))
+    tree = json.loads(placed(view.learnt.path / RECAM_FILE).read_text(encoding="utf-8"))
     kept = [view.catalog.dataset.classes.id_of(name) - 1 for name in tree["left_out"]]
     weight = learnt.clone()
     weight[kept] = plain[kept]

@@ -18,7 +18,7 @@ from recamlabel.storage.places import CAMS_FILE
 
 def run_cams(view: View) -> Mapping[str, Any]:
     """Maps of the classifier by another variant than CAM, which the re-activation then trains with."""
-    source = map_source(view, *classifier_head(view))
+    source = view.once("cams", lambda: map_source(view, *classifier_head(view)))
     facts = {}
     if isinstance(source, PatchMemoryMaps):
         facts = source.findings.facts()
@@ -52,5 +52,6 @@ STAGE = Stage(
     wanted=lambda scope: scope.config.maps.variant != "cam",
     facts=lambda scope: {"images": scope.images, "file": file_identity(scope.config.maps) or ""},
     shared=True,
+    per_image=True,
     cost=_cost,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from recamlabel.core.devices import to_device
 from recamlabel.data.passes import Group, Made, store_pass
+from recamlabel.models.networks import AffinityFeatures
 from recamlabel.models.weights import load_strict, read_weights
 from recamlabel.refine import walks
 from recamlabel.refine.edges import boundary_maps
@@ -33,9 +35,9 @@ Boundaries = Callable[[list[np.ndarray]], list[np.ndarray]]
 def run_edges(view: View) -> Mapping[str, Any]:
     """Boundary probabilities of every image."""
     # `refine.edges` decides which stages there are; it is in no key, so that walks of earlier runs stay current.
-    hed = "affinity" not in view.planned
+    hed = view.settings.refine.edges == "hed"
     boundaries = _by_hed(view) if hed else _by_affinity(view)
-    models = {} if hed else {"affinity": view.run.key_of("affinity")}
+    models = {} if hed else {"affinity": view.learnt.key_of("affinity")}
 
     def make(group: Group, pixels: list[np.ndarray]) -> Iterator[Made]:
         return ({image.id: (edge, {})} for image, edge in zip(group, boundaries(pixels), strict=True))
@@ -48,17 +50,19 @@ def run_edges(view: View) -> Mapping[str, Any]:
 
 
 def _by_affinity(view: View) -> Boundaries:
-    net = new_affinity(view)
-    path = view.run.path / AFFINITY_WEIGHTS
-    load_strict(net.head, read_weights(path), origin=str(path))
-    to_device(net.head, view.device).eval()
+    net = view.once("affinity", partial(_trained, view))
     return lambda pixels: boundary_maps(pixels, net, view.config.maps, view.config.runtime.amp)
 
 
 def _by_hed(view: View) -> Boundaries:
+    net = view.once("hed", partial(_hed, view))
+    return lambda pixels: hed_boundaries(pixels, net, view.config.maps, view.config.runtime.amp)
+
+
+def _hed(view: View) -> Hed:
     net = load_hed(hed_file())
     to_device(net, view.device)
-    return lambda pixels: hed_boundaries(pixels, net, view.config.maps, view.config.runtime.amp)
+    return net
 
 
 def _reads(scope: Scope) -> tuple[str, ...]:
@@ -79,6 +83,14 @@ def _cost(scope: Scope) -> Cost:
     return one_pass(scope).times(2)
 
 
+def _trained(view: View) -> AffinityFeatures:
+    net = new_affinity(view)
+    path = view.learnt.path / AFFINITY_WEIGHTS
+    load_strict(net.head, read_weights(path), origin=str(path))
+    to_device(net.head, view.device).eval()
+    return net
+
+
 STAGE = Stage(
     "edges",
     2,
@@ -90,5 +102,6 @@ STAGE = Stage(
     wanted=lambda scope: walks(scope.config.refine.method),
     facts=_facts,
     shared=True,
+    per_image=True,
     cost=_cost,
 )

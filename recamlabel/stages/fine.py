@@ -69,5 +69,6 @@ STAGE = Stage(
     makes=(FINE_FILE,),
     wanted=lambda scope: wants_fine(scope.config),
     shared=True,
+    per_image=True,
     cost=_cost,
 )

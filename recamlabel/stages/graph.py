@@ -126,6 +126,8 @@ class Stage:
         on_demand: Not part of ``fit``; made when a command asks for it.
         shared: Whether all processes of a run do its work together (:mod:`recamlabel.core.ranks`): what the work writes
             itself is then for the first of them. Else the first does it, and the others wait.
+        per_image: What it makes is made image by image from what was learnt before, or by itself: ``label`` does the
+            same for images that the run does not know. Of other stages the result itself is what was learnt.
         cost: How much work it is (:mod:`recamlabel.stages.cost`); without it, one pass of all images.
     """
 
@@ -143,6 +145,7 @@ class Stage:
     cache: bool = False
     on_demand: bool = False
     shared: bool = False
+    per_image: bool = False
     cost: CostOf = one_pass
 
     def settings(self, scope: Scope) -> dict[str, Any]:

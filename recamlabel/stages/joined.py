@@ -93,5 +93,6 @@ STAGE = Stage(
     makes=(JOINED_FILE,),
     wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
     shared=True,
+    per_image=True,
     cost=lambda scope: Cost(fixed=1e-3 * len(scope.catalog.images)),
 )

@@ -26,6 +26,7 @@ from recamlabel.stages.cost import Cost, megapixels
 from recamlabel.stages.features import pretrained
 from recamlabel.stages.gate import read_gate
 from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.learnt import LOCAL_WEIGHTS, fold_of, load_heads, save_heads
 from recamlabel.stages.local_choice import (
     DEPTHS,
     TOO_FEW,
@@ -55,14 +56,17 @@ LOCAL_GROUP = "local"
 
 
 def run_local(view: View) -> Mapping[str, Any]:
-    """Choose the size and the depth; write ``local.h5`` and ``scale.json``."""
-    backbone = pretrained(view)
+    """Choose the size and the depth; write ``local.h5``, ``scale.json`` and the heads."""
+    backbone = view.once("pretrained", partial(pretrained, view))
+    if view.origin:
+        _write_all(view, backbone, load_heads(view))
+        return {}
     # The search is the first process's, where there are several; the maps of all images are everyone's.
     tried, chosen, verdict = ranks.of_first(lambda: _search(view, backbone))
-    with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
-        if chosen is not None and verdict is not None and verdict.admitted:
-            _write(view, backbone, chosen, writer)
-        writer.finish()
+    taking_part = chosen if verdict is not None and verdict.admitted else None
+    if ranks.is_first():
+        save_heads(view, taking_part)
+    _write_all(view, backbone, taking_part)
     if ranks.is_first():
         tree = {"stage_key": view.key, **report(view.catalog.dataset.classes.names, tried, chosen, verdict)}
         write_text(view.run.path / SCALE_FILE, json.dumps(tree, indent=1, ensure_ascii=False))
@@ -180,6 +184,14 @@ def both_depths(backbone: Backbone, pixels: Tensor) -> Tensor:
     return torch.cat([last, *alike[-1:]], dim=1)
 
 
+def _write_all(view: View, backbone: Backbone, chosen: Tried | None) -> None:
+    """Write ``local.h5``, with no map in it where the heads take no part."""
+    with ShardedWriter(view.run.path / LOCAL_FILE, view.key, view.provenance()) as writer:
+        if chosen is not None:
+            _write(view, backbone, chosen, writer)
+        writer.finish()
+
+
 def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter) -> None:
     """The maps of every image's own classes, from heads that have not seen it."""
     table = view.catalog.dataset.classes
@@ -187,7 +199,7 @@ def _write(view: View, backbone: Backbone, chosen: Tried, writer: ShardedWriter)
     for image, features in _features(view, backbone, todo, chosen.side, "local"):
         ids = table.ids_of(image.present)
         projected = chosen.projection(features[chosen.depth])
-        values = chosen.heads.values(projected, [class_id - 1 for class_id in ids], chosen.folds.get(image.id))
+        values = chosen.heads.values(projected, [class_id - 1 for class_id in ids], fold_of(view, chosen.folds, image))
         maps = local_maps(values) if ids else np.zeros((0, *projected.shape[1:]), dtype=np.float16)
         writer.add(image.id, to_store({LOCAL_GROUP: maps}, image.id, ids))
 
@@ -221,7 +233,7 @@ def report(
 
 def read_scale(view: View) -> dict[str, Any]:
     """``scale.json``; empty where the stage is not in the run."""
-    path = view.run.artifact(SCALE_FILE)
+    path = view.learnt.artifact(SCALE_FILE)
     tree: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
     return tree
 
@@ -251,10 +263,11 @@ STAGE = Stage(
     "at which size a class is recognised, and maps of single places",
     peeks=("gate",),
     reads=_reads,
-    makes=(LOCAL_FILE, SCALE_FILE),
+    makes=(LOCAL_FILE, SCALE_FILE, LOCAL_WEIGHTS),
     sections=(METRICS_SECTION,),
     wanted=lambda scope: scope.config.local.enabled and scope.config.probe.enabled,
     facts=lambda scope: {"images": scope.images, "training": scope.training, "weights": scope.weights},
     shared=True,
+    per_image=True,
     cost=_cost,
 )

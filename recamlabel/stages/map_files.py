@@ -73,7 +73,7 @@ def map_source(view: View, backbone: Backbone, heads: Mapping[str, Tensor], fall
 def training_samples(view: View) -> Iterator[Sample]:
     """Up to ``SAMPLES_PER_CLASS`` training images a class, in the data set's order."""
     table = view.catalog.dataset.classes
-    for image in some_of_each(view.catalog.training_images(view.config.data.train_splits), SAMPLES_PER_CLASS):
+    for image in some_of_each(view.taught.training_images(view.config.data.train_splits), SAMPLES_PER_CLASS):
         yield read_image(image.path), [class_id - 1 for class_id in table.ids_of(image.present)]
 
 
@@ -97,7 +97,7 @@ def some_of_each(images: Sequence[LabelledImage], count: int) -> list[LabelledIm
 
 def normal_samples(view: View) -> Iterator[np.ndarray]:
     """Up to ``NORMAL_IMAGES`` training images that are known to hold nothing, in an order that looks random."""
-    images = [*filter(view.catalog.dataset.is_normal, view.catalog.training_images(view.config.data.train_splits))]
+    images = [*filter(view.taught.dataset.is_normal, view.taught.training_images(view.config.data.train_splits))]
     for position in canonical_order([image.id for image in images])[:NORMAL_IMAGES]:
         yield read_image(images[position].path)
 
@@ -125,7 +125,7 @@ def write_maps(
         largest = max(input_scales(config) if scales is None else scales(shape))
         return largest**2 * height * width / (shape[0] * shape[1])
 
-    keys = {name: view.run.key_of(name) for name in models}
+    keys = {name: view.learnt.key_of(name) for name in models}
     attributes = {**view.provenance(), "variant": view.config.maps.variant, "model_keys": keys}
     make = partial(made_maps, view.catalog.dataset.classes, sources)
     with ShardedWriter(view.run.path / file, view.key, attributes) as writer:

@@ -8,7 +8,7 @@ from typing import Any
 from recamlabel.core import ranks
 from recamlabel.maps.base import MapSource
 from recamlabel.maps.precomputed import PrecomputedMaps
-from recamlabel.stages.agreement import METRICS_SECTION, RECAM_FILE, settle
+from recamlabel.stages.agreement import METRICS_SECTION, RECAM_FILE, settle, settled
 from recamlabel.stages.cost import Cost
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.map_files import map_cost, map_settings, map_source, write_maps
@@ -26,14 +26,16 @@ def run_maps(view: View) -> Mapping[str, Any]:
         stored = PrecomputedMaps(view.run.path / CAMS_FILE, view.catalog.dataset.classes, config.maps)
         # A file has no weight to re-activate: the re-activated maps are plain CAM with the new weight. Other variants
         # make theirs with it: of `patchmemory` it shares the distance among the classes.
-        sources = [stored, map_source(view, learnt, second, fallback="cam")]
+        sources = [stored, view.once("recam maps", lambda: map_source(view, learnt, second, fallback="cam"))]
     else:
         backbone, first = classifier_head(view)
         # One pass makes both where the re-activation left the backbone as it was.
         shared = config.recam.backbone_lr_factor == 0
         both = (backbone, first), (backbone if shared else learnt, second)
-        settled = ranks.of_first(lambda: settle(view, *both).cpu())
-        second = {"recam": settled.to(view.device)}
+        if view.origin:
+            second = {"recam": settled(view, second["recam"], first["cam"])}
+        else:
+            second = {"recam": ranks.of_first(lambda: settle(view, *both).cpu()).to(view.device)}
         sources = (
             [map_source(view, backbone, first | second)]
             if shared
@@ -68,5 +70,6 @@ STAGE = Stage(
     sections=(METRICS_SECTION,),
     facts=lambda scope: {"images": scope.images},
     shared=True,
+    per_image=True,
     cost=_cost,
 )

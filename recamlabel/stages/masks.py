@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recamlabel.core import ranks
 from recamlabel.core.arrays import map_histogram
 from recamlabel.core.progress import say, track
+from recamlabel.errors import StoreError
 from recamlabel.evaluation.calibration import KnownLevel, candidates, known_level
 from recamlabel.masks.calibrate import ANYWHERE, Calibration, LevelEvidence, calibrate, otsu_level
 from recamlabel.masks.render import RenderJob, ignore_limit, object_sizes, render_masks
@@ -28,26 +30,20 @@ if TYPE_CHECKING:
     from recamlabel.evaluation.calibration import KnownLevel
 
 
+# Attributes of masks.h5, for images that come later.
+CAM_LEVEL, SIZES = "cam_threshold", "object_sizes"
 NO_EFFECT = "of no effect: there is no background"
 
 
 def run_masks(view: View) -> Mapping[str, Any]:
     """Choose the background level where it is ``auto``, then render the masks."""
-    config, run = view.config, view.run
+    if view.origin:
+        return {"pixels": _as_in_the_run(view)}
+    run = view.run
     own = len(ranks.share(view.catalog.images))
     with open_store(run.path / SCORES_FILE) as scores, open_store(run.path / view.maps_file) as maps:
         level, plain, chosen = ranks.of_first(lambda: _levels(view, scores, maps))
-        job = RenderJob(
-            view.catalog,
-            scores,
-            maps,
-            config.refine.source,
-            level.threshold,
-            plain,
-            config.masks.ignore,
-            # In no key: the indices are the same, and `fit` writes the files anew where it differs.
-            view.settings.masks.png,
-        )
+        job = _job(view, scores, maps, level.threshold, plain)
         if view.catalog.dataset.classes.background:
             with track("sizes", own, more=True) as advance:
                 job = replace(job, sizes=object_sizes(job, advance))
@@ -59,6 +55,8 @@ def run_masks(view: View) -> Mapping[str, Any]:
             "threshold": level.threshold,
             "ignore_id": view.catalog.dataset.classes.ignore_id,
             "ignore_limit": limit,
+            CAM_LEVEL: plain,
+            SIZES: dict(job.sizes or {}),
         }
         with track("masks", own) as advance:
             pixels = render_masks(job, run.path, view.key, attributes, limit, advance, workers)
@@ -67,6 +65,41 @@ def run_masks(view: View) -> Mapping[str, Any]:
     run.update_metrics("threshold", {**section, **known}, stage="masks")
     say(summary(level, chosen, pixels))
     return {"threshold": level.threshold, "threshold_origin": level.origin, "pixels": pixels}
+
+
+def _job(view: View, scores: h5py.File, maps: h5py.File, level: float, plain: float) -> RenderJob:
+    config = view.config
+    # The PNGs' mode is in no key: the indices are the same, and `fit` writes the files anew where it differs.
+    png = view.settings.masks.png
+    return RenderJob(view.catalog, scores, maps, config.refine.source, level, plain, config.masks.ignore, png)
+
+
+def _as_in_the_run(view: View) -> dict[str, int]:
+    """Masks of images of another data set, with all that was chosen for the run's own."""
+    with open_store(view.learnt.need("masks.h5")) as made:
+        if SIZES not in made.attrs:
+            raise StoreError(
+                f"{made.filename}: made by a version that did not keep how large the objects are; delete it and run "
+                f"`recamlabel fit {view.learnt.path}`, which makes it again as it was"
+            )
+        level, limit, plain = (float(made.attrs[name]) for name in ("threshold", "ignore_limit", CAM_LEVEL))
+        sizes = {int(name): float(size) for name, size in json.loads(made.attrs[SIZES]).items()}
+    attributes = {
+        **view.provenance(),
+        "threshold": level,
+        "ignore_id": view.catalog.dataset.classes.ignore_id,
+        "ignore_limit": limit,
+        "model_keys": {"masks": view.learnt.key_of("masks")},
+    }
+    with (
+        open_store(view.run.path / SCORES_FILE) as scores,
+        open_store(view.run.path / view.maps_file) as maps,
+        track("masks", len(view.catalog.images)) as advance,
+    ):
+        job = _job(view, scores, maps, level, plain)
+        if view.catalog.dataset.classes.background:
+            job = replace(job, sizes=sizes)
+        return render_masks(job, view.run.path, view.key, attributes, limit, advance, max(1, view.workers))
 
 
 @dataclass(frozen=True)
@@ -166,5 +199,6 @@ STAGE = Stage(
     sections=("threshold",),
     facts=_facts,
     shared=True,
+    per_image=True,
     cost=_cost,
 )

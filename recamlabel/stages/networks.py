@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from recamlabel.config import Config
@@ -36,8 +38,12 @@ def new_classifier(view: View) -> ClassifierNet:
 
 def load_classifier(view: View) -> ClassifierNet:
     """The trained classifier of the run."""
+    return view.once("classifier", partial(_classifier, view))
+
+
+def _classifier(view: View) -> ClassifierNet:
     net = new_classifier(view)
-    path = view.run.path / CLASSIFIER_WEIGHTS
+    path = view.learnt.path / CLASSIFIER_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
     fold_norms(net)
     return net
@@ -45,8 +51,12 @@ def load_classifier(view: View) -> ClassifierNet:
 
 def load_recam(view: View) -> RecamNet:
     """The re-activated network of the run."""
+    return view.once("recam", partial(_recam, view))
+
+
+def _recam(view: View) -> RecamNet:
     net = RecamNet(new_classifier(view), view.config.recam, view.config.data.background)
-    path = view.run.path / RECAM_WEIGHTS
+    path = view.learnt.path / RECAM_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
     fold_norms(net)
     return net
@@ -99,13 +109,17 @@ def encoder_source(config: Config) -> str:
 
 def load_predictor(view: View) -> Predictor:
     """The run's trained segmenter, ready to be run."""
+    return view.once(f"segmenter of {view.learnt.path}", partial(_predictor, view))
+
+
+def _predictor(view: View) -> Predictor:
     config = view.config.segmenter
     net = Segmenter(config.method, new_encoder(view), len(view.catalog.dataset.classes))
-    path = view.run.path / SEGMENTER_WEIGHTS
+    path = view.learnt.path / SEGMENTER_WEIGHTS
     load_strict(net, read_weights(path), origin=str(path))
     fold_norms(net)
     to_device(net, view.device).eval()
-    side = view.run.state.stages["segmenter"].get("side")
+    side = view.learnt.state.stages["segmenter"].get("side")
     return Predictor(net, config.predict, view.device, view.config.runtime.amp, side)
 
 

@@ -35,6 +35,7 @@ from recamlabel.models.inputs import input_size, run_network
 from recamlabel.refine.build import RefineTask, refine_image
 from recamlabel.stages.cost import LATTICE, Cost, megapixels
 from recamlabel.stages.graph import Scope, Stage, but
+from recamlabel.stages.learnt import PROBE_WEIGHTS, fold_of, load_probe, save_probe
 from recamlabel.stages.map_files import to_store
 from recamlabel.stages.networks import BACKBONE, load_classifier
 from recamlabel.stages.view import View
@@ -94,10 +95,7 @@ def run_probe(view: View) -> Mapping[str, Any]:
         ShardedWriter(view.run.path / FUSED_FILE, view.key, attributes) as writer,
         PixelFeatures(view, backbone) as features_of,
     ):
-        folds = deal(choose(view), config.probe.folds)
-        probe = _fit(view, features_of, own_maps[source], folds) if len(set(folds.values())) > 1 else None
-        if probe is None:
-            say("probe: fewer than two images to learn from, the class maps stay as they are")
+        probe, folds = _probe(view, features_of, own_maps[source])
         files = {"cam": maps, "recam": maps, source: own_maps}
         # Shared before what is done is left out: this process has the features of just these images.
         todo = [image for image in ranks.share(catalog.images) if image.id not in writer.done]
@@ -105,7 +103,9 @@ def run_probe(view: View) -> Mapping[str, Any]:
             for image, features in features_of.of(todo):
                 arrays = {name: file[f"{name}/{image.id}"][()] for name, file in files.items()}
                 ids = class_ids(own_maps[f"{source}/{image.id}"])
-                probabilities = probe.probabilities(features, ids, folds.get(image.id)) if probe and ids else None
+                probabilities = (
+                    probe.probabilities(features, ids, fold_of(view, folds, image)) if probe and ids else None
+                )
                 if probabilities is not None:
                     arrays[source] = fuse(arrays[source], probabilities, config.probe.weight)
                     arrays[PROBE_GROUP] = resize_maps(probabilities, *arrays[source].shape[1:]).astype(np.float16)
@@ -116,6 +116,19 @@ def run_probe(view: View) -> Mapping[str, Any]:
     with open_store(view.run.path / FUSED_FILE) as file:
         fused = len(list(leaf_paths(file[PROBE_GROUP]))) if PROBE_GROUP in file else 0
     return {"fitted_to": len(folds), "joined": fused}
+
+
+def _probe(view: View, features_of: PixelFeatures, maps: h5py.Group) -> tuple[CrossFittedProbe | None, dict[str, int]]:
+    """The probe, fitted and kept, and the folds of the images that it is fitted to; of another data set's the run's."""
+    if view.origin:
+        return view.once("probe", partial(load_probe, view))
+    folds = deal(choose(view), view.config.probe.folds)
+    probe = _fit(view, features_of, maps, folds) if len(set(folds.values())) > 1 else None
+    if probe is None:
+        say("probe: fewer than two images to learn from, the class maps stay as they are")
+    if ranks.is_first():
+        save_probe(view, probe, folds)
+    return probe, folds
 
 
 def own_maps_file(view: View) -> str:
@@ -388,9 +401,10 @@ STAGE = Stage(
     "maps fused with what other images say",
     needs=("classifier", "maps", "fine", "joined"),
     reads=_reads,
-    makes=(FUSED_FILE,),
+    makes=(FUSED_FILE, PROBE_WEIGHTS),
     wanted=lambda scope: scope.config.probe.enabled,
     facts=lambda scope: {"training": scope.training},
     shared=True,
+    per_image=True,
     cost=_cost,
 )

@@ -35,7 +35,7 @@ def run_quality(view: View) -> Mapping[str, Any]:
             qualities = {name: quality.with_support(*stored_support(file, name)) for name, quality in qualities.items()}
     doubted = distrusted(view)
     qualities = {name: quality.with_distrust(doubted) for name, quality in qualities.items()}
-    if any(run.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
+    if any(view.learnt.state.stages.get(name, {}).get("useless") for name in ("classifier", "recam")):
         # Gone on with because of --force: nothing that such a network says is worth a score.
         qualities = {name: replace(quality, score=0.0) for name, quality in qualities.items()}
     order = review_order({image.id: qualities[image.id] for image in view.catalog.images})
@@ -54,7 +54,7 @@ def run_quality(view: View) -> Mapping[str, Any]:
 
 def distrusted(view: View) -> set[int]:
     """Ids of the classes that the gate does not trust; none where it judged random features."""
-    classes = read_gate(view.first or view.run).get("classes", ())
+    classes = read_gate(view.first if view.first and not view.origin else view.learnt).get("classes", ())
     names = [one["name"] for one in classes if one["verdict"] == "do not trust"]
     return {view.catalog.dataset.classes.id_of(name) for name in names}
 
@@ -89,5 +89,6 @@ STAGE = Stage(
     needs=("masks", "segmentation"),
     peeks=("gate", "classifier", "recam"),
     makes=("quality.json",),
+    per_image=True,
     cost=lambda scope: Cost(fixed=2e-3 * len(scope.catalog.images)),
 )

@@ -111,5 +111,6 @@ STAGE = Stage(
     makes=(SCORES_FILE,),
     shared=True,
     facts=_facts,
+    per_image=True,
     cost=_cost,
 )

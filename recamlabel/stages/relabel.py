@@ -23,7 +23,9 @@ from recamlabel.storage.hdf5 import ShardedWriter, open_store
 def run_relabel(view: View) -> Mapping[str, Any]:
     """Write the round's maps, under the name that its other stages look for."""
     assert view.first is not None and view.previous is not None
-    predictor = load_predictor(replace(view, run=view.previous))
+    # Of a round before, also where the images are another data set's.
+    before = view.origin and replace(view.origin, run=view.previous)
+    predictor = load_predictor(replace(view, run=view.previous, origin=before))
     source = view.config.refine.source
     weight, background = view.config.segmenter.relabel_weight, view.config.data.background
     attributes = {**view.provenance(), "segmenter": view.previous.key_of("segmenter")}
@@ -58,5 +60,6 @@ STAGE = Stage(
     wanted=lambda scope: scope.round > 1,
     facts=lambda scope: {"previous": scope.previous},
     shared=True,
+    per_image=True,
     cost=predictor_cost,
 )

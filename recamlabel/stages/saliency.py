@@ -11,6 +11,7 @@ import numpy as np
 
 from recamlabel.core import ranks
 from recamlabel.core.progress import say, track
+from recamlabel.errors import StoreError
 from recamlabel.refine.saliency import FLAT, SaliencyMaps, agreement, with_saliency
 from recamlabel.stages.calibration import spread
 from recamlabel.stages.cost import Cost, megapixels
@@ -23,6 +24,8 @@ from recamlabel.storage.places import SALIENT_FILE
 # Images by which the agreement is measured.
 ASKED_IMAGES = 200
 _SHOWN = 3
+# Of the file.
+AGREEMENT = "agreement"
 
 
 def saliency_maps(scope_or_view: Scope | View) -> SaliencyMaps:
@@ -40,13 +43,13 @@ def run_saliency(view: View) -> Mapping[str, Any]:
         say(f"saliency: {len(missing)} of {len(known.ids)} images have no map ({shown}): their class maps stay")
     flat = 0
     with open_store(view.run.path / maps_file({*view.planned} - {STAGE.name})) as maps:
-        agreed = ranks.of_first(lambda: _agreement(view, known, maps[source]))
+        agreed = view.once("saliency", lambda: ranks.of_first(lambda: _agreed(view, known, maps[source])))
         weight = view.config.refine.saliency_weight * max(0.0, agreed)
         say(
             f"saliency: agrees with the class maps by {agreed:.2f} (mean correlation): "
             f"a share of {weight:.2f} (refine.saliency_weight={view.config.refine.saliency_weight:g} times that)"
         )
-        attributes = {**view.provenance(), "weight": weight}
+        attributes = {**view.provenance(), "weight": weight, AGREEMENT: agreed}
         with ShardedWriter(view.run.path / SALIENT_FILE, view.key, attributes) as writer:
             todo = writer.todo(view.catalog.images)
             with track("saliency", len(writer.done) + len(todo), start=len(writer.done)) as advance:
@@ -64,6 +67,19 @@ def run_saliency(view: View) -> Mapping[str, Any]:
     if flat:
         say(f"saliency: {flat} maps are the same everywhere and say nothing: the class maps of those images stay")
     return {"agreement": round(agreed, 4), "weight": round(weight, 4), "missing": len(missing), "flat": flat}
+
+
+def _agreed(view: View, known: SaliencyMaps, maps: h5py.Group) -> float:
+    """The agreement, of other images than the run's that of the run."""
+    if view.origin is None:
+        return _agreement(view, known, maps)
+    with open_store(view.learnt.need(SALIENT_FILE)) as file:
+        if AGREEMENT not in file.attrs:
+            raise StoreError(
+                f"{file.filename}: made by a version that did not keep how far the maps agree; delete it and run "
+                f"`recamlabel fit {view.learnt.path}`, which makes it again"
+            )
+        return float(file.attrs[AGREEMENT])
 
 
 def _agreement(view: View, known: SaliencyMaps, maps: h5py.Group) -> float:
@@ -88,5 +104,6 @@ STAGE = Stage(
     wanted=lambda scope: bool(scope.config.refine.saliency),
     facts=lambda scope: {"images": scope.images, "saliency": saliency_maps(scope).identity()},
     shared=True,
+    per_image=True,
     cost=lambda scope: Cost(read=megapixels(scope)),
 )

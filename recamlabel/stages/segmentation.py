@@ -33,7 +33,7 @@ SEGMENTATION_FILE = "segmenter.h5"
 def run_segmentation(view: View) -> Mapping[str, Any]:
     """The segmenter's own masks of all images, which know nothing of an image's labels."""
     predictor, crf = load_predictor(view), smoothing(view.config.segmenter.predict)
-    attributes = {**view.provenance(), "model_keys": {"segmenter": view.run.key_of("segmenter")}}
+    attributes = {**view.provenance(), "model_keys": {"segmenter": view.learnt.key_of("segmenter")}}
     opinions: dict[str, dict[str, Any]] = {}
     with (
         open_store(view.run.path / "masks.h5") as masks,
@@ -112,5 +112,6 @@ STAGE = Stage(
     wanted=lambda scope: scope.config.segmenter.enabled,
     facts=lambda scope: {"images": scope.images},
     shared=True,
+    per_image=True,
     cost=_cost,
 )

@@ -96,5 +96,6 @@ STAGE = Stage(
     wanted=_wanted,
     facts=lambda scope: {"images": scope.images},
     shared=True,
+    per_image=True,
     cost=one_pass,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -22,6 +22,7 @@ from recamlabel.storage.run_folder import RunFolder
 
 CPU_MAP_PIXELS = 300_000
 CUDA_MAP_PIXELS = 4_000_000
+T = TypeVar("T")
 
 
 class UndeclaredSettingError(RecamlabelError):
@@ -70,6 +71,21 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A finished run whose learnt parts are applied to other images (:mod:`recamlabel.run.label`).
+
+    Attributes:
+        run: The run.
+        catalog: The images that it has learnt from.
+        made: What was made of the run once and serves every batch of images: networks, by name.
+    """
+
+    run: RunFolder
+    catalog: Catalog
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class View:
     """What a stage's work gets.
 
@@ -84,6 +100,7 @@ class View:
         planned: Names of all stages in this run, those of round 1 that a later round stands on included.
         reviewed: Whether reviewed masks are to be used.
         first, previous: Later rounds: the runs of the first round and of the round before.
+        origin: Where what has been learnt is taken from, for images that the run may not know; None: it is this run's.
     """
 
     run: RunFolder
@@ -97,6 +114,25 @@ class View:
     reviewed: bool = False
     first: RunFolder | None = None
     previous: RunFolder | None = None
+    origin: Origin | None = None
+
+    @property
+    def learnt(self) -> RunFolder:
+        """The run that has the trained networks and all else that was learnt."""
+        return self.origin.run if self.origin else self.run
+
+    @property
+    def taught(self) -> Catalog:
+        """The images that were learnt from."""
+        return self.origin.catalog if self.origin else self.catalog
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` makes; for images of other data sets it is made once and kept, as it is the same for all."""
+        if self.origin is None:
+            return make()
+        if name not in self.origin.made:
+            self.origin.made[name] = make()
+        return cast(T, self.origin.made[name])
 
     @property
     def config(self) -> Config:

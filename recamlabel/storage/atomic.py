@@ -138,8 +138,12 @@ def remove_dead_once(folder: Path) -> None:
         remove_dead(folder)
 
 
-def is_empty(folder: Path) -> bool:
+def is_empty(folder: Path, but: str = "") -> bool:
     """Whether nothing is in a folder, or nothing but temporary files that a killed process left before it had begun.
+
+    Args:
+        folder: The folder.
+        but: Name of a file that may be there.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -151,7 +155,7 @@ def is_empty(folder: Path) -> bool:
         >>> is_empty(folder)
         False
     """
-    return not any(_TEMPORARY.match(path.name) is None for path in folder.iterdir())
+    return not any(path.name != but and _TEMPORARY.match(path.name) is None for path in folder.iterdir())
 
 
 def _lives(process: int) -> bool:

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from recamlabel.errors import DatasetError
 from recamlabel.storage.pixels import UnknownRangeError, to_rgb
 from recamlabel.storage.regular import why_neither
+from recamlabel.storage.remote import content, is_remote
 
 MAX_PIXELS = 20_000 * 20_000
 # Above that one image at a time is decoded, whatever the number of threads: each takes gigabytes meanwhile.
@@ -115,7 +116,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an image file. Raises DatasetError if it is missing or cannot be read."""
     _check_regular(path)
     try:
-        return path.read_bytes()
+        return content(path)
     except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
 
@@ -163,7 +164,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     """An image file as Pillow has it, of a known format and not decoded yet; its every trouble is a DatasetError."""
     _check_regular(path)
     try:
-        stream = path.open("rb")
+        stream: BinaryIO = io.BytesIO(content(path)) if is_remote(path) else path.open("rb")
     except (OSError, ValueError) as error:
         raise _not_readable(path, error) from None
     with stream:

@@ -29,6 +29,7 @@ from recamlabel.core.progress import say
 from recamlabel.errors import StoreError
 from recamlabel.storage.atomic import is_empty, read_lines, write_text
 from recamlabel.storage.places import WORK, earlier, placed
+from recamlabel.storage.remote import refuse_remote
 
 RUN_FILE, LOG_FILE, METRICS_FILE = "run.toml", f"{WORK}/log.jsonl", "metrics.json"
 # Written after the file itself: it is there where that was damaged or deleted.
@@ -79,6 +80,7 @@ class RunFolder:
         Raises:
             StoreError: No such folder, not a run, or a ``run.toml`` that cannot be read.
         """
+        refuse_remote(path, "a run folder")
         if not path.exists():
             raise StoreError(f"{path}: no such run folder; `recamlabel fit SOURCE --out {path}` makes one")
         if not is_run(path):
@@ -101,6 +103,7 @@ class RunFolder:
         Raises:
             StoreError: ``path`` is a file, or a folder with something else in it.
         """
+        refuse_remote(path, "a run folder")
         if is_run(path):
             return
         if path.exists() and not path.is_dir():

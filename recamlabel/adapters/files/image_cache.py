@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path, PurePosixPath
 
 from recamlabel.adapters.files.listing import is_file
@@ -18,15 +17,6 @@ _MAGIC = (
     (b"MM\0*", ".tif"),
     (b"RIFF", ".webp"),
 )
-
-
-def cache_folder(given: Path | None) -> Path:
-    """The given folder, or ``$RECAMLABEL_CACHE``, or ``recamlabel`` in the user's cache folder."""
-    if given is not None:
-        return given.resolve()
-    if "RECAMLABEL_CACHE" in os.environ:
-        return Path(os.environ["RECAMLABEL_CACHE"]).resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recamlabel"
 
 
 def store_image(root: Path, path: PurePosixPath, suffix: str, data: bytes | None, origin: Path | None) -> PurePosixPath:

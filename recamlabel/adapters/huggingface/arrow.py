@@ -17,9 +17,10 @@ from recamlabel.adapters.base import IMAGE_SUFFIXES, Dataset, Problem
 from recamlabel.adapters.class_names import is_background
 from recamlabel.adapters.config import AdapterOptions
 from recamlabel.adapters.csv.columns import LABELS_NAMES, SPLIT_NAMES
-from recamlabel.adapters.files.image_cache import cache_folder, store_image
+from recamlabel.adapters.files.image_cache import store_image
 from recamlabel.adapters.huggingface.rows import find_key, plain_labels
 from recamlabel.errors import ConfigError, DatasetError, MissingExtraError
+from recamlabel.storage.cache import cache_folder
 
 
 @dataclass(frozen=True)
