@@ -14,7 +14,7 @@ from recamlabel.models.networks import AffinityFeatures
 from recamlabel.models.weights import load_strict, read_weights
 from recamlabel.refine import walks
 from recamlabel.refine.edges import boundary_maps
-from recamlabel.refine.hed import hed_boundaries, hed_file, load_hed
+from recamlabel.refine.hed import Hed, hed_boundaries, hed_file, load_hed
 from recamlabel.stages.cost import Cost, megapixels, one_pass
 from recamlabel.stages.graph import Scope, Stage
 from recamlabel.stages.networks import AFFINITY_WEIGHTS, new_affinity
