@@ -20,7 +20,7 @@ from recamlabel.core import ranks
 from recamlabel.core.devices import pick_device
 from recamlabel.core.ranks import Place, place
 from recamlabel.errors import ConfigError
-from recamlabel.run.fit import fit
+from recamlabel.run.fit import check_settings, fit
 from recamlabel.storage.hdf5 import ShardedWriter
 from recamlabel.storage.run_folder import RunFolder
 
@@ -149,6 +149,12 @@ def test_one_gpu_for_all_is_refused(gpus):
 def test_no_gpu_at_all_is_the_cpu(gpus):
     gpus(0, 1, 2)
     assert str(pick_device("auto")) == "cpu"
+
+
+def test_a_batch_has_an_image_for_each_process_or_none_starts(gpus):
+    gpus(0, 0, 4)
+    with pytest.raises(ConfigError, match=r"recam.batch_size: a batch of 3 images.*4 processes.*--nproc-per-node 3"):
+        check_settings(load_config(assignments=["recam.batch_size=3", "runtime.device=cpu"]))
 
 
 def fit_arguments(source: Path, out: Path) -> list[str]:

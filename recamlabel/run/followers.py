@@ -32,7 +32,11 @@ def do_stage(stage: Stage, view: View) -> Mapping[str, Any]:
 def refuse_small_batches(config: Config) -> None:
     """Raises ConfigError where a batch has no image for each of the processes that a launcher has started."""
     world = ranks.place().world
-    trained = {"classifier": True, "recam": True, "affinity": walks(config.refine.method)}
+    trained = {
+        "classifier": True,
+        "recam": True,
+        "affinity": walks(config.refine.method) and config.refine.edges != "hed",
+    }
     for name, wanted in {**trained, "segmenter": config.segmenter.enabled}.items():
         size = getattr(config, name).batch_size
         if wanted and size < world:

@@ -44,21 +44,23 @@ def run_crops(view: View) -> Mapping[str, Any]:
     backbone = pretrained(view)
     batches = all_crops(view, backbone)
     look = partial(crop_features, backbone, amp=config.runtime.amp)
-    room, kept = config.runtime.cache_gb * GB, 0
+    room = config.runtime.cache_gb * GB
     with (
         ShardedWriter(view.run.path / CROPS_FILE, view.key, view.provenance()) as writer,
         track("crops", len(batches.images)) as advance,
     ):
+        mine = {image.id for image in writer.todo(batches.images)}
         for number, image in enumerate(batches.images):
-            if image.id not in writer.done:
+            if image.id in mine:
                 loaded = batches.loaded(0, of_image(number, batches))
                 features = look(loaded.to(view.device).images).cpu().numpy()
-                if (kept + 1) * features.nbytes > room:
+                if (number + 1) * features.nbytes > room:
                     break
                 writer.add(image.id, {f"{CROPS_GROUP}/{image.id}": (features, {})})
-            kept += 1
             advance()
         writer.finish()
+    # Of several processes the first knows what all have stored.
+    kept = len(writer.done)
     if kept < len(batches.images):
         say(
             f"crops: runtime.cache_gb={config.runtime.cache_gb:g} has room for {kept} of {len(batches.images)} images; "
@@ -111,5 +113,6 @@ STAGE = Stage(
     wanted=lambda scope: is_cached(scope.config),
     facts=lambda scope: {"training": scope.training, "weights": scope.weights},
     cache=True,
+    shared=True,
     cost=_cost,
 )
