@@ -35,7 +35,7 @@ Boundaries = Callable[[list[np.ndarray]], list[np.ndarray]]
 def run_edges(view: View) -> Mapping[str, Any]:
     """Boundary probabilities of every image."""
     # `refine.edges` decides which stages there are; it is in no key, so that walks of earlier runs stay current.
-    hed = view.settings.refine.edges == "hed"
+    hed = "affinity" not in view.planned
     boundaries = _by_hed(view) if hed else _by_affinity(view)
     models = {} if hed else {"affinity": view.learnt.key_of("affinity")}
 

@@ -199,6 +199,7 @@ def test_every_setting_belongs_to_a_stage():
         "data",
         NO_RESULT,
         "local.enabled",
+        "refine.affinity",
         "refine.edges",
         "probe.enabled",
         "segmenter.enabled",
