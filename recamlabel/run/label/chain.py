@@ -124,7 +124,9 @@ class Chain:
     def _by_labels(self, catalog: Catalog, folder: Path) -> None:
         own = RunFolder(folder, RunState())
         kept, records = kept_round(self.run), self.run.state.stages
-        learnt = [stage.name for stage in GRAPH if not stage.per_image and stage.name in records]
+        # What an earlier setting has left, and the present ones do not ask for, takes no part.
+        asked = self.run.state.plan or records
+        learnt = [one.name for one in GRAPH if not one.per_image and one.name in records and one.name in asked]
         given = {name: records[name]["key"] for name in learnt}
         scope = Scope(self.config, catalog, given=given)
         stages = self._chain(scope)
