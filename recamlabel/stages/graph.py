@@ -280,7 +280,7 @@ def but(section: type[Section], prefix: str, *without: str) -> Names:
     Example:
         >>> from recamlabel.data.config import AugmentConfig
         >>> but(AugmentConfig, "augment", "brightness", "contrast", "saturation", "hue", "grey")
-        ('augment.resize_min', 'augment.resize_max', 'augment.crop_size', 'augment.flip')
+        ('augment.resize_min', 'augment.resize_max', 'augment.crop_size', 'augment.flip', 'augment.views')
     """
     return tuple(f"{prefix}.{name}" for name in section.model_fields if name not in without)
 
