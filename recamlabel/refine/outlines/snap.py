@@ -113,8 +113,8 @@ def contrast(mask: NDArray[np.bool_], seen: NDArray[np.floating]) -> float:
     """Mean of a map inside of a mask less its mean outside; the mean of a side without pixels is 0.
 
     Example:
-        >>> contrast(np.array([True, False, False]), np.array([0.8, 0.2, 0.0]))
-        0.7
+        >>> contrast(np.array([True, False, False]), np.array([0.75, 0.5, 0.0]))
+        0.5
     """
     inside, total = float(seen[mask].sum()), float(seen.sum())
     count = int(mask.sum())
