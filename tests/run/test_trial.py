@@ -110,3 +110,12 @@ def test_without_masks_and_without_time(tmp_path: Path) -> None:
     assert set(trial.left_out.values()) == {"no time left of 1e-06 minutes (--minutes)"}
     assert "criterion" in trial.figure
     assert any("nothing can be ranked" in line or "weak judge" in line for line in trial.advice)
+
+
+def test_nothing_is_written_beside_what_is_not_a_trial(tmp_path: Path, capsys) -> None:
+    make_tiny_csv(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    assert main(["trial", str(tmp_path / "data"), "--out", str(tmp_path / "mine")]) == 1
+    assert "not empty and no trial" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -12,6 +12,7 @@ from recamlabel.adapters.write import write_labels
 from recamlabel.config import Config
 from recamlabel.errors import StoreError
 from recamlabel.gate.crossval import canonical_order
+from recamlabel.storage.atomic import is_empty, placing
 
 LABELS = "labels"
 
@@ -66,7 +67,8 @@ def write_sample(
     training = [image for image in dataset.images if image.split is None or image.split in config.data.train_splits]
     chosen = choose_images(training or dataset.images, count, first)
     # A sample that lacks a class still knows of it: class ids are those of the whole data set.
-    sample = replace(dataset, images=tuple(replace(image, split=None) for image in chosen), problems=())
+    problems = tuple(problem for problem in dataset.problems if problem.image_id is None)
+    sample = replace(dataset, images=tuple(replace(image, split=None) for image in chosen), problems=problems)
     place, marker = out / LABELS, out / LABELS / "ids.txt"
     ids = "".join(f"{image.id}\n" for image in chosen)
     if marker.is_file():
@@ -78,10 +80,13 @@ def write_sample(
             line.split("=", 1) for line in (place / "settings.txt").read_text(encoding="utf-8").splitlines()
         )
         return place / "labels.csv", settings
-    written = write_labels(sample, "csv", place)
-    settings = {"data.adapter": "csv", **dict(written.settings)}
-    (place / "settings.txt").write_text(
-        "".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8"
-    )
-    marker.write_text(ids, encoding="utf-8")
-    return written.source, settings
+    if out.exists() and not (out.is_dir() and is_empty(out)):
+        raise StoreError(
+            f"{out}: not empty and no trial; nothing was written. Give --out a folder that is new or empty"
+        )
+    with placing(place.resolve()) as fresh:
+        settings = {"data.adapter": "csv", **dict(write_labels(sample, "csv", fresh).settings)}
+        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+        (fresh / "settings.txt").write_text(lines, encoding="utf-8")
+        (fresh / marker.name).write_text(ids, encoding="utf-8")
+    return place / "labels.csv", settings
