@@ -38,11 +38,9 @@ CONFIGS = {
     "walk and another variant": [*TINY, *WALK, "refine.method=crf+random_walk", "maps.variant=lpcam"],
     "climbing": [*TINY, "probe.enabled=false", "maps.variant=advcam", "maps.advcam_steps=1"],
     "normal images": [*TINY, "maps.variant=patchmemory", "refine.method=none"],
-    "no background": [*TINY, "data.background=false"],
-    "cam": [*TINY, "refine.source=cam", "probe.fine_sides=[96]"],
+    "cam without background": [*TINY, "data.background=false", "refine.source=cam", "probe.fine_sides=[96]"],
     "crops": [*TINY, "backbone.frozen_stages=-1", "augment.views=2"],
-    "spread": [*TINY, "probe.enabled=false", "refine.affinity=features"],
-    "saliency": [*TINY, "probe.enabled=false", f"refine.saliency={HERE}"],
+    "spread and saliency": [*TINY, "probe.enabled=false", "refine.affinity=features", f"refine.saliency={HERE}"],
     "segmenter": [*TINY_SEGMENTER, "segmenter.cutmix=0.5", "segmenter.correction=0.9", "segmenter.correction_start=0"],
     "rounds": [*TINY_SEGMENTER, "rounds=2", "segmenter.predict.smooth=crf"],
 }
