@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ from rich.table import Table
 
 from recamlabel.cli.options import coco_option, resolve_settings, settings_options, truth_classes_option, truth_option
 from recamlabel.cli.output import echo, echo_json, plain
+from recamlabel.core.progress import say
 from recamlabel.errors import DatasetError
 
 if TYPE_CHECKING:
-    from recamlabel.config import Config
+    from recamlabel.adapters.base import Dataset
     from recamlabel.run.trial.ranking import Drawings
     from recamlabel.run.trial.trial import Trial
     from recamlabel.storage.run_folder import RunFolder
@@ -76,45 +78,56 @@ def trial(
       recamlabel trial photos --out trials/first
       recamlabel trial photos --out trials/second --truth twenty-masks --images 40
     """
-    given = {"refine__saliency": saliency, "backbone__weights": weights, "data__coco_exhaustive": coco_exhaustive}
-    config = resolve_settings(preset, config_file, assignments, adapter, **given)
-    if config_file is not None:
-        raise click.UsageError("--config: a trial takes settings as --set; give the few that matter")
-    lines = [*assignments, *(f"{key.replace('__', '.')}={value}" for key, value in given.items() if value is not None)]
+    config = resolve_settings(
+        preset,
+        config_file,
+        assignments,
+        adapter,
+        refine__saliency=saliency,
+        backbone__weights=weights,
+        data__coco_exhaustive=coco_exhaustive,
+    )
+    words = {"--config": config_file, "--adapter": adapter, "--saliency": saliency, "--weights": weights}
+    given = [("--preset", preset)] if preset != "quick" else []
+    given += [(name, str(value)) for name, value in words.items() if value is not None]
+    given += [("--set", line) for line in assignments]
+    options = "".join(f" {name} {shlex.quote(value)}" for name, value in given)
+    if coco_exhaustive is not None:
+        options += " --coco-exhaustive" if coco_exhaustive else " --no-coco-exhaustive"
     from recamlabel.run.trial.trial import run_trial
 
-    score, first = None, set[str]()
-    if truth is not None:
-        first = with_masks(source, config, truth, truth_classes)
-        score = partial(scored, truth=truth, truth_classes=truth_classes)
-    result = run_trial(source, out, lines, config, images=images, minutes=minutes, first=first, score=score)
+    result = run_trial(
+        source,
+        out,
+        config,
+        images=images,
+        minutes=minutes,
+        first=partial(with_masks, truth=truth, truth_classes=truth_classes) if truth else lambda dataset: (),
+        score=partial(scored, truth=truth, truth_classes=truth_classes) if truth else None,
+        options=options,
+    )
     echo_json(result.to_json()) if as_json else show(result)
 
 
-def with_masks(source: Path, config: Config, truth: Path, truth_classes: Path | None) -> set[str]:
+def with_masks(dataset: Dataset, *, truth: Path, truth_classes: Path | None) -> set[str]:
     """Ids of the images that have a true mask. Raises DatasetError where none has."""
     from recamlabel.evaluation.truth import TruthFolder
-    from recamlabel.run.intake import read_dataset
 
-    dataset = read_dataset(source, config)
     found = set(TruthFolder(truth, dataset.classes, truth_classes).match(image.id for image in dataset.images))
     if not found:
-        raise DatasetError(f"{truth}: no mask is named as an image of {source} is; expected <image id>.png")
+        raise DatasetError(f"{truth}: no mask is named as an image of {dataset.root} is; expected <image id>.png")
     return found
 
 
 def scored(run: RunFolder, *, truth: Path, truth_classes: Path | None) -> tuple[float, Drawings]:
     """The mIoU of a run's complete masks in [0, 1], and that of the images drawn anew."""
-    from recamlabel.data.catalog import CATALOG_FILE, load_catalog
-    from recamlabel.evaluation.scoring import Pairs, score_complete
-    from recamlabel.evaluation.truth import TruthFolder
+    from recamlabel.evaluation.evaluate import evaluate_run
 
-    catalog = load_catalog(run.path / CATALOG_FILE)
-    folder = TruthFolder(truth, catalog.dataset.classes, truth_classes)
-    pairs = Pairs(folder, folder.match(image.id for image in catalog.images), catalog.shapes, "trial")
-    outcome = score_complete(run, catalog, pairs)
-    assert outcome.resampling is not None
-    return outcome.counts.scores().miou, outcome.resampling.of(0).miou
+    result = evaluate_run(run, truth, "complete-masks", truth_classes=truth_classes)
+    if result.warning:
+        say(f"WARNING: {result.warning}")
+    assert result.drawn is not None
+    return result.scores.miou, result.drawn
 
 
 def show(result: Trial) -> None:

@@ -15,7 +15,7 @@ from recamlabel.data.id_lists import read_id_list
 from recamlabel.errors import ConfigError
 from recamlabel.evaluation.confusion import ClassCounts, Scores
 from recamlabel.evaluation.id_order import IdOrder
-from recamlabel.evaluation.resampling import Interval, Resampling
+from recamlabel.evaluation.resampling import Interval, Resampling, Values
 from recamlabel.evaluation.scoring import SCORERS, STAGE_OF, WHAT, Pairs, What, made_key
 from recamlabel.evaluation.truth import TruthFolder
 from recamlabel.storage.outdated import outdated_note
@@ -46,6 +46,7 @@ class EvaluationResult:
         intervals: 95 % intervals, as fractions, of ``miou``, ``miou_covered`` and ``coverage`` when the images are
             drawn anew; empty for maps, whose level is chosen anew with every drawing, and for a single image.
         warning: Why the true masks' ids seem to stand for other classes; empty where they do not.
+        drawn: The mIoU of each drawing of the images, as fractions, the same images for all runs; None for maps.
     """
 
     what: What
@@ -64,6 +65,7 @@ class EvaluationResult:
     ids: Path | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     warning: str = ""
+    drawn: Values | None = None
 
     @property
     def key(self) -> str:
@@ -169,6 +171,7 @@ def evaluate_run(
         notes=(*truth.notes, *filter(None, [outdated_note(run, STAGE_OF[what])])),
         intervals=_intervals(outcome.resampling),
         warning=order.warning(truth),
+        drawn=outcome.resampling.of(0).miou if outcome.resampling else None,
     )
 
 

@@ -105,7 +105,7 @@ def test_it_goes_on_and_refuses_another_sample(tried: tuple[Path, Path, list[str
 
 def test_without_masks_and_without_time(tmp_path: Path) -> None:
     source = make_tiny_csv(tmp_path)
-    trial = run_trial(source, tmp_path / "out", TINY, load_config(assignments=TINY), images=6, minutes=1e-6)
+    trial = run_trial(source, tmp_path / "out", load_config(assignments=TINY), images=6, minutes=1e-6)
     assert [one.name for one in trial.places] == ["as-set"]
     assert set(trial.left_out.values()) == {"no time left of 1e-06 minutes (--minutes)"}
     assert "criterion" in trial.figure
@@ -119,3 +119,14 @@ def test_nothing_is_written_beside_what_is_not_a_trial(tmp_path: Path, capsys) -
     assert main(["trial", str(tmp_path / "data"), "--out", str(tmp_path / "mine")]) == 1
     assert "not empty and no trial" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_settings_of_how_the_source_is_read_are_not_those_of_the_sample(tmp_path: Path, capsys) -> None:
+    source = make_tiny_csv(tmp_path)
+    labels = source / "labels.csv" if source.is_dir() else source
+    text = labels.read_text().split("\n")
+    labels.write_text("\n".join(["picture" + text[0][text[0].index(",") :], *text[1:]]))
+    words = ["trial", str(labels), "--out", str(tmp_path / "out"), "--images", "6", "--minutes", "1e-6"]
+    options = [part for line in [*TINY, "data.image_column=picture"] for part in ("--set", line)]
+    assert main([*words, *options]) == 0
+    assert "--set data.image_column=picture" in capsys.readouterr().out.replace("\n", " ")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recamlabel.adapters.base import Dataset, LabelledImage
+from recamlabel.adapters.config import DataConfig
 from recamlabel.adapters.write import write_labels
-from recamlabel.config import Config
+from recamlabel.config import Config, amend
 from recamlabel.errors import StoreError
 from recamlabel.gate.crossval import canonical_order
 from recamlabel.storage.atomic import is_empty, placing
 
 LABELS = "labels"
+# Of the settings of [data], what is not about how the labels of the source are read.
+KEPT = ("background", "on_bad_image", "negative_labels")
 
 
 def choose_images(
@@ -46,9 +50,22 @@ def choose_images(
     return tuple(image for image in images if image.id in chosen)
 
 
-def write_sample(
-    dataset: Dataset, config: Config, count: int, out: Path, first: Collection[str] = ()
-) -> tuple[Path, dict[str, str]]:
+@dataclass(frozen=True)
+class Sample:
+    """The images of a trial.
+
+    Attributes:
+        labels: Their label file.
+        config: The settings with which it is read; all else is as it was given.
+        dataset: The images with their labels.
+    """
+
+    labels: Path
+    config: Config
+    dataset: Dataset
+
+
+def write_sample(dataset: Dataset, config: Config, count: int, out: Path, first: Collection[str] = ()) -> Sample:
     """The sample of a data set's training images as a CSV file below ``out``, written once.
 
     Args:
@@ -58,35 +75,31 @@ def write_sample(
         out: Folder of the trial.
         first: Ids that are taken before others.
 
-    Returns:
-        The label file, and the settings that reading it needs.
-
     Raises:
-        StoreError: Another sample is there already.
+        StoreError: Another sample is there already, or something that is no trial.
     """
     training = [image for image in dataset.images if image.split is None or image.split in config.data.train_splits]
     chosen = choose_images(training or dataset.images, count, first)
     # A sample that lacks a class still knows of it: class ids are those of the whole data set.
     problems = tuple(problem for problem in dataset.problems if problem.image_id is None)
     sample = replace(dataset, images=tuple(replace(image, split=None) for image in chosen), problems=problems)
-    place, marker = out / LABELS, out / LABELS / "ids.txt"
+    place = out / LABELS
+    marker, kept = place / "ids.txt", place / "settings.json"
     ids = "".join(f"{image.id}\n" for image in chosen)
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != ids:
             raise StoreError(
                 f"{out}: a trial on other images or with another --images; give --out a folder that is new or empty"
             )
-        settings: dict[str, str] = dict(
-            line.split("=", 1) for line in (place / "settings.txt").read_text(encoding="utf-8").splitlines()
-        )
-        return place / "labels.csv", settings
-    if out.exists() and not (out.is_dir() and is_empty(out)):
+    elif out.exists() and not (out.is_dir() and is_empty(out)):
         raise StoreError(
             f"{out}: not empty and no trial; nothing was written. Give --out a folder that is new or empty"
         )
-    with placing(place.resolve()) as fresh:
-        settings = {"data.adapter": "csv", **dict(write_labels(sample, "csv", fresh).settings)}
-        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
-        (fresh / "settings.txt").write_text(lines, encoding="utf-8")
-        (fresh / marker.name).write_text(ids, encoding="utf-8")
-    return place / "labels.csv", settings
+    else:
+        with placing(place.resolve()) as fresh:
+            settings = {"data.adapter": "csv", **dict(write_labels(sample, "csv", fresh).settings)}
+            (fresh / kept.name).write_text(json.dumps(settings), encoding="utf-8")
+            (fresh / marker.name).write_text(ids, encoding="utf-8")
+    data = DataConfig(**{name: getattr(config.data, name) for name in KEPT})
+    read = amend(config.model_copy(update={"data": data}), overrides=json.loads(kept.read_text(encoding="utf-8")))
+    return Sample(place / "labels.csv", read, sample)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recamlabel.config import Config, load_config
+from recamlabel.adapters.base import Dataset
+from recamlabel.config import Config, amend
 from recamlabel.core.progress import duration, say
 from recamlabel.errors import RecamlabelError
 from recamlabel.masks.calibrate import LevelEvidence
@@ -19,7 +20,7 @@ from recamlabel.run.fit import fit
 from recamlabel.run.intake import read_dataset, refuse_place
 from recamlabel.run.trial.candidates import SHORT, Candidate, candidates
 from recamlabel.run.trial.ranking import Drawings, Ranked, criterion, ranked
-from recamlabel.run.trial.sample import LABELS, write_sample
+from recamlabel.run.trial.sample import Sample, write_sample
 from recamlabel.stages.calibration import LEVELS_FILE
 from recamlabel.stages.gate import read_gate
 from recamlabel.storage.atomic import placing, write_text
@@ -72,35 +73,34 @@ class Trial:
 def run_trial(
     source: Path,
     out: Path,
-    assignments: Sequence[str],
     config: Config,
     *,
     images: int = 60,
     minutes: float = 30.0,
-    first: Collection[str] = (),
+    first: Callable[[Dataset], Collection[str]] = lambda dataset: (),
     score: Score | None = None,
+    options: str = "",
 ) -> Trial:
     """Run the candidates on a sample of the images and rank them.
 
     Args:
         source: As :func:`recamlabel.run.fit.fit` takes it.
         out: Folder of the trial: new, empty, or that of the same trial, which goes on.
-        assignments: Settings given by the user, as ``--set`` takes them: part of every candidate.
-        config: The settings with those.
+        config: The settings that ``fit`` would use, part of every candidate.
         images: How many images at most.
         minutes: No candidate is begun that would end later, by the time that the ones before it took.
         first: Ids of images that are taken into the sample before others: those with true masks.
         score: Scores a run with true masks; without it the criterion of the background level decides.
+        options: How ``fit`` is given these settings, for the advice.
 
     Raises:
         RecamlabelError: As ``fit`` does; a candidate that fails for itself is left out with its reason.
     """
     dataset = read_dataset(source, config)
     refuse_place(dataset.root, dataset.adapter, out)
-    labels, needed = write_sample(dataset, config, images, out, first)
-    lines = [*assignments, *SHORT, *(f"{key}={value}" for key, value in needed.items())]
-    ways = candidates(config, read_dataset(labels, load_config(config.preset, assignments=lines)))
-    runs, seconds, left_out = _all_runs(labels, out, ways, config.preset, lines, minutes)
+    sample = write_sample(dataset, config, images, out, first(dataset))
+    ways = candidates(sample.config, sample.dataset)
+    runs, seconds, left_out = _all_runs(sample, out, ways, minutes)
     found = {
         name: score(run) if score else criterion(LevelEvidence.load(run.path / LEVELS_FILE), config.seed)
         for name, run in runs.items()
@@ -109,7 +109,8 @@ def run_trial(
     places = ranked(values, {name: drawn for name, (_, drawn) in found.items()})
     about = {way.name: way for way in ways}
     figure = "mIoU with the true masks" if score else "the criterion of the background level, which sees no true mask"
-    advice = _advice(source, runs[ways[0].name], places, about, score is not None, assignments)
+    command = f"recamlabel fit {shlex.quote(str(source))} --out RUN{options}"
+    advice = _advice(command, runs[ways[0].name], places, about, score is not None)
     trial = Trial(tuple(places), about, seconds, left_out, figure, tuple(advice))
     write_text(out / TRIAL_FILE, json.dumps(trial.to_json(), indent=1, ensure_ascii=False))
     say(f"trial: {len(places)} of {len(ways)} ways in {duration(sum(seconds.values()))}")
@@ -117,7 +118,7 @@ def run_trial(
 
 
 def _all_runs(
-    labels: Path, out: Path, ways: Sequence[Candidate], preset: str, lines: Sequence[str], minutes: float
+    sample: Sample, out: Path, ways: Sequence[Candidate], minutes: float
 ) -> tuple[dict[str, RunFolder], dict[str, float], dict[str, str]]:
     """The candidates' runs, the seconds each took, and why others have none."""
     runs, seconds, left_out = dict[str, RunFolder](), dict[str, float](), dict[str, str]()
@@ -129,7 +130,7 @@ def _all_runs(
         say(f"trial: {way.name} ({way.about}), {number + 1} of {len(ways)}")
         start = time.monotonic()
         try:
-            runs[way.name] = _run(labels, out, way, ways[0], preset, lines)
+            runs[way.name] = _run(sample, out, way, ways[0])
             seconds[way.name] = time.monotonic() - start
         except RecamlabelError as error:
             if not number:
@@ -139,22 +140,21 @@ def _all_runs(
     return runs, seconds, left_out
 
 
-def _run(labels: Path, out: Path, way: Candidate, base: Candidate, preset: str, lines: Sequence[str]) -> RunFolder:
+def _run(sample: Sample, out: Path, way: Candidate, base: Candidate) -> RunFolder:
     """A candidate's run, which begins with what the first one has trained already."""
     place = out / way.name
     if way is not base and not is_run(place):
         with placing(place.resolve()) as fresh:
             shutil.copytree(out / base.name, fresh, dirs_exist_ok=True)
-    return fit(labels, place, load_config(preset, assignments=[*lines, *way.settings]), until="masks")
+    return fit(sample.labels, place, amend(sample.config, [*SHORT, *way.settings]), until="masks")
 
 
 def _advice(
-    source: Path,
+    command: str,
     base: RunFolder,
     places: Sequence[Ranked],
     about: Mapping[str, Candidate],
     with_truth: bool,
-    assignments: Sequence[str],
 ) -> list[str]:
     """What to do, in words."""
     best, as_set = places[0], next(iter(about))
@@ -179,10 +179,7 @@ def _advice(
             "methods (docs/figures.md): 20 true masks and --truth say more"
         )
     said += _will_not_do(base, best if with_truth else None)
-    preset = base.state.config.get("preset", "quick")
-    options = f" --preset {preset}" if preset != "quick" else ""
-    options += "".join(f" --set {shlex.quote(line)}" for line in (*assignments, *about[chosen].settings))
-    return [*said, f"recamlabel fit {shlex.quote(str(source))} --out RUN{options}"]
+    return [*said, command + "".join(f" --set {shlex.quote(line)}" for line in about[chosen].settings)]
 
 
 def _will_not_do(base: RunFolder, best: Ranked | None) -> list[str]:
@@ -201,6 +198,3 @@ def _will_not_do(base: RunFolder, best: Ranked | None) -> list[str]:
             "(`recamlabel review`), would"
         )
     return said
-
-
-__all__ = ["LABELS", "Trial", "run_trial"]
