@@ -233,10 +233,13 @@ class TrainingBatches(Dataset[LoadedBatch]):
             return [Visit(everything[slot], (self.seed, 2, step, slot)) for slot in self.slots]
         first, found = step * self.batch_size, []
         for slot in self.slots:
-            number, view = everything[slot], (first + slot) // len(self.images) % views
-            # The same crops in every stage, whose seeds are two numbers that differ in their last bit.
-            found.append(Visit(number, (self.seed // 2, 3, number, view), view))
+            found.append(self.fixed_crop(everything[slot], (first + slot) // len(self.images) % views))
         return found
+
+    def fixed_crop(self, number: int, view: int) -> Visit:
+        """One of the crops of an image that are always the same, ``augment.views`` in number."""
+        # In every stage, whose seeds are two numbers that differ in their last bit.
+        return Visit(number, (self.seed // 2, 3, number, view), view)
 
     def loaded(self, step: int, visits: Sequence[Visit]) -> LoadedBatch:
         """The crops of these visits, with all that is known of them."""

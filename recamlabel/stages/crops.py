@@ -9,7 +9,7 @@ from typing import Any
 from recamlabel.config import Config
 from recamlabel.core.devices import to_device
 from recamlabel.core.progress import say, track
-from recamlabel.data.batches import Normalisation, TrainingBatches, Visit
+from recamlabel.data.batches import Normalisation, TrainingBatches
 from recamlabel.models.backbones import Backbone
 from recamlabel.models.networks import ClassifierNet
 from recamlabel.stages.cost import Cost, megapixels
@@ -52,7 +52,7 @@ def run_crops(view: View) -> Mapping[str, Any]:
         mine = {image.id for image in writer.todo(batches.images)}
         for number, image in enumerate(batches.images):
             if image.id in mine:
-                loaded = batches.loaded(0, of_image(number, batches))
+                loaded = batches.loaded(0, [batches.fixed_crop(number, view) for view in range(batches.augment.views)])
                 features = look(loaded.to(view.device).images).cpu().numpy()
                 if (number + 1) * features.nbytes > room:
                     break
@@ -76,11 +76,6 @@ def all_crops(view: View, backbone: Backbone) -> TrainingBatches:
     normalisation = Normalisation(backbone.mean, backbone.std)
     labels = catalog.dataset.labels(images)
     return TrainingBatches(images, labels, 1, 1, config.augment, normalisation, seed=2 * config.seed)
-
-
-def of_image(number: int, batches: TrainingBatches) -> list[Visit]:
-    """All crops of one image."""
-    return [Visit(number, (batches.seed // 2, 3, number, view), view) for view in range(batches.augment.views)]
 
 
 def cached(view: View, net: ClassifierNet, batches: TrainingBatches) -> tuple[ClassifierNet, TrainingBatches]:

@@ -36,8 +36,7 @@ def save_probe(view: View, probe: CrossFittedProbe | None, folds: Mapping[str, i
 def load_probe(view: View) -> tuple[CrossFittedProbe | None, dict[str, int]]:
     """What :func:`save_probe` kept, on the view's device."""
     tensors, facts = _load(view, PROBE_WEIGHTS)
-    placed = {name: value.to(view.device) for name, value in tensors.items()}
-    probe = CrossFittedProbe(**placed, background=facts["background"]) if placed else None
+    probe = CrossFittedProbe(**tensors, background=facts["background"]).to(view.device) if tensors else None
     return probe, facts["folds"]
 
 

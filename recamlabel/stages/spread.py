@@ -69,8 +69,7 @@ def fewer_patches(size: tuple[int, int], stride: int) -> tuple[int, int]:
         ((480, 640), (220, 294))
     """
     while -(-size[0] // stride) * -(-size[1] // stride) > MOST_PATCHES:
-        scale = 0.995 * (MOST_PATCHES * stride**2 / (size[0] * size[1])) ** 0.5 if size[0] * size[1] else 1.0
-        scale = min(scale, 0.99)
+        scale = min(0.99, 0.995 * (MOST_PATCHES * stride**2 / (size[0] * size[1])) ** 0.5)
         size = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
     return size
 
